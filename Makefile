@@ -1,0 +1,38 @@
+# xrecon: `make demo` and `make test` set everything up in .venv and run; `make help` lists the rest.
+# Paths are relative and quoted, so the folder's own name may hold spaces.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+RUN = .venv/bin/python
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
+
+setup: ## create .venv and install xrecon with its development tools
+	@sh scripts/setup.sh
+
+demo: ## reconstruct a chest CT from two simulated films and write the report
+	@sh scripts/setup.sh --sample
+	@$(RUN) -m xrecon demo $(DEMO_ARGS)
+
+test: setup ## the test suite (a few minutes); PYTEST_ARGS="tests/io -k nifti" runs a part
+	@$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: setup ## the test suite with the slow tests
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: setup ## every script of benchmarks/, one after the other
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
+
+clean: ## remove the environment and caches (not results)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

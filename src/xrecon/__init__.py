@@ -1,0 +1,52 @@
+"""xrecon: two chest radiographs to a 3D chest CT, and the pneumothorax in it. Research only, not for diagnosis.
+
+The names below load lazily, so that `import xrecon` and `xrecon --help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from xrecon import projector as projector
+    from xrecon.data.simulate import simulate as simulate
+    from xrecon.geometry import ConeBeam as ConeBeam
+    from xrecon.inference.reconstruct import reconstruct as reconstruct
+    from xrecon.inference.result import Reconstruction as Reconstruction
+    from xrecon.projector.operator import backproject as backproject
+    from xrecon.projector.operator import project as project
+    from xrecon.radiograph import Radiograph as Radiograph
+    from xrecon.radiograph import load_radiograph as load_radiograph
+    from xrecon.volume import Volume as Volume
+    from xrecon.volume import load_ct as load_ct
+
+_HOME = {
+    "ConeBeam": "xrecon.geometry",
+    "Radiograph": "xrecon.radiograph",
+    "Reconstruction": "xrecon.inference.result",
+    "Volume": "xrecon.volume",
+    "backproject": "xrecon.projector.operator",
+    "load_ct": "xrecon.volume",
+    "load_radiograph": "xrecon.radiograph",
+    "project": "xrecon.projector.operator",
+    "reconstruct": "xrecon.inference.reconstruct",
+    "simulate": "xrecon.data.simulate",
+}
+_MODULES = ("projector",)
+
+__all__ = [*_HOME, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"xrecon.{name}")
+    raise AttributeError(f"module 'xrecon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,101 @@
+"""Options that several commands share, and what their side-cars have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xrecon.errors import InputError
+
+
+class GeometryName(str, Enum):
+    """Presets of `xrecon.geometry`."""
+
+    CHEST = "chest"
+    X2CT = "x2ct"
+    PROST = "prost"
+
+
+class ModelName(str, Enum):
+    """Models of `xrecon.inference.reconstruct`."""
+
+    DEFAULT = "default"
+    ATLAS = "atlas"
+    PCA = "pca"
+    DEFORM = "deform"
+
+
+OutputFolderOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
+]
+GeometryOption = Annotated[
+    GeometryName, typer.Option("--geometry", help="Distances and detector, where the films do not state them.")
+]
+SizeOption = Annotated[
+    int, typer.Option("--size", min=64, max=256, help="Voxels per edge of the 384 mm cube that is reconstructed.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+AssetsOption = Annotated[
+    Path | None,
+    typer.Option("--assets", metavar="FILE", help="Priors made by `xrecon train priors`; default the shipped ones."),
+]
+SplitOption = Annotated[
+    Path | None,
+    typer.Option("--split", metavar="FILE", help="YAML with the lists train and test; only train cases are used."),
+]
+
+
+def usable_device(name: str) -> str:
+    """`name` if torch can compute there.
+
+    Raises:
+        InputError: no device of that name, or not on this machine.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"--device {name}: not usable here ({reason}); use --device cpu") from error
+    return name
+
+
+def chosen_cases(folder: Path, split: Path | None) -> tuple[tuple[str, Path], ...]:
+    """(name, path) of the train cases of the split in `folder`; without a split, of all CTs in it.
+
+    Raises:
+        InputError: as `xrecon.data.split.cases_in` and `xrecon.data.cases.find_cases`.
+        ConfigError: the split cannot be read, or lists a case twice.
+    """
+    from xrecon.config import load_config
+    from xrecon.data.cases import find_cases
+    from xrecon.data.split import Split, cases_in
+
+    return find_cases(folder) if split is None else cases_in(folder, load_config(Split, split), "train")
+
+
+def run_record(
+    command: str, *, seed: int | None, inputs: Mapping[str, Path], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every side-car says: notice, command, environment, seed, digests of the inputs (never their places).
+
+    Raises:
+        InputError: an input cannot be read.
+    """
+    from xrecon.data.cases import content_sha256
+    from xrecon.environment import run_environment
+    from xrecon.volume import RESEARCH_NOTICE
+
+    return {
+        "notice": RESEARCH_NOTICE,
+        "command": f"xrecon {command}",
+        "environment": run_environment(),
+        "seed": seed,
+        "inputs": {name: {"sha256": content_sha256(path)} for name, path in inputs.items()},
+        "settings": dict(settings),
+    }

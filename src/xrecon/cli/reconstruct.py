@@ -1,0 +1,151 @@
+"""`xrecon reconstruct`: a CT from a PA and a lateral film."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example, to_json
+from xrecon.cli.options import (
+    AssetsOption,
+    DeviceOption,
+    GeometryName,
+    GeometryOption,
+    ModelName,
+    OutputFolderOption,
+    SizeOption,
+    SplitOption,
+    chosen_cases,
+    run_record,
+    usable_device,
+)
+
+if TYPE_CHECKING:
+    from xrecon.inference.result import Reconstruction
+
+
+@example(
+    "xrecon reconstruct --pa films/pa.tiff --lateral films/lateral.tiff -o out --report",
+    "xrecon reconstruct --pa pa.png --lateral lateral.png -o out --pixel-mm 0.4 --mirror-lateral",
+)
+def reconstruct(
+    shell: Shell,
+    pa: Annotated[Path, typer.Option("--pa", metavar="FILE", help="PA film: PNG, JPEG, TIFF or DICOM.")],
+    lateral: Annotated[Path, typer.Option("--lateral", metavar="FILE", help="Lateral film of the same patient.")],
+    output: OutputFolderOption,
+    model: Annotated[ModelName, typer.Option("--model", help="Kind of estimate.")] = ModelName.DEFAULT,
+    size: SizeOption = 224,
+    geometry: GeometryOption = GeometryName.CHEST,
+    pixel_mm: Annotated[
+        float | None,
+        typer.Option("--pixel-mm", min=0.01, max=20.0, help="Pixel pitch of both films at the detector, mm."),
+    ] = None,
+    invert: Annotated[
+        bool | None, typer.Option("--invert/--no-invert", help="Dense tissue is dark / bright in the files.")
+    ] = None,
+    mirror_pa: Annotated[bool, typer.Option("--mirror-pa", help="The PA film is hung mirrored.")] = False,
+    mirror_lateral: Annotated[
+        bool, typer.Option("--mirror-lateral", help="The lateral film faces right: front on the image's right.")
+    ] = False,
+    refine: Annotated[
+        bool, typer.Option("--refine/--no-refine", help="End with a sweep that matches the films more closely.")
+    ] = True,
+    bank: Annotated[
+        Path | None,
+        typer.Option("--bank", metavar="FOLDER", help="CTs of other patients to fit one by one (model deform)."),
+    ] = None,
+    split: SplitOption = None,
+    assets: AssetsOption = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Reconstruct a synthetic chest CT from two films.
+
+    Writes ct.nii.gz (HU, true voxel size), preview.png (films beside re-projections, three planes) and
+    reconstruction.json (model, geometry, residuals, assumptions). What the films do not fix comes from the prior.
+    """
+    from xrecon.errors import InputError
+    from xrecon.inference.reconstruct import reconstruct as run
+    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.radiograph import load_radiograph
+    from xrecon.report.figures import reconstruction_preview, save_figure
+    from xrecon.report.html import render_report, write_report
+
+    names = ["ct.nii.gz", "preview.png", "reconstruction.json", *(["report.html"] if report else [])]
+    check_outputs(output, names, overwrite=overwrite)
+    if split is not None and bank is None:
+        raise InputError(f"--split {split} chooses the train cases of a bank: give --bank FOLDER, or leave it out")
+    films = [
+        load_radiograph(path, view, geometry=geometry.value, pixel_mm=pixel_mm, invert=invert, mirror=mirror)
+        for path, view, mirror in ((pa, "pa", mirror_pa), (lateral, "lateral", mirror_lateral))
+    ]
+    usable_device(device)
+    cases = () if bank is None else _bank_cases(bank, split, (pa, lateral), shell)
+    settings = {"refine": refine, "invert": invert, "mirror_pa": mirror_pa, "mirror_lateral": mirror_lateral}
+    record = run_record(
+        "reconstruct", seed=seed, inputs={"pa": pa, "lateral": lateral, **dict(cases)}, settings=settings
+    )
+    with shell.progress("reconstructing"):
+        result = run(
+            films[0],
+            films[1],
+            model=model.value,
+            size=size,
+            bank=_load(cases) if cases else None,
+            refine=refine,
+            assets=assets,
+            device=device,
+            seed=seed,
+            progress=shell.note,
+        )
+    summary = {**record, **_summary(result)}
+    with staged_outputs(output, names, overwrite=overwrite) as stage:
+        result.volume.save(stage / "ct.nii.gz")
+        save_figure(reconstruction_preview(result), stage / "preview.png")
+        (stage / "reconstruction.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+        if report:
+            page = render_report(title="CT from two films", reconstruction=result, environment=record["environment"])
+            write_report(stage / "report.html", page)
+    shell.print(f"{output / 'ct.nii.gz'}: {result.volume!r}")
+    for view, residual in result.residual.items():
+        shell.print(f"{view} film: residual {residual.before:.1%} before, {residual.after:.1%} after the fit")
+    return {**summary, "files": [output / name for name in names]}
+
+
+def _summary(result: Reconstruction) -> dict[str, Any]:
+    volume = result.volume
+    return {
+        **result.provenance,
+        "residual": dict(result.residual),
+        "ct": {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "affine_lps": volume.affine},
+        "film_notes": {film.view: film.notes for film in result.films},
+    }
+
+
+def _bank_cases(bank: Path, split: Path | None, films: tuple[Path, Path], shell: Shell) -> tuple[tuple[str, Path], ...]:
+    """The cases of the bank without the CT that the films were simulated from, which would be the answer itself."""
+    from xrecon.data.cases import content_sha256
+    from xrecon.errors import InputError
+    from xrecon.io.film_file import side_car_of
+
+    sources = {str(((side_car_of(film) or {}).get("inputs") or {}).get("ct", {}).get("sha256")) for film in films}
+    kept = []
+    for name, path in chosen_cases(bank, split):
+        if content_sha256(path) in sources:
+            shell.note(f"{name} is left out of the bank: the films were simulated from it")
+        else:
+            kept.append((name, path))
+    if not kept:
+        raise InputError(f"{bank}: no CT is left for the bank; add CTs of other patients, or leave out --bank")
+    return tuple(kept)
+
+
+def _load(cases: tuple[tuple[str, Path], ...]) -> list[Any]:
+    from xrecon.volume import load_ct
+
+    return [load_ct(path) for _, path in cases]

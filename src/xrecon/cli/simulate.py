@@ -1,0 +1,89 @@
+"""`xrecon simulate`: the PA and lateral film that the patient of a CT would have had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xrecon.cli.common import OverwriteOption, Shell, example
+from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, run_record, usable_device
+
+
+@example(
+    "xrecon simulate chest.nii.gz -o films",
+    "xrecon simulate dicom-folder -o films --size 512 --geometry x2ct --keep-table",
+)
+def simulate(
+    shell: Shell,
+    ct: Annotated[Path, typer.Argument(metavar="CT", help="Chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
+    output: OutputFolderOption,
+    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Detector pixels per edge.")] = 224,
+    geometry: GeometryOption = GeometryName.CHEST,
+    energy_kev: Annotated[
+        float | None,
+        typer.Option("--energy-kev", min=20.0, max=150.0, help="Effective energy of the beam; default a chest beam's."),
+    ] = None,
+    keep_table: Annotated[
+        bool, typer.Option("--keep-table", help="Project the table and all else outside the body, too.")
+    ] = False,
+    series: Annotated[
+        str | None, typer.Option("--series", help="Of several DICOM series: UID, number or description.")
+    ] = None,
+    device: DeviceOption = "cpu",
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Compute the PA and lateral radiograph of a chest CT.
+
+    Each film is written three times: pa.tiff holds line integrals as 32-bit floats (what `reconstruct` should get),
+    pa.png is for the eye (16 bits), pa.json says how it was made. The isocentre is the middle of both lungs.
+    """
+    from xrecon.data.frame import thorax_centre
+    from xrecon.data.simulate import simulate as make_films
+    from xrecon.io.film_file import write_film
+    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.projector.attenuation import FILM_ENERGY_KEV
+    from xrecon.volume import RESEARCH_NOTICE, load_ct
+
+    names = [f"{view}{suffix}" for view in ("pa", "lateral") for suffix in (".tiff", ".png", ".json")]
+    check_outputs(output, names, overwrite=overwrite)
+    usable_device(device)
+    energy = FILM_ENERGY_KEV if energy_kev is None else energy_kev
+    with shell.progress("reading and projecting the CT"):
+        volume = load_ct(ct, series=series)
+        centre = thorax_centre(volume)
+        films = make_films(
+            volume,
+            size=size,
+            geometry=geometry.value,
+            keep_table=keep_table,
+            centre_mm=centre,
+            energy_kev=energy,
+            device=device,
+        )
+    settings = {"size": size, "geometry": geometry.value, "energy_kev": energy, "keep_table": keep_table}
+    record = run_record("simulate", seed=None, inputs={"ct": ct}, settings=settings)
+    source = {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "isocentre_lps_mm": [float(v) for v in centre]}
+    with staged_outputs(output, names, overwrite=overwrite) as stage:
+        for film in films:
+            write_film(
+                stage / film.view,
+                film.image,
+                view=film.view,
+                geometry=film.geometry,
+                notice=RESEARCH_NOTICE,
+                notes=film.notes,
+                extra={**record, "source": source},
+            )
+    shown = {film.view: output / f"{film.view}.tiff" for film in films}
+    for film in films:
+        shell.print(f"{shown[film.view]}: {film!r}")
+    return {
+        "films": shown,
+        "geometry": {film.view: film.geometry.to_dict() for film in films},
+        "range": {film.view: [film.image.min(), film.image.max()] for film in films},
+        "notes": films[0].notes,
+        "settings": settings,
+    }

@@ -1,0 +1,1 @@
+"""Training and test data: phantoms, planted findings, prepared cases."""

@@ -1,0 +1,216 @@
+"""Two films in, one CT out: the door through which every model is used."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xrecon import __version__
+from xrecon.errors import InputError
+from xrecon.geometry import FRAME_MM
+from xrecon.inference.result import Reconstruction, ViewResidual
+from xrecon.priors.asset import PriorAsset, load_priors
+from xrecon.priors.bank import BankChest, fit_bank
+from xrecon.priors.build import prepare_case
+from xrecon.priors.chest import DENSITY_GRID
+from xrecon.priors.consistency import consistency_sweep
+from xrecon.priors.deformation import fit_deformation, mean_chest
+from xrecon.priors.films import FilmPair, line_integrals, ray_support, visual_hull
+from xrecon.priors.linear import fit_linear
+from xrecon.priors.warp import Grid, sample
+from xrecon.projector.attenuation import hu_to_mu, mu_to_hu
+from xrecon.radiograph import Radiograph
+from xrecon.volume import AIR_HU, RESEARCH_NOTICE, Volume
+
+MODELS = ("atlas", "pca", "deform")
+"""Models that need no network."""
+DEFAULT_MODEL = "deform"
+SIZES = (64, 256)
+_WORK_GRID = DENSITY_GRID
+_WORK_PIXELS = 64
+_SHOWN_PIXELS = 224
+_CALIBRATION_ROUNDS = 2  # films of unknown gain: fit, recalibrate on the fit, fit again
+
+
+class Drawable(Protocol):
+    """A fitted chest: HU and their standard deviation on any grid, [D, H, W]."""
+
+    def hu(self, grid: Grid) -> Tensor: ...  # noqa: D102
+    def deviation(self, grid: Grid) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Attenuation on the wide working grid before any fit and at the end, and the sweep's part of it."""
+
+    before: Tensor
+    after: Tensor
+    change: Tensor
+
+
+def reconstruct(
+    pa: Radiograph,
+    lateral: Radiograph,
+    *,
+    model: str = "default",
+    size: int = 224,
+    bank: Sequence[Volume] | None = None,
+    refine: bool = True,
+    assets: str | os.PathLike[str] | PriorAsset | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Reconstruction:
+    """Reconstruct a chest CT from a PA and a lateral radiograph.
+
+    Args:
+        pa: PA film.
+        lateral: lateral film of the same patient.
+        model: "atlas", "pca", "deform", or "default" (the best of them: deform).
+        size: voxels per edge of the 384 mm frame, 64..256.
+        bank: CTs to fit one by one beside the statistical prior, averaged over the best (only "deform").
+        refine: end with one projection-consistency sweep.
+        assets: priors file, or priors already loaded; default the shipped ones.
+        device: torch device.
+        seed: recorded; the priors make no random choices.
+        progress: called with a line of text at each stage.
+
+    Raises:
+        InputError: an unknown model, a size out of range, films swapped.
+        MissingPartError: the priors file is not there.
+        CheckpointError: the priors file is damaged.
+
+    Example:
+        >>> rec = xrecon.reconstruct(pa, lateral, model="deform", size=224)
+        >>> rec.volume.save("synthetic_ct.nii.gz")
+    """
+    name = DEFAULT_MODEL if model == "default" else model
+    if name not in MODELS:
+        raise InputError(f"unknown model {model!r}; choose one of default, {', '.join(MODELS)}")
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise InputError(f"size must lie in {SIZES[0]}..{SIZES[1]} voxels per edge, got {size}")
+    if bank is not None and name != "deform":
+        raise InputError(f"a bank is used by model deform only, not by {name}")
+    started = time.perf_counter()
+    where = torch.device(device)
+    asset = assets if isinstance(assets, PriorAsset) else load_priors(assets)
+    asset = replace(asset, prior=asset.prior.to(where))
+    prepared = None
+    if bank is not None:
+        progress(f"bank: framing {len(bank)} CTs")
+        prepared = [prepare_case(f"bank {i}", ct) for i, ct in enumerate(bank, start=1)]
+    pair = FilmPair((pa, lateral))
+
+    def fit(films: FilmPair) -> Drawable:
+        if name == "atlas":
+            return mean_chest(asset.prior)
+        if name == "pca":
+            return fit_linear(asset.prior, films, device=where)
+        fitted = fit_deformation(asset.prior, films, device=where)
+        return fitted if prepared is None else fit_bank(fitted, prepared, films, device=where, progress=progress)
+
+    progress(f"fitting {name}")
+    chest: Drawable = mean_chest(asset.prior)
+    for _ in range(1 if pair.quantitative else _CALIBRATION_ROUNDS):
+        pair = pair.calibrated(_films_of(chest, pair))
+        chest = fit(pair)
+    progress("projection consistency")
+    finished = _finish(chest, mean_chest(asset.prior), pair, refine=refine)
+    progress(f"drawing {size} x {size} x {size} voxels")
+    volume = _draw(chest, finished, pair, size, where)
+    spread = chest.spread(_output_grid(size)).cpu().numpy() if isinstance(chest, BankChest) else None
+    return Reconstruction(
+        volume=volume,
+        support=ray_support(pair, _output_grid(size), device=where).cpu().numpy(),
+        spread=spread,
+        residual=_residuals(finished, pair),
+        films=pair.radiographs(_SHOWN_PIXELS),
+        reprojections=_reprojections(finished, pair),
+        provenance=_provenance(
+            asset,
+            pair,
+            model=name + ("+bank" if bank is not None else ""),
+            size=size,
+            refine=refine,
+            bank_cases=len(bank) if bank is not None else 0,
+            device=str(where),
+            seed=seed,
+            seconds=time.perf_counter() - started,
+        ),
+    )
+
+
+def _output_grid(size: int) -> Grid:
+    return Grid((size, size, size), FRAME_MM / size)
+
+
+def _films_of(chest: Drawable, pair: FilmPair) -> Tensor:
+    return line_integrals(hu_to_mu(chest.hu(_WORK_GRID)), _WORK_GRID, pair.views(_WORK_PIXELS))
+
+
+def _finish(chest: Drawable, mean: Drawable, pair: FilmPair, *, refine: bool) -> _Finished:
+    """Apply what the films exclude, then the consistency sweep, on the working grid."""
+    hu = chest.hu(_WORK_GRID)
+    hull = visual_hull(pair, _WORK_GRID, device=hu.device)
+    mu = hu_to_mu(hu) * hull
+    change = torch.zeros_like(mu)
+    if refine:
+        water_per_hu = hu_to_mu(torch.zeros(())) / 1000.0
+        deviation = chest.deviation(_WORK_GRID) * hull * water_per_hu
+        change = consistency_sweep(mu, deviation, pair, _WORK_GRID, size=_WORK_PIXELS)
+        change = (mu + change).clamp(min=0.0) - mu
+    return _Finished(hu_to_mu(mean.hu(_WORK_GRID)), mu + change, change)
+
+
+def _draw(chest: Drawable, finished: _Finished, pair: FilmPair, size: int, device: torch.device) -> Volume:
+    grid = _output_grid(size)
+    mu = hu_to_mu(chest.hu(grid)) * visual_hull(pair, grid, device=device)
+    mu = mu + sample(finished.change[None], grid.positions_mm().to(device), _WORK_GRID.spacing_mm)[0]
+    hu = mu_to_hu(mu.clamp(min=0.0))
+    # Vacuum is -1000 HU of attenuation; outside the body a CT is stored as -1024.
+    hu = torch.where(mu <= 0, torch.full_like(hu, AIR_HU), hu)
+    spacing = grid.spacing_mm
+    volume = Volume.centred(hu.cpu().numpy().astype(np.float32), (spacing, spacing, spacing), synthetic=True)
+    return replace(volume, notes=(RESEARCH_NOTICE,))
+
+
+def _residuals(finished: _Finished, pair: FilmPair) -> Mapping[str, ViewResidual]:
+    views = pair.views(_WORK_PIXELS)
+    films = pair.values(_WORK_PIXELS, finished.after.device)
+    spread = films.flatten(1).std(dim=1)
+    before, after = (
+        (line_integrals(mu, _WORK_GRID, views) - films).square().flatten(1).mean(dim=1).sqrt() / spread
+        for mu in (finished.before, finished.after)
+    )
+    return {view: ViewResidual(float(before[k]), float(after[k])) for k, view in enumerate(("pa", "lateral"))}
+
+
+def _reprojections(finished: _Finished, pair: FilmPair) -> tuple[Radiograph, Radiograph]:
+    views = pair.views(_SHOWN_PIXELS)
+    images = line_integrals(finished.after, _WORK_GRID, views).cpu().numpy()
+    return Radiograph(images[0], "pa", views[0]), Radiograph(images[1], "lateral", views[1])
+
+
+def _provenance(asset: PriorAsset, pair: FilmPair, *, seconds: float, **options: Any) -> Mapping[str, Any]:
+    return {
+        "notice": RESEARCH_NOTICE,
+        "model": options.pop("model"),
+        "version": __version__,
+        "sha256": asset.sha256,
+        "prior": {k: asset.prior.information.get(k) for k in ("name", "schema", "cases", "made")},
+        "geometry": {film.view: film.geometry.to_dict() for film in pair.films},
+        "calibration": {
+            film.view: {"quantity": film.quantity, "gain": gain, "offset": offset}
+            for film, gain, offset in zip(pair.films, pair.gain, pair.offset, strict=True)
+        },
+        "options": options,
+        "seconds": seconds,
+        "notes": [f"{film.view.upper()}: {note}" for film in pair.films for note in film.notes],
+    }

@@ -1,0 +1,49 @@
+"""What a reconstruction hands back: the CT and everything needed to judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.radiograph import Radiograph
+from xrecon.volume import Volume
+
+
+@dataclass(frozen=True)
+class ViewResidual:
+    """Misfit of one film: root mean square of (re-projection - film) over that of the film's own variation (0..).
+
+    Attributes:
+        before: of the model's mean before it saw the films.
+        after: of the result.
+    """
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A synthetic CT from two films.
+
+    Attributes:
+        volume: HU, synthetic, [D, H, W] on the asked grid.
+        support: [D, H, W] float32, 0..1: share of the two films whose rays cross the voxel.
+        spread: [D, H, W] float32, HU: standard deviation over the members of an ensemble; None for one estimate.
+        residual: by view ("pa", "lateral").
+        films: (PA, lateral) as the model used them: resampled, line integrals (gain and offset fitted if unknown).
+        reprojections: (PA, lateral) of `volume`, same detector and quantity as `films`.
+        provenance: model, version, sha256, geometry, seed, seconds, notes: what goes into the JSON side-car.
+    """
+
+    volume: Volume
+    support: NDArray[np.float32]
+    spread: NDArray[np.float32] | None
+    residual: Mapping[str, ViewResidual]
+    films: tuple[Radiograph, Radiograph]
+    reprojections: tuple[Radiograph, Radiograph]
+    provenance: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Files to plain arrays and back. Nothing here knows of volumes' meaning, projectors or networks."""

@@ -1,0 +1,202 @@
+"""From what a film file states to a cone-beam geometry, and to the one way in which films are hung here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.errors import InputError
+from xrecon.geometry import VIEWS, ConeBeam
+from xrecon.io.limits import FILM_SPACING_RANGE_MM, check_spacing
+from xrecon.io.raw import FilmTags
+
+DISTANCE_RANGE_MM = (300.0, 6000.0)
+MAGNIFICATION_RANGE = (1.001, 3.0)
+BEAMS = {"pa": ("pa", "ap"), "lateral": ("lateral", "right_lateral")}
+_BEAM_NAMES = {"pa": "PA", "ap": "AP", "lateral": "left lateral", "right_lateral": "right lateral"}
+_MEND_PIXEL = "give pixel_mm (the pitch at the detector) to override it"
+Notes = tuple[str, ...]
+
+
+def beam_of(tags: FilmTags, view: str, source: Path) -> tuple[str, Notes]:
+    """Which of `VIEWS` the film is, and what was assumed. Raises InputError where the file contradicts `view`."""
+    if tags.view is None:
+        return view, (f"the file states no view: taken as {_BEAM_NAMES[view]}",)
+    if tags.view not in BEAMS[view]:
+        raise InputError(
+            f"{source}: the file says that it is a {_BEAM_NAMES[tags.view]} film (ViewPosition (0018,5101) or its "
+            f"side-car), but it was given as view {view!r}; swap the two films or correct the tag"
+        )
+    if tags.view != view:
+        return tags.view, (f"the film is {_BEAM_NAMES[tags.view]}, not {_BEAM_NAMES[view]}: its own beam is used",)
+    return view, ()
+
+
+def hang(
+    pixels: NDArray[np.float32], tags: FilmTags, view: str, source: Path
+) -> tuple[NDArray[np.float32], FilmTags, Notes]:
+    """Pixels with the patient's right (PA) or front (lateral) on the left and the head on top, by PatientOrientation.
+
+    Returns: pixels, tags with their pixel spacings in the new axes, notes. Raises InputError where the orientation
+    fits the other view only and ViewPosition is silent.
+    """
+    side, opposite = ("L", "R") if view == "pa" else ("P", "A")
+    if tags.patient_orientation is None:
+        hung = "the patient's right" if view == "pa" else "the patient's front"
+        return pixels, tags, (f"the file states no orientation: assumed head up and {hung} on the image's left",)
+    columns, rows = (direction[0] for direction in tags.patient_orientation)
+    notes: Notes = ()
+    if columns in "HF" and rows in (side, opposite):
+        pixels, columns, rows = pixels.T, rows, columns
+        tags = replace(tags, imager_pixel_mm=_swapped(tags.imager_pixel_mm))
+        tags = replace(tags, pixel_spacing_mm=_swapped(tags.pixel_spacing_mm))
+        notes += ("turned by PatientOrientation (stored lying on its side)",)
+    if columns not in (side, opposite) or rows not in "HF":
+        stated = f"{columns}\\{rows}"
+        message = f"PatientOrientation (0020,0020) is {stated}, which does not fit a {_BEAM_NAMES[view]} film"
+        if tags.view is None:
+            raise InputError(f"{source}: {message}; swap the two films or correct the tag")
+        return pixels, tags, (*notes, f"{message}; it was ignored, since ViewPosition fits")
+    if columns == opposite:
+        pixels = pixels[:, ::-1]
+        notes += ("flipped left to right by PatientOrientation",)
+    if rows == "H":
+        pixels = pixels[::-1]
+        notes += ("flipped upside down by PatientOrientation",)
+    return np.ascontiguousarray(pixels), tags, notes
+
+
+def _swapped(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if pair is None else (pair[1], pair[0])
+
+
+def geometry_from_tags(
+    tags: FilmTags,
+    shape: tuple[int, int],
+    *,
+    view: str,
+    default: str | ConeBeam,
+    pixel_mm: float | None,
+    source: Path,
+) -> tuple[ConeBeam, Notes]:
+    """Geometry of a film of `shape` pixels: the file's tags, else `default` (a preset's name or a geometry).
+
+    The order of trust is: for the pixel pitch `pixel_mm`, ImagerPixelSpacing, PixelSpacing (scaled up by the
+    magnification if it is calibrated to the patient), the default; for the patient's distance the magnification,
+    SourceToPatient, the two pixel spacings' ratio, the default's gap between patient and detector.
+
+    Raises:
+        InputError: the file contradicts `view`, or states an absurd spacing.
+    """
+    beam, notes = beam_of(tags, view, source)
+    base = _base(beam, shape, view=view, default=default, source=source)
+    detector, isocentre, more = _distances(tags, base)
+    pitch, used = _pitch(tags, shape, base, pixel_mm=pixel_mm, magnification=detector / isocentre, source=source)
+    geometry = replace(
+        base,
+        source_to_isocentre_mm=isocentre,
+        source_to_detector_mm=detector,
+        detector_shape=shape,
+        pixel_mm=pitch,
+    )
+    return geometry, notes + more + used
+
+
+def _base(beam: str, shape: tuple[int, int], *, view: str, default: str | ConeBeam, source: Path) -> ConeBeam:
+    if isinstance(default, str):
+        return ConeBeam.preset(default, beam, size=max(shape))
+    nominal = {VIEWS[name][0] for name in BEAMS[view]}
+    if not any(abs((default.angle_deg - angle + 180) % 360 - 180) <= 45 for angle in nominal):
+        raise InputError(
+            f"{source}: the geometry given has angle_deg {default.angle_deg:g}, which is no {view} view (0 is PA, 90 "
+            f"left lateral); give the geometry of this view"
+        )
+    turn = VIEWS[beam][0] - VIEWS[view][0]
+    return (
+        default if default.mirrored or not turn else replace(default, angle_deg=default.angle_deg + turn, mirrored=True)
+    )
+
+
+def _distances(tags: FilmTags, base: ConeBeam) -> tuple[float, float, Notes]:
+    """Source-detector and source-isocentre distance (mm), and how they were found."""
+    gap = base.source_to_detector_mm - base.source_to_isocentre_mm
+    detector, notes = base.source_to_detector_mm, list[str]()
+    stated = tags.source_to_detector_mm
+    if stated is not None and DISTANCE_RANGE_MM[0] <= stated <= DISTANCE_RANGE_MM[1]:
+        detector = stated
+    elif stated:
+        notes.append(f"DistanceSourceToDetector is {stated:g} mm, which is absurd: ignored")
+    if detector != stated:
+        notes.append(f"source-detector distance not stated: assumed {detector:g} mm ({base.name})")
+    low, high = MAGNIFICATION_RANGE
+    if tags.magnification is not None and low <= tags.magnification <= high:
+        notes.append(f"patient's distance from the stated magnification {tags.magnification:g}")
+        return detector, detector / tags.magnification, tuple(notes)
+    patient = tags.source_to_patient_mm
+    if patient is not None and detector == stated and low <= detector / max(patient, 1e-6) <= high:
+        notes.append(f"isocentre at the stated DistanceSourceToPatient, {patient:g} mm from the source")
+        return detector, patient, tuple(notes)
+    if patient:
+        notes.append(f"DistanceSourceToPatient {patient:g} mm does not fit {detector:g} mm to the detector")
+    ratio = _spacing_ratio(tags)
+    if ratio is not None and low <= ratio <= high:
+        notes.append(f"magnification {ratio:.4g} from ImagerPixelSpacing over PixelSpacing")
+        return detector, detector / ratio, tuple(notes)
+    isocentre = detector - gap if detector > 2 * gap else detector / base.magnification
+    notes.append(f"patient's distance not stated: isocentre assumed {detector - isocentre:g} mm before the detector")
+    return detector, isocentre, tuple(notes)
+
+
+def _spacing_ratio(tags: FilmTags) -> float | None:
+    if tags.imager_pixel_mm is None or tags.pixel_spacing_mm is None or min(tags.pixel_spacing_mm) <= 0:
+        return None
+    return tags.imager_pixel_mm[0] / tags.pixel_spacing_mm[0]
+
+
+def _pitch(
+    tags: FilmTags,
+    shape: tuple[int, int],
+    base: ConeBeam,
+    *,
+    pixel_mm: float | None,
+    magnification: float,
+    source: Path,
+) -> tuple[tuple[float, float], Notes]:
+    """Pixel pitch at the detector (rows, cols), mm, and how it was found."""
+
+    def checked(values: float | tuple[float, float], tag: str, mend: str = _MEND_PIXEL) -> tuple[float, float]:
+        spacing = check_spacing(values, source, tag=tag, limits=FILM_SPACING_RANGE_MM, mend=mend)
+        return spacing[0], spacing[-1]
+
+    if pixel_mm is not None:
+        return checked(pixel_mm, "pixel_mm", "give the pitch of the detector's pixels in mm"), ()
+    if tags.imager_pixel_mm is not None:
+        return checked(tags.imager_pixel_mm, "ImagerPixelSpacing (0018,1164)"), ()
+    if tags.pixel_spacing_mm is not None:
+        rows, cols = checked(tags.pixel_spacing_mm, "PixelSpacing (0028,0030)")
+        if tags.pixel_spacing_calibration in ("GEOMETRY", "FIDUCIAL"):
+            note = f"PixelSpacing is calibrated to the patient ({tags.pixel_spacing_calibration})"
+            scaled = (rows * magnification, cols * magnification)
+            return scaled, (f"{note}: scaled by the magnification {magnification:.4g} to the detector",)
+        return (rows, cols), ("PixelSpacing without ImagerPixelSpacing: taken as the pitch at the detector",)
+    return _assumed_pitch(shape, base, magnification, source)
+
+
+def _assumed_pitch(
+    shape: tuple[int, int], base: ConeBeam, magnification: float, source: Path
+) -> tuple[tuple[float, float], Notes]:
+    if base.detector_shape == (max(shape), max(shape)):  # a preset: its square detector holds the longer edge
+        at_isocentre = base.pixel_at_isocentre_mm[0]
+        pitch = at_isocentre * magnification
+        edge = f"{at_isocentre * max(shape):.4g} mm at the isocentre"
+        return (pitch, pitch), (f"no pixel spacing stated: the longer edge is assumed to span {edge}",)
+    rows, cols = (p * n / m for p, n, m in zip(base.pixel_mm, base.detector_shape, shape, strict=True))
+    if abs(rows / cols - base.pixel_mm[0] / base.pixel_mm[1]) > 0.02:
+        raise InputError(
+            f"{source}: the film has {shape[0]} x {shape[1]} pixels, the geometry's detector {base.detector_shape}, of "
+            f"another shape; give pixel_mm"
+        )
+    return (rows, cols), (f"no pixel spacing stated: the film is assumed to fill the detector of {base.name}",)

@@ -1,0 +1,115 @@
+"""MHA, MHD and NRRD through SimpleITK, an optional part."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xrecon.errors import InputError, MissingPartError
+from xrecon.io.grid import orientation_notes, remove_shear
+from xrecon.io.limits import DEFLATE_MAX_RATIO, check_affine, check_count, check_file, check_finite, check_hu
+from xrecon.io.raw import RawVolume
+
+HEADER_BYTES = 64 * 1024
+_DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+def read_itk(path: Path, *, hu: bool = True) -> RawVolume:
+    """Read MHA, MHD or NRRD.
+
+    Args:
+        path: the file; the data file of a detached header must lie in the same folder.
+        hu: the values must be HU of a CT (checked); False for label maps and other quantities.
+
+    Returns: values [k, j, i] with the affine in LPS mm (the formats' own world frame).
+
+    Raises:
+        MissingPartError: SimpleITK is not installed.
+        InputError: damaged, truncated, of absurd size or geometry, not 3-D, not finite, or not HU.
+    """
+    path = Path(path)
+    check_file(path)
+    sitk = _simpleitk(path)
+    stored = _stored_bytes(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size, dimension = tuple(map(int, reader.GetSize())), int(reader.GetDimension())
+        components = int(reader.GetNumberOfComponents())
+    except RuntimeError as error:
+        raise InputError(f"{path}: the header is damaged ({_last_line(error)}); export the file again") from error
+    if dimension != 3 or components != 1:
+        raise InputError(
+            f"{path}: has {dimension} axes and {components} values per voxel; expected 3 and 1: export one volume"
+        )
+    voxels = check_count(size, path)
+    if voxels > stored * DEFLATE_MAX_RATIO:
+        raise InputError(f"{path}: the header claims {voxels} voxels, the data have {stored} bytes; copy it again")
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{path}: the data are damaged or truncated ({_last_line(error)}); copy it again") from error
+    return _to_raw(sitk, image, path, hu=hu)
+
+
+def _simpleitk(path: Path) -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise MissingPartError(
+            f"{path}: MHA, MHD and NRRD need SimpleITK, which is not installed: pip install 'xrecon[itk]', or convert "
+            f"the file to NIfTI"
+        ) from error
+    return SimpleITK
+
+
+def _stored_bytes(path: Path) -> int:
+    """Size of the file with the voxels. A header that points outside its own folder is refused."""
+    with path.open("rb") as stream:
+        head = stream.read(HEADER_BYTES)
+    if head.startswith(b"NRRD"):
+        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0] + b"\n"
+    found = _DATA_FILE.search(head)
+    name = found.group(1).decode("utf-8", "replace") if found else "LOCAL"
+    if name.upper() == "LOCAL":
+        return path.stat().st_size
+    if "LIST" in name.upper().split() or name.upper().startswith("LIST") or "%" in name:
+        raise InputError(f"{path}: keeps its voxels in a list of files; convert it to one .mha, .nrrd or NIfTI file")
+    if Path(name).name != name:
+        raise InputError(f"{path}: its data file {name!r} is not in the same folder; put it there and mend the header")
+    data = path.parent / name
+    if not data.is_file():
+        raise InputError(f"{path}: its data file {name!r} is missing; copy it into the same folder")
+    return check_file(data).stat().st_size
+
+
+def _to_raw(sitk: Any, image: Any, path: Path, *, hu: bool) -> RawVolume:
+    values = sitk.GetArrayFromImage(image)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{path}: holds values of type {values.dtype}; expected real numbers: export as int16 HU")
+    values = values.astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    affine[:3, :3] = affine[:3, 2::-1]  # the array's axes are [k, j, i]
+    affine = check_affine(affine, values.shape, path, tag="spacing and direction")
+    notes: tuple[str, ...] = ()
+    if all(math.isclose(s, 1.0) for s in image.GetSpacing()) and not any(image.GetOrigin()):
+        notes = ("spacing is exactly 1 mm and the origin 0: perhaps never stated; volumes in mL depend on it",)
+    if hu:
+        values, more = check_hu(values, path)
+        values, affine, sheared = remove_shear(values, affine, path)
+        notes += more + sheared + orientation_notes(values.shape, affine)
+    else:
+        check_finite(values, path, what="voxels")
+    return RawVolume(values, affine, path, notes)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

@@ -1,0 +1,151 @@
+"""The two films as the priors use them: detectors over the frame at any resolution, and what the films exclude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from xrecon.errors import InputError
+from xrecon.geometry import FRAME_MM, ConeBeam
+from xrecon.priors.warp import Grid
+from xrecon.projector.operator import project
+from xrecon.projector.rays import ray_frame
+from xrecon.radiograph import Radiograph
+
+EMPTY_LINE_INTEGRAL = 0.08
+"""A ray below this has crossed less than 4 mm of tissue (mu of water at 60 keV is 0.0206/mm)."""
+_MISFIT_FLOOR, _MISFIT_SHARE = 0.15, 0.10
+"""Standard deviation of what no smooth deformation explains in a line integral y: 0.15 + 0.10 y."""
+
+
+@dataclass(frozen=True)
+class FilmPair:
+    """PA and lateral film on detectors that cover the frame, at any resolution.
+
+    Attributes:
+        films: the radiographs as given.
+        gain: per film; line integral = gain * pixel value + offset.
+        offset: per film.
+    """
+
+    films: tuple[Radiograph, Radiograph]
+    gain: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for film, view in zip(self.films, ("pa", "lateral"), strict=True):
+            if film.view != view:
+                raise InputError(f"expected a {view} film, got a {film.view} film: give PA first, lateral second")
+
+    @property
+    def quantitative(self) -> bool:
+        """Whether both films hold line integrals, so that gain and offset are known."""
+        return all(film.is_quantitative for film in self.films)
+
+    def views(self, size: int) -> tuple[ConeBeam, ConeBeam]:
+        """Geometry of both films on `size` x `size` detectors that cover the frame at the isocentre."""
+        return _frame_view(self.films[0].geometry, size), _frame_view(self.films[1].geometry, size)
+
+    def radiographs(self, size: int) -> tuple[Radiograph, Radiograph]:
+        """The films on those detectors, calibrated to line integrals."""
+        made = []
+        for film, view, gain, offset in zip(self.films, self.views(size), self.gain, self.offset, strict=True):
+            image = film.resampled(view).image * gain + offset
+            made.append(replace(film, image=image, geometry=view))
+        return made[0], made[1]
+
+    def values(self, size: int, device: torch.device) -> Tensor:
+        """Line integrals [2, size, size]."""
+        images = [torch.from_numpy(film.image.copy()) for film in self.radiographs(size)]
+        return torch.stack(images).to(device)
+
+    def calibrated(self, expected: Tensor) -> FilmPair:
+        """Gain and offset fitted to expected line integrals [2, size, size]; quantitative films stay as they are."""
+        gains, offsets = [], []
+        for k, film in enumerate(self.films):
+            if film.is_quantitative:
+                gains.append(1.0)
+                offsets.append(0.0)
+                continue
+            size = expected.shape[-1]
+            pixels = torch.from_numpy(film.resampled(self.views(size)[k]).image.copy()).flatten()
+            gain, offset = _robust_line(pixels, expected[k].flatten().cpu())
+            gains.append(gain)
+            offsets.append(offset)
+        return replace(self, gain=(gains[0], gains[1]), offset=(offsets[0], offsets[1]))
+
+
+def _frame_view(geometry: ConeBeam, size: int) -> ConeBeam:
+    pixel = FRAME_MM * geometry.magnification / size
+    return replace(geometry, detector_shape=(size, size), pixel_mm=(pixel, pixel), detector_shift_mm=(0.0, 0.0))
+
+
+def _robust_line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Gain and offset with y = gain x + offset from matched quantiles: needs no pixel-to-pixel agreement."""
+    levels = torch.linspace(0.05, 0.95, 19)
+    qx, qy = torch.quantile(x.double(), levels.double()), torch.quantile(y.double(), levels.double())
+    spread = (qx - qx.mean()).square().sum()
+    if float(spread) <= 0:
+        raise InputError("a film has no contrast between its 5 % and 95 % quantiles: an empty or saturated image?")
+    gain = float(((qx - qx.mean()) * (qy - qy.mean())).sum() / spread)
+    return gain, float(qy.mean() - gain * qx.mean())
+
+
+def misfit_deviation(values: Tensor) -> Tensor:
+    """Standard deviation of the misfit to expect at line integrals `values` (any shape)."""
+    return _MISFIT_FLOOR + _MISFIT_SHARE * values.abs()
+
+
+def line_integrals(mu: Tensor, grid: Grid, views: Sequence[ConeBeam]) -> Tensor:
+    """Films [2, rows, cols] of one volume [D, H, W] (1/mm) on `grid`."""
+    return project(mu[None, None], grid.spacing_mm, views)[0]
+
+
+def visual_hull(pair: FilmPair, grid: Grid, *, size: int = 128, device: torch.device) -> Tensor:
+    """Share of tissue that the films allow in each voxel, [D, H, W], 0..1.
+
+    A voxel seen by a ray that crossed (almost) nothing must be air: this carves the body's outline and the ends of
+    the scanned range. Films of unknown gain exclude nothing, and neither do rays that miss the detector.
+    """
+    allowed = torch.ones(grid.shape, device=device)
+    if not pair.quantitative:
+        return allowed
+    share = (pair.values(size, device) / EMPTY_LINE_INTEGRAL).clamp(0.0, 1.0)
+    positions = grid.positions_mm().to(device)
+    for image, view in zip(share, pair.views(size), strict=True):
+        pixel = detector_pixels(positions, view)
+        lattice = (pixel.flip(-1) + 0.5) * (2.0 / size) - 1.0
+        seen = functional.grid_sample(
+            image[None, None],
+            lattice.reshape(1, -1, 1, 2),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        ).reshape(grid.shape)
+        on_film = (lattice.abs() <= 1).all(dim=-1)
+        allowed = allowed * torch.where(on_film, seen, torch.ones_like(seen))
+    return allowed
+
+
+def detector_pixels(positions_mm: Tensor, view: ConeBeam) -> Tensor:
+    """Detector pixel (row, col) [..., 2] on which positions [..., 3] (d, h, w mm from the isocentre) are seen."""
+    frame = ray_frame(view, dtype=torch.float32, device=positions_mm.device)
+    normal = torch.linalg.cross(frame.row_step, frame.col_step)
+    ray = positions_mm - frame.source
+    scale = ((frame.corner - frame.source) @ normal) / (ray @ normal)
+    hit = ray * scale[..., None] + (frame.source - frame.corner)
+    row = (hit @ frame.row_step) / frame.row_step.square().sum()
+    col = (hit @ frame.col_step) / frame.col_step.square().sum()
+    return torch.stack([row, col], dim=-1)
+
+
+def ray_support(pair: FilmPair, grid: Grid, *, device: torch.device) -> Tensor:
+    """Share of the two films whose rays cross the voxel, [D, H, W], 0, 0.5 or 1."""
+    positions = grid.positions_mm().to(device)
+    seen = [(detector_pixels(positions, v) + 0.5) for v in pair.views(1)]
+    inside = [((p >= 0) & (p <= 1)).all(dim=-1).float() for p in seen]
+    return (inside[0] + inside[1]) / 2

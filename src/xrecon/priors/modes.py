@@ -1,0 +1,131 @@
+"""Linear modes of whole chests: principal components of the group's chests in many random shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from xrecon.priors.chest import LINEAR_GRID, TEMPLATE_GRID, ShapeMap
+from xrecon.priors.films import FilmPair, misfit_deviation, visual_hull
+from xrecon.priors.linear import FILM_PIXELS, ridge_scores
+from xrecon.priors.warp import sample
+from xrecon.projector.attenuation import hu_to_mu
+from xrecon.projector.operator import project
+
+DRAWS_PER_CASE = 30
+MODES = 128
+_FREE_MM = 5.0
+"""Standard deviation of the smooth random displacement added to the group's own shape differences."""
+_RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+
+class Framed(Protocol):
+    """What is needed of a case: its CT on TEMPLATE_GRID, where it was measured, and its films."""
+
+    @property
+    def hu(self) -> Tensor: ...  # noqa: D102
+    @property
+    def valid(self) -> Tensor: ...  # noqa: D102
+    @property
+    def films(self) -> FilmPair: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class LinearStatistics:
+    """Mean and modes (1/mm, on LINEAR_GRID), and the ridge that predicts left-out patients best."""
+
+    mean: Tensor
+    modes: Tensor
+    ridge: float
+    errors: dict[float, float]
+
+
+def linear_statistics(
+    carried: Tensor,
+    seen: Tensor,
+    *,
+    template: Tensor,
+    shape_mean: Tensor,
+    shape_modes: Tensor,
+    cases: Sequence[Framed],
+    seed: int,
+    progress: Callable[[str], None],
+) -> LinearStatistics:
+    """Modes of the group's chests, each drawn in many shapes, and their ridge.
+
+    Args:
+        carried: [cases, D, H, W] HU on TEMPLATE_GRID, each case in the template's frame.
+        seen: [cases, D, H, W] where it was measured; elsewhere the template stands in.
+        template: [D, H, W] HU.
+        shape_mean: see `ChestPrior`.
+        shape_modes: see `ChestPrior`.
+        cases: the cases themselves, for the cross-validation.
+        seed: of the random shapes.
+        progress: called with a line of text.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    complete = torch.where(seen > 0.5, carried, template)
+    draws = []
+    for number, chest in enumerate(complete, start=1):
+        progress(f"random shapes of case {number} of {len(complete)}")
+        draws += [_draw(chest, shape_mean, shape_modes, generator) for _ in range(DRAWS_PER_CASE)]
+    samples = torch.stack(draws).flatten(1)
+    ridge, errors = _cross_validate(samples, cases, progress)
+    mean, modes = _principal_modes(samples, MODES)
+    return LinearStatistics(mean.reshape(LINEAR_GRID.shape), modes.reshape(-1, *LINEAR_GRID.shape), ridge, errors)
+
+
+def _draw(chest: Tensor, shape_mean: Tensor, shape_modes: Tensor, generator: torch.Generator) -> Tensor:
+    """One chest in a random shape, mu (1/mm) on LINEAR_GRID."""
+    scores = torch.randn(shape_modes.shape[0], generator=generator)
+    shape = ShapeMap.from_vector(shape_mean + scores @ shape_modes)
+    free = _FREE_MM * torch.randn(shape.coefficients.shape, generator=generator)
+    moved = ShapeMap(shape.matrix, shape.shift_mm, shape.coefficients + free)
+    return hu_to_mu(sample(chest[None], moved.positions(LINEAR_GRID), TEMPLATE_GRID.spacing_mm)[0])
+
+
+def _principal_modes(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean [n] and unit-variance principal components [count, n] of rows [samples, n], by their Gram matrix."""
+    mean = samples.mean(dim=0)
+    centred = samples - mean
+    gram = (centred @ centred.T).double() / samples.shape[0]
+    _, vectors = torch.linalg.eigh(gram)
+    count = min(count, samples.shape[0] - 1)
+    keep = vectors[:, -count:].flip(1) / samples.shape[0] ** 0.5
+    return mean, keep.T.to(samples.dtype) @ centred
+
+
+def _cross_validate(
+    samples: Tensor, cases: Sequence[Framed], progress: Callable[[str], None]
+) -> tuple[float, dict[float, float]]:
+    """The ridge with the least squared error in mu on patients whose draws are left out of the modes."""
+    total = dict.fromkeys(_RIDGES, 0.0)
+    device = samples.device
+    for index, case in enumerate(cases):
+        progress(f"cross-validation: leaving out case {index + 1} of {len(cases)}")
+        keep = torch.ones(samples.shape[0], dtype=torch.bool)
+        keep[index * DRAWS_PER_CASE : (index + 1) * DRAWS_PER_CASE] = False
+        mean, modes = _principal_modes(samples[keep], MODES)
+        pair = case.films
+        hull = visual_hull(pair, LINEAR_GRID, device=device)
+        films = pair.values(FILM_PIXELS, device)
+        stack = torch.cat([mean[None], modes]).reshape(-1, *LINEAR_GRID.shape) * hull
+        projections = project(stack[:, None], LINEAR_GRID.spacing_mm, pair.views(FILM_PIXELS)).flatten(1)
+        where = LINEAR_GRID.positions_mm()
+        truth, valid = (sample(v[None], where, TEMPLATE_GRID.spacing_mm)[0] for v in (case.hu, case.valid))
+        truth = hu_to_mu(truth)
+        for ridge in _RIDGES:
+            scores = ridge_scores(
+                projections[1:],
+                films.flatten() - projections[0],
+                misfit_deviation(films).flatten(),
+                ridge=ridge,
+            )
+            estimate = stack[0] + torch.einsum("k,kdhw->dhw", scores, stack[1:])
+            total[ridge] += float(((estimate.clamp(min=0) - truth) * valid).square().mean())
+    best = min(total, key=total.__getitem__)
+    return best, {ridge: error / len(cases) for ridge, error in total.items()}
