@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from xrecon.data.phantom import Phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -17,3 +21,17 @@ def shared_data() -> Path:
     if not (folder / "ct").is_dir():
         pytest.skip(f"real chest CTs not found: {folder} (set XRECON_SHARED_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom64() -> Phantom:
+    """The standard artificial thorax on a 64^3 grid of 6 mm, with its table and its true labels."""
+    from xrecon.data.phantom import thorax_phantom
+
+    return thorax_phantom(64, 6.0)
+
+
+@pytest.fixture(scope="session")
+def phantom64_file(phantom64: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`phantom64` as NIfTI. Shared: read it, do not change it."""
+    return phantom64.volume.save(tmp_path_factory.mktemp("phantom64") / "phantom.nii.gz")

@@ -37,6 +37,7 @@ def demo(
     """
     from xrecon.evaluation.tables import format_value, label
     from xrecon.inference.reconstruct import MODELS
+    from xrecon.io.sample import find_lidc_sample
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.report.demo import run_demo
     from xrecon.report.html import write_report
@@ -47,8 +48,10 @@ def demo(
     with shell.progress("demo"):
         made = run_demo(size=size, phantom=phantom, assets=assets, device=device, seed=seed, progress=shell.note)
     metrics = {model: found.to_dict() for model, found in made.metrics.items()}
+    sample = None if made.is_phantom else find_lidc_sample()
+    inputs = {} if sample is None else {"ct": sample}
     summary = {
-        **run_record("demo", seed=seed, inputs={}, settings={"size": size, "phantom": phantom}),
+        **run_record("demo", seed=seed, inputs=inputs, settings={"size": size, "phantom": phantom}),
         "subject": made.subject,
         "is_phantom": made.is_phantom,
         "metrics": metrics,

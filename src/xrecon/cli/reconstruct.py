@@ -86,7 +86,8 @@ def reconstruct(
     ]
     usable_device(device)
     cases = () if bank is None else _bank_cases(bank, split, (pa, lateral), shell)
-    settings = {"refine": refine, "invert": invert, "mirror_pa": mirror_pa, "mirror_lateral": mirror_lateral}
+    settings = {"geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert}
+    settings |= {"mirror_pa": mirror_pa, "mirror_lateral": mirror_lateral, "refine": refine}
     record = run_record(
         "reconstruct", seed=seed, inputs={"pa": pa, "lateral": lateral, **dict(cases)}, settings=settings
     )

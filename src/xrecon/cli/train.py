@@ -39,7 +39,7 @@ def priors(
     """
     from xrecon.errors import InputError
     from xrecon.io.staging import check_outputs
-    from xrecon.priors.build import build_priors
+    from xrecon.priors.build import BuildSettings, build_priors
     from xrecon.volume import load_ct
 
     if output.suffix != ".safetensors":
@@ -50,7 +50,8 @@ def priors(
     which = "all CTs of the folder (no --split)" if split is None else "the train cases of the split"
     shell.note(f"learning from {len(cases)} cases, {which}: {', '.join(name for name, _ in cases)}")
     with shell.progress("learning the priors"):
-        asset = build_priors([(name, load_ct(path)) for name, path in cases], seed=seed, progress=shell.note)
+        volumes = [(name, load_ct(path)) for name, path in cases]
+        asset = build_priors(volumes, settings=BuildSettings(seed=seed), progress=shell.note)
         asset.save(output, overwrite=overwrite)
     shell.print(f"{output}: priors of {len(cases)} cases, {output.stat().st_size / 1e6:.1f} MB ({which})")
     return {"priors": output, "side_car": side_car, "cases": [name for name, _ in cases], "used": which}

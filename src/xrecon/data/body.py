@@ -53,14 +53,19 @@ def body_mask(volume: Volume) -> NDArray[np.bool_]:
     return _onto(volume, coarse, body)
 
 
-def without_table(volume: Volume) -> Volume:
+def without_table(volume: Volume, *, mask: NDArray[np.bool_] | None = None) -> Volume:
     """The volume, in canonical orientation, with everything outside the body set to vacuum (-1024 HU).
+
+    Args:
+        volume: any orientation.
+        mask: `body_mask(volume.canonical())` where it is known already.
 
     Raises:
         InputError: nothing in the volume is denser than air.
     """
     volume = volume.canonical()
-    hu = np.where(body_mask(volume), volume.hu, np.float32(OUTSIDE_HU)).astype(np.float32)
+    mask = body_mask(volume) if mask is None else mask
+    hu = np.where(mask, volume.hu, np.float32(OUTSIDE_HU)).astype(np.float32)
     return replace(volume, hu=hu, notes=(*volume.notes, "everything outside the body (table, covers) removed"))
 
 

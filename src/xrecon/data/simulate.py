@@ -62,7 +62,7 @@ def simulate(
         placed = view.moved(translation_mm=(float(offset[0]), float(offset[1]), float(offset[2])))
         with torch.inference_mode():
             image = project(mu, ct.spacing_mm, placed)[0, 0].cpu().numpy()
-        films.append(Radiograph(image.astype(np.float32), name, view, notes=ct.notes))
+        films.append(Radiograph(image.astype(np.float32), name, view, notes=body.notes))
     return films[0], films[1]
 
 

@@ -75,10 +75,10 @@ def prepare_case(name: str, ct: Volume, *, size: int, geometry: str = "chest", d
     """
     ct = ct.canonical()
     centre = thorax_centre(ct)
-    clean = without_table(ct)
+    mask = body_mask(ct)
+    clean = without_table(ct, mask=mask)
     spacing = FRAME_MM / size
-    mask = ct.with_hu(body_mask(ct).astype(np.float32))
-    body = mask.resampled((size, size, size), spacing, centre_mm=centre, fill_hu=0.0)
+    body = ct.with_hu(mask.astype(np.float32)).resampled((size, size, size), spacing, centre_mm=centre, fill_hu=0.0)
     cube = framed(clean, size, centre_mm=centre)
     detector = max(size, LEAST_DETECTOR)
     # The table is gone already: `keep_table` spares a second search for the body.

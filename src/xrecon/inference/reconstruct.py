@@ -184,12 +184,14 @@ def _draw(chest: Drawable, finished: _Finished, pair: FilmPair, size: int, devic
 def _residuals(finished: _Finished, pair: FilmPair) -> Mapping[str, ViewResidual]:
     views = pair.views(_WORK_PIXELS)
     films = pair.values(_WORK_PIXELS, finished.after.device)
-    spread = films.flatten(1).std(dim=1)
-    before, after = (
-        (line_integrals(mu, _WORK_GRID, views) - films).square().flatten(1).mean(dim=1).sqrt() / spread
-        for mu in (finished.before, finished.after)
-    )
-    return {view: ViewResidual(float(before[k]), float(after[k])) for k, view in enumerate(("pa", "lateral"))}
+    covered = pair.covered(_WORK_PIXELS, films.device) > 0
+    before, after = (line_integrals(mu, _WORK_GRID, views) - films for mu in (finished.before, finished.after))
+    residuals = {}
+    for k, view in enumerate(("pa", "lateral")):
+        spread = films[k][covered[k]].std()
+        parts = (float(misfit[k][covered[k]].square().mean().sqrt() / spread) for misfit in (before, after))
+        residuals[view] = ViewResidual(*parts)
+    return residuals
 
 
 def _reprojections(finished: _Finished, pair: FilmPair) -> tuple[Radiograph, Radiograph]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, MissingPartError
-from xrecon.io.limits import atomic_path, check_absent, sha256_of, write_json_atomic
+from xrecon.io.limits import check_absent, sha256_of, write_bytes_atomic, write_json_atomic
 from xrecon.priors.chest import ChestPrior
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -79,7 +80,7 @@ class PriorAsset:
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write `path` (.safetensors) and beside it `.json` with the file's sha256 and its information; atomic."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         final = Path(path)
         side_car = final.with_suffix(".json")
@@ -88,10 +89,10 @@ class PriorAsset:
         blobs, layout = {}, {}
         for name in _TENSORS:
             blobs[name], layout[name] = _pack(getattr(self.prior, name).cpu(), _STEPS.get(name))
-        with atomic_path(final, overwrite=overwrite) as temporary:
-            save_file(blobs, temporary, metadata={"schema": SCHEMA, "layout": json.dumps(layout)})
-            digest = sha256_of(temporary)
-        information = {**self.prior.information, "sha256": digest, "bytes": final.stat().st_size}
+        data = save(blobs, metadata={"schema": SCHEMA, "layout": json.dumps(layout)})
+        digest = hashlib.sha256(data).hexdigest()
+        write_bytes_atomic(final, data, overwrite=overwrite)
+        information = {**self.prior.information, "sha256": digest, "bytes": len(data)}
         write_json_atomic(side_car, information, overwrite=overwrite)
         return final
 
@@ -136,7 +137,7 @@ def _read(file: Path, information: Mapping[str, Any]) -> ChestPrior:
             layout = json.loads((opened.metadata() or {})["layout"])
             values = {name: _unpack(opened.get_tensor(name), layout[name]) for name in _TENSORS}
         return ChestPrior(**values, ridge=float(information["ridge"]), information=information)
-    except (SafetensorError, KeyError, ValueError, zlib.error) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise CheckpointError(f"{file.name} does not hold chest priors: {error}") from error
 
 

@@ -125,7 +125,7 @@ def _fit_member(template: DeformedChest, case: Prepared, pair: FilmPair, *, devi
             nonlocal last
             where = _positions(template.shape, ShapeMap.from_vector(moves.vector(modes)), box, grid)
             hu = _toned(sample(coarse, where, 3 * TEMPLATE_GRID.spacing_mm)[0], tone)
-            last = moves.penalty(field) + 1e-3 * tone.square().sum()
+            last = moves.penalty(field) + 1e-2 * tone.square().sum()
             return hu, last
 
         return chest

@@ -26,7 +26,26 @@ WORK_GRID = Grid((32, 32, 42), 12.0)
 _LEAST_CASES = 3
 _DENSITY_MODES = 8
 """Fewer than the cases, so that no patient's CT can be put together again from the shipped parts."""
-_INVERSE_STEPS, _INVERSE_BENDING = 80, 1e-4
+_INVERSE_BENDING = 1e-4
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How thoroughly to build; the defaults made the shipped priors.
+
+    Attributes:
+        rounds: (optimiser steps, bending weight) of each round of the template.
+        inverse_steps: optimiser steps of each map from a patient to the template.
+        draws_per_case: random shapes of each case behind the linear modes.
+        modes: linear modes kept.
+        seed: of the random shapes.
+    """
+
+    rounds: tuple[tuple[int, float], ...] = ((40, 3e-4), (60, 1.5e-4), (100, 1e-4))
+    inverse_steps: int = 80
+    draws_per_case: int = 30
+    modes: int = 128
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,13 +94,16 @@ def prepare_case(name: str, ct: Volume) -> Prepared:
 
 
 def build_priors(
-    cases: Sequence[tuple[str, Volume]], *, seed: int = 0, progress: Callable[[str], None] = lambda _: None
+    cases: Sequence[tuple[str, Volume]],
+    *,
+    settings: BuildSettings | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> PriorAsset:
     """Statistics of a group of chest CTs (minutes on two cores for a dozen cases).
 
     Args:
         cases: (name, CT); at least three patients, one CT each.
-        seed: of the random shapes behind the linear modes.
+        settings: how thoroughly.
         progress: called with a line of text at each stage.
 
     Raises:
@@ -91,16 +113,22 @@ def build_priors(
     for name, ct in cases:
         progress(f"framing {name}")
         prepared.append(prepare_case(name, ct))
-    return build_from_prepared(prepared, seed=seed, progress=progress)
+    return build_from_prepared(prepared, settings=settings, progress=progress)
 
 
 def build_from_prepared(
-    prepared: Sequence[Prepared], *, seed: int = 0, progress: Callable[[str], None] = lambda _: None
+    prepared: Sequence[Prepared],
+    *,
+    settings: BuildSettings | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> PriorAsset:
     """`build_priors` for cases that are framed already."""
+    settings = settings or BuildSettings()
     if len(prepared) < _LEAST_CASES:
         raise InputError(f"a prior needs at least {_LEAST_CASES} chest CTs, got {len(prepared)}")
-    group = group_template([case.coarse() for case in prepared], grid=WORK_GRID, progress=progress)
+    group = group_template(
+        [case.coarse() for case in prepared], grid=WORK_GRID, rounds=settings.rounds, progress=progress
+    )
     carried, seen = _carry(prepared, group.maps)
     template = mean_over(carried, seen)
     density = _on_density_grid(torch.cat([template[None], carried]))
@@ -110,7 +138,12 @@ def build_from_prepared(
     modes = _principal(difference.flatten(1), _DENSITY_MODES).reshape(-1, *DENSITY_GRID.shape)
 
     progress("mapping patients to the template")
-    shapes = torch.stack([_shape_of(case, group, m).to_vector() for case, m in zip(prepared, group.maps, strict=True)])
+    shapes = torch.stack(
+        [
+            _shape_of(case, group, m, steps=settings.inverse_steps).to_vector()
+            for case, m in zip(prepared, group.maps, strict=True)
+        ]
+    )
     shape_mean = shapes.mean(dim=0)
     shape_modes = _principal(shapes - shape_mean, len(prepared) - 1)
 
@@ -122,7 +155,9 @@ def build_from_prepared(
         shape_mean=shape_mean,
         shape_modes=shape_modes,
         cases=prepared,
-        seed=seed,
+        draws_per_case=settings.draws_per_case,
+        count=settings.modes,
+        seed=settings.seed,
         progress=progress,
     )
     prior = ChestPrior(
@@ -137,7 +172,9 @@ def build_from_prepared(
         information={},
     )
     box = torch.stack([case.box_mm for case in prepared]).mean(dim=0)
-    return PriorAsset.of(prior, cases=len(prepared), seed=seed, ridge_errors=linear.errors, mean_box_mm=box.tolist())
+    return PriorAsset.of(
+        prior, cases=len(prepared), seed=settings.seed, ridge_errors=linear.errors, mean_box_mm=box.tolist()
+    )
 
 
 def _carry(prepared: Sequence[Prepared], maps: Sequence[ChestMap]) -> tuple[Tensor, Tensor]:
@@ -166,13 +203,13 @@ def _principal(differences: Tensor, count: int) -> Tensor:
     return scaled
 
 
-def _shape_of(case: Prepared, group: Group, chest_map: ChestMap) -> ShapeMap:
+def _shape_of(case: Prepared, group: Group, chest_map: ChestMap, *, steps: int) -> ShapeMap:
     """Where each position of the patient lies in the template: the other direction than the group's maps."""
     coarse = case.coarse()
     matrix = torch.linalg.inv(chest_map.matrix)
     start = ChestMap(matrix, -matrix @ chest_map.shift_mm, torch.zeros_like(chest_map.coefficients))
     moving = Chest(group.template, torch.ones_like(group.template), coarse.box_mm)
     found = register(
-        coarse.hu, coarse.valid, moving, grid=WORK_GRID, start=start, steps=_INVERSE_STEPS, bending=_INVERSE_BENDING
+        coarse.hu, coarse.valid, moving, grid=WORK_GRID, start=start, steps=steps, bending=_INVERSE_BENDING
     )
     return ShapeMap(found.matrix, found.shift_mm, found.coefficients)

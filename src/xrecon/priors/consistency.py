@@ -37,19 +37,20 @@ def consistency_sweep(
     """
     views = pair.views(size)
     films = pair.values(size, mu.device)
+    seen = pair.covered(size, mu.device)  # the projections A are those of the pixels that a film has measured
     weight = noise * 0.15 * (2 * misfit_deviation(films))
     kernel = _kernel(CORRELATION_MM / grid.spacing_mm).to(mu.device)
 
     def spread(images: Tensor) -> Tensor:
         """C A' applied to films [2, rows, cols]."""
-        volume = backproject(images[None], grid.shape, grid.spacing_mm, views)[0, 0]
+        volume = backproject((seen * images)[None], grid.shape, grid.spacing_mm, views)[0, 0]
         return deviation_per_mm * _smooth(_smooth(deviation_per_mm * volume, kernel), kernel)
 
     def system(images: Tensor) -> Tensor:
-        return weight.square() * images + line_integrals(spread(images), grid, views)
+        return weight.square() * images + seen * line_integrals(spread(images), grid, views)
 
     with torch.no_grad():
-        misfit = films - line_integrals(mu, grid, views)
+        misfit = seen * (films - line_integrals(mu, grid, views))
         return spread(_conjugate_gradients(system, misfit))
 
 

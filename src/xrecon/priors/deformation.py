@@ -14,10 +14,10 @@ from xrecon.priors.fitting import Chest, Level, Parameter, fit
 from xrecon.priors.warp import Grid, SplineField, sample
 
 LEVELS = (Level(12.0, 100), Level(6.0, 25))
-_PRIOR = 1e-3  # weight of a squared standard score against the mean film misfit
+_PRIOR = 1e-2  # weight of a squared standard score against the mean film misfit
 _BENDING = 1e-3  # per mm^2
 _FREE_MM = 4.0  # standard deviation of the free displacement
-_FREE = 1e-2
+_FREE = 3e-2
 _AFFINE_DEVIATION = (0.03,) * 9 + (5.0,) * 3  # matrix entries; mm
 
 

@@ -63,25 +63,38 @@ class FilmPair:
         images = [torch.from_numpy(film.image.copy()) for film in self.radiographs(size)]
         return torch.stack(images).to(device)
 
+    def covered(self, size: int, device: torch.device) -> Tensor:
+        """[2, size, size]: 1 where a film as given has measured, 0 where `values` only continues its edge."""
+        masks = []
+        for film, view in zip(self.films, self.views(size), strict=True):
+            axes = []
+            for pixels, pitch, own in zip(film.image.shape, film.geometry.pixel_mm, view.pixel_mm, strict=True):
+                centres = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * own
+                axes.append(centres.abs() <= pixels * pitch / 2 * (1 + 1e-9))
+            masks.append(axes[0][:, None] & axes[1][None, :])
+        return torch.stack(masks).to(device=device, dtype=torch.float32)
+
     def calibrated(self, expected: Tensor) -> FilmPair:
         """Gain and offset fitted to expected line integrals [2, size, size]; quantitative films stay as they are."""
         gains, offsets = [], []
+        covered = self.covered(expected.shape[-1], torch.device("cpu")) > 0
         for k, film in enumerate(self.films):
             if film.is_quantitative:
                 gains.append(1.0)
                 offsets.append(0.0)
                 continue
             size = expected.shape[-1]
-            pixels = torch.from_numpy(film.resampled(self.views(size)[k]).image.copy()).flatten()
-            gain, offset = _robust_line(pixels, expected[k].flatten().cpu())
+            pixels = torch.from_numpy(film.resampled(self.views(size)[k]).image.copy())
+            gain, offset = _robust_line(pixels[covered[k]], expected[k].cpu()[covered[k]])
             gains.append(gain)
             offsets.append(offset)
         return replace(self, gain=(gains[0], gains[1]), offset=(offsets[0], offsets[1]))
 
 
 def _frame_view(geometry: ConeBeam, size: int) -> ConeBeam:
+    # The detector's shift stays: Radiograph.resampled keeps the film's centre.
     pixel = FRAME_MM * geometry.magnification / size
-    return replace(geometry, detector_shape=(size, size), pixel_mm=(pixel, pixel), detector_shift_mm=(0.0, 0.0))
+    return replace(geometry, detector_shape=(size, size), pixel_mm=(pixel, pixel))
 
 
 def _robust_line(x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -109,12 +122,13 @@ def visual_hull(pair: FilmPair, grid: Grid, *, size: int = 128, device: torch.de
     """Share of tissue that the films allow in each voxel, [D, H, W], 0..1.
 
     A voxel seen by a ray that crossed (almost) nothing must be air: this carves the body's outline and the ends of
-    the scanned range. Films of unknown gain exclude nothing, and neither do rays that miss the detector.
+    the scanned range. Films of unknown gain exclude nothing, and neither do rays that miss the film.
     """
     allowed = torch.ones(grid.shape, device=device)
     if not pair.quantitative:
         return allowed
     share = (pair.values(size, device) / EMPTY_LINE_INTEGRAL).clamp(0.0, 1.0)
+    share = torch.where(pair.covered(size, device) > 0, share, torch.ones_like(share))
     positions = grid.positions_mm().to(device)
     for image, view in zip(share, pair.views(size), strict=True):
         pixel = detector_pixels(positions, view)
@@ -146,6 +160,14 @@ def detector_pixels(positions_mm: Tensor, view: ConeBeam) -> Tensor:
 def ray_support(pair: FilmPair, grid: Grid, *, device: torch.device) -> Tensor:
     """Share of the two films whose rays cross the voxel, [D, H, W], 0, 0.5 or 1."""
     positions = grid.positions_mm().to(device)
-    seen = [(detector_pixels(positions, v) + 0.5) for v in pair.views(1)]
-    inside = [((p >= 0) & (p <= 1)).all(dim=-1).float() for p in seen]
-    return (inside[0] + inside[1]) / 2
+    support = torch.zeros(grid.shape, device=device)
+    for film, frame_view in zip(pair.films, pair.views(1), strict=True):
+        inside = _on_detector(positions, film.geometry) & _on_detector(positions, frame_view)
+        support = support + 0.5 * inside.float()
+    return support
+
+
+def _on_detector(positions_mm: Tensor, view: ConeBeam) -> Tensor:
+    pixel = detector_pixels(positions_mm, view) + 0.5
+    limits = torch.tensor(view.detector_shape, dtype=pixel.dtype, device=pixel.device)
+    return ((pixel >= 0) & (pixel <= limits)).all(dim=-1)

@@ -72,7 +72,8 @@ def fit(
         size = round(WIDE_MM[0] / level.spacing_mm)
         views = pair.views(size)
         films = pair.values(size, device)
-        weight = 1.0 / misfit_deviation(films)
+        seen = pair.covered(size, device)
+        weight = seen / misfit_deviation(films)
         hull = visual_hull(pair, grid, device=device)
         chest = chest_at(grid)
         optimiser = torch.optim.Adam(
@@ -81,11 +82,13 @@ def fit(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, level.steps, eta_min=0.05)
         for _ in range(level.steps):
             optimiser.zero_grad()
-            hu, penalty = chest()
-            residual = (line_integrals(hu_to_mu(hu) * hull, grid, views) - films) * weight
-            size_of = residual.abs()
-            misfit = torch.where(size_of < _HUBER, 0.5 * residual**2, _HUBER * size_of - 0.5 * _HUBER**2).mean()
-            (misfit + penalty).backward()  # type: ignore[no-untyped-call]
+            with torch.enable_grad():  # also for a caller under no_grad
+                hu, penalty = chest()
+                residual = (line_integrals(hu_to_mu(hu) * hull, grid, views) - films) * weight
+                size_of = residual.abs()
+                huber = torch.where(size_of < _HUBER, 0.5 * residual**2, _HUBER * size_of - 0.5 * _HUBER**2)
+                misfit = huber.sum() / seen.sum().clamp(min=1.0)
+                (misfit + penalty).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     for p in parameters:

@@ -70,7 +70,8 @@ def fit_linear(prior: ChestPrior, pair: FilmPair, *, device: torch.device) -> Li
     scores = ridge_scores(
         projections[1:],
         films.flatten() - projections[0],
-        misfit_deviation(films).flatten(),
+        # Infinite where a film has not measured: those pixels say nothing.
+        (misfit_deviation(films) / pair.covered(FILM_PIXELS, device)).flatten(),
         ridge=prior.ridge,
     )
     mu = prior.linear_mean + torch.einsum("k,kdhw->dhw", scores, prior.linear_modes)

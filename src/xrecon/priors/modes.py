@@ -16,8 +16,6 @@ from xrecon.priors.warp import sample
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
 
-DRAWS_PER_CASE = 30
-MODES = 128
 _FREE_MM = 5.0
 """Standard deviation of the smooth random displacement added to the group's own shape differences."""
 _RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -52,6 +50,8 @@ def linear_statistics(
     shape_mean: Tensor,
     shape_modes: Tensor,
     cases: Sequence[Framed],
+    draws_per_case: int,
+    count: int,
     seed: int,
     progress: Callable[[str], None],
 ) -> LinearStatistics:
@@ -64,6 +64,8 @@ def linear_statistics(
         shape_mean: see `ChestPrior`.
         shape_modes: see `ChestPrior`.
         cases: the cases themselves, for the cross-validation.
+        draws_per_case: random shapes of each case.
+        count: modes to keep.
         seed: of the random shapes.
         progress: called with a line of text.
     """
@@ -72,10 +74,10 @@ def linear_statistics(
     draws = []
     for number, chest in enumerate(complete, start=1):
         progress(f"random shapes of case {number} of {len(complete)}")
-        draws += [_draw(chest, shape_mean, shape_modes, generator) for _ in range(DRAWS_PER_CASE)]
+        draws += [_draw(chest, shape_mean, shape_modes, generator) for _ in range(draws_per_case)]
     samples = torch.stack(draws).flatten(1)
-    ridge, errors = _cross_validate(samples, cases, progress)
-    mean, modes = _principal_modes(samples, MODES)
+    ridge, errors = _cross_validate(samples, cases, draws_per_case, count, progress)
+    mean, modes = _principal_modes(samples, count)
     return LinearStatistics(mean.reshape(LINEAR_GRID.shape), modes.reshape(-1, *LINEAR_GRID.shape), ridge, errors)
 
 
@@ -100,7 +102,7 @@ def _principal_modes(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _cross_validate(
-    samples: Tensor, cases: Sequence[Framed], progress: Callable[[str], None]
+    samples: Tensor, cases: Sequence[Framed], draws_per_case: int, count: int, progress: Callable[[str], None]
 ) -> tuple[float, dict[float, float]]:
     """The ridge with the least squared error in mu on patients whose draws are left out of the modes."""
     total = dict.fromkeys(_RIDGES, 0.0)
@@ -108,8 +110,8 @@ def _cross_validate(
     for index, case in enumerate(cases):
         progress(f"cross-validation: leaving out case {index + 1} of {len(cases)}")
         keep = torch.ones(samples.shape[0], dtype=torch.bool)
-        keep[index * DRAWS_PER_CASE : (index + 1) * DRAWS_PER_CASE] = False
-        mean, modes = _principal_modes(samples[keep], MODES)
+        keep[index * draws_per_case : (index + 1) * draws_per_case] = False
+        mean, modes = _principal_modes(samples[keep], count)
         pair = case.films
         hull = visual_hull(pair, LINEAR_GRID, device=device)
         films = pair.values(FILM_PIXELS, device)

@@ -1,0 +1,124 @@
+"""Known deformations are found again, and a group's template keeps the group's mean shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xrecon.priors.build import WORK_GRID
+from xrecon.priors.build import Prepared as PreparedCase
+from xrecon.priors.registration import (
+    KNOT_MM,
+    Chest,
+    ChestMap,
+    box_map,
+    contrast,
+    group_template,
+    mean_over,
+    register,
+)
+from xrecon.priors.warp import SplineField, sample
+
+
+def _field() -> SplineField:
+    return SplineField(WORK_GRID, KNOT_MM, extent_mm=WORK_GRID.extent_mm)
+
+
+def _identity() -> ChestMap:
+    return ChestMap(torch.eye(3), torch.zeros(3), torch.zeros(_field().shape))
+
+
+def _moved(chest: Chest, known: ChestMap) -> torch.Tensor:
+    """The template whose position x holds what the chest has at known(x)."""
+    where = known.positions(WORK_GRID.positions_mm(), _field())
+    return sample(chest.hu[None], where, WORK_GRID.spacing_mm)[0]
+
+
+def _misfit(template: torch.Tensor, chest: Chest, found: ChestMap) -> float:
+    return float((contrast(_moved(chest, found)) - contrast(template)).square().mean())
+
+
+def _elastic() -> torch.Tensor:
+    d, h, w = WORK_GRID.positions_mm().unbind(-1)
+    field = _field()
+    coefficients = torch.zeros(field.shape)
+    knots = [torch.linspace(-1.5, 1.5, n) for n in field.shape[1:]]
+    coefficients[0] = 10 * torch.cos(knots[0])[:, None, None] * torch.cos(knots[2])[None, None, :]
+    coefficients[1] = 8 * torch.sin(knots[2])[None, None, :]
+    assert d.shape == h.shape == w.shape
+    return coefficients
+
+
+@pytest.mark.parametrize(
+    ("known", "factor"),
+    [
+        (
+            ChestMap(
+                torch.tensor([[1.06, 0.0, 0.02], [0.0, 0.95, 0.0], [-0.02, 0.0, 1.04]]),
+                torch.tensor([8.0, -6.0, 5.0]),
+                torch.zeros(_field().shape),
+            ),
+            15.0,
+        ),
+        (ChestMap(torch.eye(3), torch.zeros(3), _elastic()), 8.0),
+    ],
+    ids=["affine", "elastic"],
+)
+def test_known_map_is_recovered(cases: tuple[PreparedCase, ...], known: ChestMap, factor: float) -> None:
+    chest = cases[0].coarse()
+    template = _moved(chest, known)
+    weight = torch.ones_like(template)
+    found = register(template, weight, chest, grid=WORK_GRID, start=_identity(), steps=50, bending=1e-6)
+    assert _misfit(template, chest, found) * factor < _misfit(template, chest, _identity())
+    positions = WORK_GRID.positions_mm()
+    inside = template > -500
+    error = (found.positions(positions, _field()) - known.positions(positions, _field())).norm(dim=-1)[inside]
+    before = (positions - known.positions(positions, _field())).norm(dim=-1)[inside]
+    # Far less than a voxel (12 mm) where tissue shows where it is.
+    assert float(error.median()) < 0.4 * float(before.median()) and float(error.median()) < 4.0
+
+
+def test_registration_starts_from_its_start_and_leaves_a_perfect_one_alone(cases: tuple[PreparedCase, ...]) -> None:
+    chest = cases[0].coarse()
+    found = register(
+        chest.hu, torch.ones_like(chest.hu), chest, grid=WORK_GRID, start=_identity(), steps=3, bending=1e-4
+    )
+    assert float((found.matrix - torch.eye(3)).abs().max()) < 1e-3
+    assert float(found.coefficients.abs().max()) < 0.1
+
+
+def test_what_the_scanner_has_not_seen_does_not_count(cases: tuple[PreparedCase, ...]) -> None:
+    chest = cases[0].coarse()
+    hu, valid = chest.hu.clone(), chest.valid.clone()
+    hu[:8], valid[:8] = 1000.0, 0.0  # nonsense, marked as not measured
+    damaged = Chest(hu, valid, chest.box_mm)
+    arguments = {"grid": WORK_GRID, "start": _identity(), "steps": 5, "bending": 1e-4}
+    found = register(chest.hu, torch.ones_like(hu), damaged, **arguments)
+    wrong = register(chest.hu, torch.ones_like(hu), Chest(hu, torch.ones_like(hu), chest.box_mm), **arguments)
+    assert float(found.shift_mm.norm()) < 0.5 * float(wrong.shift_mm.norm())
+
+
+def test_box_map_takes_box_to_box() -> None:
+    template = torch.tensor([[-140.0, -90.0, -130.0], [120.0, 95.0, 125.0]])
+    case = torch.tensor([[-120.0, -100.0, -110.0], [130.0, 90.0, 140.0]])
+    found = box_map(template, case, _field())
+    torch.testing.assert_close(template @ found.matrix.T + found.shift_mm, case)
+
+
+def test_group_template_has_no_mean_deformation(cases: tuple[PreparedCase, ...]) -> None:
+    lines: list[str] = []
+    chests = [case.coarse() for case in cases[:2]]
+    group = group_template(chests, grid=WORK_GRID, rounds=((4, 3e-4), (4, 3e-4)), progress=lines.append)
+    assert lines == ["template round 1 of 2", "template round 2 of 2"]
+    assert group.template.shape == WORK_GRID.shape and len(group.maps) == 2
+    torch.testing.assert_close(torch.stack([m.matrix for m in group.maps]).mean(0), torch.eye(3), rtol=0, atol=1e-5)
+    assert float(torch.stack([m.shift_mm for m in group.maps]).mean(0).abs().max()) < 1e-3
+    assert float(torch.stack([m.coefficients for m in group.maps]).mean(0).abs().max()) < 1e-3
+    assert float(group.maps[0].coefficients.abs().max()) > 0.5, "two different chests do not fit without bending"
+    assert 0.0 <= float(group.weight.min()) and float(group.weight.max()) <= 1.0 + 1e-6
+
+
+def test_mean_over_ignores_the_unseen_and_continues_the_seen() -> None:
+    values = torch.tensor([[[[1.0, 10.0, 99.0]]], [[[3.0, 99.0, 99.0]]]])
+    seen = torch.tensor([[[[1.0, 1.0, 0.0]]], [[[1.0, 0.0, 0.0]]]])
+    assert mean_over(values, seen).flatten().tolist() == [2.0, 10.0, 10.0]
