@@ -10,28 +10,29 @@ from numpy.typing import NDArray
 from xrecon.data.frame import framed
 from xrecon.data.phantom import ThoraxParameters, thorax_phantom
 from xrecon.priors.asset import PriorAsset
-from xrecon.priors.build import BuildSettings, Prepared, build_from_prepared, prepare_case
+from xrecon.priors.build import BuildSettings, build_from_prepared
 from xrecon.priors.fitting import Level
+from xrecon.priors.framing import PreparedCase, prepare_case
 from xrecon.volume import Volume
 
-SETTINGS = BuildSettings(rounds=((10, 3e-4),), inverse_steps=10, draws_per_case=6, modes=20)
+SETTINGS = BuildSettings(rounds=((7, 3e-4),), inverse_steps=7, draws_per_case=6, modes=20)
 """Far fewer steps than the shipped priors had: seconds, not minutes."""
 SHORT = (Level(12.0, 25),)
 """One coarse level instead of the two of a real fit."""
 
 _HABITUS = (
-    (250.0, 170.0, 205.0, 8.0, 0.9, 0.9),
-    (310.0, 225.0, 240.0, 25.0, 1.15, 0.7),
-    (265.0, 200.0, 215.0, 20.0, 1.05, 0.8),
-    (295.0, 185.0, 230.0, 12.0, 0.95, 1.0),
-    (308.0, 218.0, 240.0, 22.0, 1.1, 0.75),  # the last one is never among the priors' cases
+    (240.0, 165.0, 200.0, 6.0, 0.9, 0.9),
+    (285.0, 205.0, 230.0, 16.0, 1.15, 0.7),
+    (255.0, 190.0, 212.0, 12.0, 1.05, 0.8),
+    (272.0, 175.0, 222.0, 9.0, 0.95, 1.0),
+    (282.0, 202.0, 231.0, 14.0, 1.1, 0.75),  # the last one is never among the priors' cases
 )
 _NAMES = ("chest_width_mm", "chest_depth_mm", "lung_height_mm", "fat_mm", "heart_scale", "inspiration")
 
 
 @lru_cache(maxsize=1)
 def patients() -> tuple[Volume, ...]:
-    """CTs of 64^3 voxels of 6 mm, without a table."""
+    """CTs of 64^3 voxels of 6 mm, without a table; all fit into the 384 mm cube."""
     return tuple(
         thorax_phantom(
             64, 6.0, parameters=ThoraxParameters(**dict(zip(_NAMES, values, strict=True)), seed=seed, table=False)
@@ -41,7 +42,7 @@ def patients() -> tuple[Volume, ...]:
 
 
 @lru_cache(maxsize=1)
-def prepared_patients() -> tuple[Prepared, ...]:
+def prepared_patients() -> tuple[PreparedCase, ...]:
     """The patients, framed, with their films."""
     return tuple(prepare_case(f"patient {number}", ct) for number, ct in enumerate(patients()))
 

@@ -25,10 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cases
 
 
-@pytest.mark.slow
 def test_learns_from_the_train_cases_only_and_reconstruct_takes_the_result(folder: Path, tmp_path: Path) -> None:
     priors = tmp_path / "priors.safetensors"
-    done = run_program("train", "priors", folder, "-o", priors, "--split", folder / "split.yaml", "--json")
+    done = run_program("train", "priors", folder, "-o", priors, "--split", folder / "split.yaml", "--quick", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["cases"] == ["adult_1", "adult_2", "adult_3"]
     assert "adult_0" not in done.stderr

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from prior_factory import prepared_patients, small_asset
 
+from prior_factory import prepared_patients, small_asset
 from xrecon.priors.asset import PriorAsset
-from xrecon.priors.build import Prepared
+from xrecon.priors.framing import PreparedCase
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +22,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cases() -> tuple[Prepared, ...]:
+def cases() -> tuple[PreparedCase, ...]:
     """Five framed patients; the priors know the first four."""
     torch.set_num_threads(1)
     return prepared_patients()
 
 
 @pytest.fixture(scope="session")
-def asset(cases: tuple[Prepared, ...]) -> PriorAsset:
+def asset(cases: tuple[PreparedCase, ...]) -> PriorAsset:
     """Priors of the first four patients."""
     return small_asset()
 

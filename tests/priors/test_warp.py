@@ -32,9 +32,7 @@ def test_grid_is_centred_on_the_isocentre() -> None:
     shape=st.tuples(*[st.integers(2, 9)] * 3),
     value=st.floats(-30.0, 30.0),
 )
-def test_spline_reproduces_constants(
-    knot_mm: float, spacing: float, shape: tuple[int, int, int], value: float
-) -> None:
+def test_spline_reproduces_constants(knot_mm: float, spacing: float, shape: tuple[int, int, int], value: float) -> None:
     field = SplineField(Grid(shape, spacing), knot_mm)
     moved = field(torch.full(field.shape, value))
     assert moved.shape == (*shape, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,9 @@ def priors(
         Path, typer.Option("--output", "-o", metavar="FILE", help="Priors to write: .safetensors, and .json beside it.")
     ],
     split: SplitOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Coarse statistics in a fraction of the time, only to try things out.")
+    ] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -51,7 +55,10 @@ def priors(
     shell.note(f"learning from {len(cases)} cases, {which}: {', '.join(name for name, _ in cases)}")
     with shell.progress("learning the priors"):
         volumes = [(name, load_ct(path)) for name, path in cases]
-        asset = build_priors(volumes, settings=BuildSettings(seed=seed), progress=shell.note)
+        settings = BuildSettings(seed=seed)
+        if quick:
+            settings = replace(settings, rounds=((20, 3e-4),), inverse_steps=20, draws_per_case=4, modes=16)
+        asset = build_priors(volumes, settings=settings, progress=shell.note)
         asset.save(output, overwrite=overwrite)
     shell.print(f"{output}: priors of {len(cases)} cases, {output.stat().st_size / 1e6:.1f} MB ({which})")
     return {"priors": output, "side_car": side_car, "cases": [name for name, _ in cases], "used": which}

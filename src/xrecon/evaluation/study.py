@@ -22,6 +22,7 @@ from xrecon.evaluation.tables import PerCase
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.reconstruct import MODELS, reconstruct
 from xrecon.inference.result import Reconstruction
+from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph
 from xrecon.volume import Volume, load_ct
 
@@ -93,7 +94,7 @@ def run_model(
     case: Case,
     model: str,
     *,
-    bank: Sequence[Volume] | None = None,
+    bank: Sequence[Volume | FramedChest] | None = None,
     assets: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -183,15 +184,15 @@ def peak_memory_mib() -> float | None:
 
 
 class _Bank:
-    """The CTs of the bank: read once, and never handed to the case that they are."""
+    """The CTs of the bank: read and framed once, and never handed to the case that they are."""
 
     def __init__(self, cases: Sequence[tuple[str, Path]]) -> None:
-        self._cases = [(name, content_sha256(path), load_ct(path)) for name, path in cases]
+        self._cases = [(name, content_sha256(path), frame_chest(name, load_ct(path))) for name, path in cases]
 
-    def without(self, name: str, path: Path) -> list[Volume]:
+    def without(self, name: str, path: Path) -> list[FramedChest]:
         """All CTs but those that have the name or the content of the case. Raises InputError if none is left."""
         digest = content_sha256(path)
-        kept = [volume for other, content, volume in self._cases if other != name and content != digest]
+        kept = [chest for other, content, chest in self._cases if other != name and content != digest]
         if not kept:
             raise InputError(f"{name}: no CT of another patient is left for the bank; add train cases to the split")
         return kept

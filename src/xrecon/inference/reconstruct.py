@@ -18,11 +18,11 @@ from xrecon.geometry import FRAME_MM
 from xrecon.inference.result import Reconstruction, ViewResidual
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.bank import BankChest, fit_bank
-from xrecon.priors.build import prepare_case
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.consistency import consistency_sweep
 from xrecon.priors.deformation import fit_deformation, mean_chest
 from xrecon.priors.films import FilmPair, line_integrals, ray_support, visual_hull
+from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.priors.linear import fit_linear
 from xrecon.priors.warp import Grid, sample
 from xrecon.projector.attenuation import hu_to_mu, mu_to_hu
@@ -61,7 +61,7 @@ def reconstruct(
     *,
     model: str = "default",
     size: int = 224,
-    bank: Sequence[Volume] | None = None,
+    bank: Sequence[Volume | FramedChest] | None = None,
     refine: bool = True,
     assets: str | os.PathLike[str] | PriorAsset | None = None,
     device: str | torch.device = "cpu",
@@ -75,7 +75,8 @@ def reconstruct(
         lateral: lateral film of the same patient.
         model: "atlas", "pca", "deform", or "default" (the best of them: deform).
         size: voxels per edge of the 384 mm frame, 64..256.
-        bank: CTs to fit one by one beside the statistical prior, averaged over the best (only "deform").
+        bank: CTs of other patients to fit one by one beside the statistical prior, averaged over the best (only
+            "deform"); framed already (`xrecon.priors.framing.frame_chest`) where the same bank serves many films.
         refine: end with one projection-consistency sweep.
         assets: priors file, or priors already loaded; default the shipped ones.
         device: torch device.
@@ -105,7 +106,7 @@ def reconstruct(
     prepared = None
     if bank is not None:
         progress(f"bank: framing {len(bank)} CTs")
-        prepared = [prepare_case(f"bank {i}", ct) for i, ct in enumerate(bank, start=1)]
+        prepared = [_framed(f"bank {i}", ct) for i, ct in enumerate(bank, start=1)]
     pair = FilmPair((pa, lateral))
 
     def fit(films: FilmPair) -> Drawable:
@@ -145,6 +146,10 @@ def reconstruct(
             seconds=time.perf_counter() - started,
         ),
     )
+
+
+def _framed(name: str, ct: Volume | FramedChest) -> FramedChest:
+    return ct if isinstance(ct, FramedChest) else frame_chest(name, ct)
 
 
 def _output_grid(size: int) -> Grid:

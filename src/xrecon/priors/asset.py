@@ -89,7 +89,8 @@ class PriorAsset:
         blobs, layout = {}, {}
         for name in _TENSORS:
             blobs[name], layout[name] = _pack(getattr(self.prior, name).cpu(), _STEPS.get(name))
-        data = save(blobs, metadata={"schema": SCHEMA, "layout": json.dumps(layout)})
+        # One metadata key: safetensors writes several in random order, and equal priors should be equal files.
+        data = save(blobs, metadata={"layout": json.dumps({"schema": SCHEMA, **layout})})
         digest = hashlib.sha256(data).hexdigest()
         write_bytes_atomic(final, data, overwrite=overwrite)
         information = {**self.prior.information, "sha256": digest, "bytes": len(data)}

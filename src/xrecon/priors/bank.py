@@ -13,11 +13,11 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from xrecon.errors import InputError
-from xrecon.priors.build import Prepared
 from xrecon.priors.chest import KNOT_MM, TEMPLATE_GRID, WIDE_MM, ShapeMap
 from xrecon.priors.deformation import DeformedChest, Moves
 from xrecon.priors.films import FilmPair
 from xrecon.priors.fitting import Chest, Level, Parameter, fit
+from xrecon.priors.framing import FramedChest
 from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
 
 BEST = 5
@@ -41,7 +41,7 @@ class Member:
         score: misfit of the films plus penalties; smaller is better.
     """
 
-    case: Prepared
+    case: FramedChest
     shape: ShapeMap
     change: ShapeMap
     box: tuple[Tensor, Tensor]
@@ -89,7 +89,7 @@ class BankChest:
 
 def fit_bank(
     template: DeformedChest,
-    bank: Sequence[Prepared],
+    bank: Sequence[FramedChest],
     pair: FilmPair,
     *,
     device: torch.device,
@@ -111,7 +111,7 @@ def fit_bank(
     return BankChest(template, tuple(members[:BEST]))
 
 
-def _fit_member(template: DeformedChest, case: Prepared, pair: FilmPair, *, device: torch.device) -> Member:
+def _fit_member(template: DeformedChest, case: FramedChest, pair: FilmPair, *, device: torch.device) -> Member:
     modes = template.prior.shape_modes
     moves, tone = Moves.zeros(modes.shape[0], device), torch.zeros(2, device=device)
     box = _box(template.prior.information["mean_box_mm"], case.box_mm)

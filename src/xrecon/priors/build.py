@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
-from xrecon.data.body import lung_box, without_table
-from xrecon.data.simulate import simulate
 from xrecon.errors import InputError
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, ChestPrior, ShapeMap
-from xrecon.priors.films import FilmPair
+from xrecon.priors.framing import PreparedCase, prepare_case
 from xrecon.priors.modes import linear_statistics
 from xrecon.priors.registration import Chest, ChestMap, Group, group_template, mean_over, register
 from xrecon.priors.warp import Grid, SplineField, sample
@@ -48,51 +44,6 @@ class BuildSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """One case, framed.
-
-    Attributes:
-        name: pseudonym, for messages.
-        hu: [D, H, W] on TEMPLATE_GRID, vacuum outside the body.
-        valid: [D, H, W], 1 where the scanner measured.
-        box_mm: [2, 3] box round the lungs, (d, h, w) mm from the frame's centre.
-        films: PA and lateral film, simulated.
-    """
-
-    name: str
-    hu: Tensor
-    valid: Tensor
-    box_mm: Tensor
-    films: FilmPair
-
-    def coarse(self) -> Chest:
-        """For registration."""
-        hu, valid = (functional.avg_pool3d(v[None], 3)[0] for v in (self.hu, self.valid))
-        return Chest(hu, valid, self.box_mm)
-
-
-def prepare_case(name: str, ct: Volume) -> Prepared:
-    """Frame one CT: table removed, centred on its lungs, on the wide grid, with its two simulated films.
-
-    Raises:
-        InputError: no body or no lungs in it.
-    """
-    ct = ct.canonical()
-    body = without_table(ct)
-    low, high = lung_box(ct)
-    centre = (low + high) / 2
-    hu, valid = (
-        torch.from_numpy(
-            v.resampled(TEMPLATE_GRID.shape, TEMPLATE_GRID.spacing_mm, centre_mm=centre, fill_hu=fill).hu.copy()
-        )
-        for v, fill in ((body, -1024.0), (ct.with_hu(np.ones(ct.shape, np.float32)), 0.0))
-    )
-    low, high = low - centre, high - centre
-    box = torch.tensor([[-high[2], low[1], low[0]], [-low[2], high[1], high[0]]], dtype=torch.float32)
-    return Prepared(name, hu, valid, box, FilmPair(simulate(ct, size=128, centre_mm=centre)))
-
-
 def build_priors(
     cases: Sequence[tuple[str, Volume]],
     *,
@@ -117,7 +68,7 @@ def build_priors(
 
 
 def build_from_prepared(
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedCase],
     *,
     settings: BuildSettings | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -177,7 +128,7 @@ def build_from_prepared(
     )
 
 
-def _carry(prepared: Sequence[Prepared], maps: Sequence[ChestMap]) -> tuple[Tensor, Tensor]:
+def _carry(prepared: Sequence[PreparedCase], maps: Sequence[ChestMap]) -> tuple[Tensor, Tensor]:
     """Every case in the template's frame on TEMPLATE_GRID, and where it was measured; [cases, D, H, W] each."""
     field = SplineField(TEMPLATE_GRID, KNOT_MM, extent_mm=WIDE_MM)
     positions = TEMPLATE_GRID.positions_mm()
@@ -203,7 +154,7 @@ def _principal(differences: Tensor, count: int) -> Tensor:
     return scaled
 
 
-def _shape_of(case: Prepared, group: Group, chest_map: ChestMap, *, steps: int) -> ShapeMap:
+def _shape_of(case: PreparedCase, group: Group, chest_map: ChestMap, *, steps: int) -> ShapeMap:
     """Where each position of the patient lies in the template: the other direction than the group's maps."""
     coarse = case.coarse()
     matrix = torch.linalg.inv(chest_map.matrix)

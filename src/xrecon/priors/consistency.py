@@ -3,6 +3,7 @@
 Given an estimate x with a standard deviation d per voxel, changes are taken as a Gaussian process with covariance
 C = D S S D (D = diag(d), S a Gaussian smoothing of unit variance). Its posterior mean given the films y is
 x + C A' (A C A' + W^2)^-1 (y - A x), solved in film space by conjugate gradients: a few projections, no network.
+Where the normalised misfit (y - A x)' (A C A' + W^2)^-1 (y - A x) per pixel exceeds its expectation of 1, W grows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xrecon.projector.operator import backproject
 CORRELATION_MM = 24.0
 """Full width at half maximum of the density changes' smoothness."""
 _STEPS = 20
+_CAUTION = 0.5
 
 
 def consistency_sweep(
@@ -51,7 +53,13 @@ def consistency_sweep(
 
     with torch.no_grad():
         misfit = seen * (films - line_integrals(mu, grid, views))
-        return spread(_conjugate_gradients(system, misfit))
+        solution = _conjugate_gradients(system, misfit)
+        surprise = float((misfit * solution).sum() / seen.sum())
+        if surprise > 1.0:
+            # Misfits larger than the covariance allows come from a wrong shape, not from density: trust them less.
+            weight = weight * surprise**_CAUTION
+            solution = _conjugate_gradients(system, misfit)
+        return spread(solution)
 
 
 def _conjugate_gradients(system: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
