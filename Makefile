@@ -18,7 +18,7 @@ setup: ## create .venv and install xrecon with its development tools
 
 demo: ## reconstruct a chest CT from two simulated films and write the report
 	@sh scripts/setup.sh --sample
-	@$(RUN) -m xrecon demo $(DEMO_ARGS)
+	@$(RUN) -m xrecon demo --overwrite $(DEMO_ARGS)
 
 test: setup ## the test suite (a few minutes); PYTEST_ARGS="tests/io -k nifti" runs a part
 	@$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -73,12 +73,20 @@ class Radiograph:
         """
         old, new = self.geometry.pixel_at_isocentre_mm, geometry.pixel_at_isocentre_mm
         scale = (new[0] / old[0], new[1] / old[1])
-        rows, cols = self.image.shape
-        offset = tuple(
-            (n - 1) / 2 - s * (m - 1) / 2 for n, m, s in zip((rows, cols), geometry.detector_shape, scale, strict=True)
-        )
+        moved = [
+            b / geometry.magnification - a / self.geometry.magnification
+            for a, b in zip(self.geometry.detector_shift_mm, geometry.detector_shift_mm, strict=True)
+        ]
+        sizes = list(zip(self.image.shape, geometry.detector_shape, strict=True))
+        offset = [
+            (n - 1) / 2 - s * (m - 1) / 2 + shift / pitch
+            for (n, m), s, shift, pitch in zip(sizes, scale, moved, old, strict=True)
+        ]
         # Pad by the edge so that a smaller film ends in its own border values, not in a black frame.
-        pads = [max(0, int(np.ceil(-o + 2 * s + 2))) for o, s in zip(offset, scale, strict=True)]
+        pads = [
+            max(0, int(np.ceil(max(-o, o + s * (m - 1) - (n - 1)) + 2 * s + 2)))
+            for (n, m), o, s in zip(sizes, offset, scale, strict=True)
+        ]
         padded = np.pad(self.image, [(p, p) for p in pads], mode="edge")
         image = resample_separable(
             padded,

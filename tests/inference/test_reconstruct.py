@@ -16,7 +16,9 @@ from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.priors import bank, deformation
 from xrecon.priors.asset import PriorAsset
+from xrecon.priors.films import FilmPair, visual_hull
 from xrecon.priors.framing import PreparedCase
+from xrecon.priors.warp import Grid
 from xrecon.radiograph import Radiograph
 
 
@@ -75,6 +77,9 @@ def test_the_sweep_lowers_the_residual(
     for view in ("pa", "lateral"):
         assert refined.residual[view].after < 0.8 * plain["atlas"].residual[view].after
         assert refined.residual[view].before == pytest.approx(plain["atlas"].residual[view].before)
+    grid = Grid((64, 64, 64), 6.0)
+    excluded = visual_hull(FilmPair(films), grid, device=torch.device("cpu")).numpy() == 0
+    assert excluded.mean() > 0.2 and (refined.volume.hu[excluded] == -1024.0).all(), "no halo in the air"
 
 
 def test_what_comes_with_a_reconstruction(plain: dict[str, Reconstruction], asset: PriorAsset) -> None:
@@ -99,7 +104,7 @@ def test_provenance(asset: PriorAsset, films: tuple[Radiograph, Radiograph], pla
     assert provenance["model"] == "deform" and provenance["sha256"] == asset.sha256
     assert "NOT FOR DIAGNOSIS" in provenance["notice"]
     assert provenance["geometry"] == {film.view: film.geometry.to_dict() for film in films}
-    assert provenance["options"]["seed"] == 0 and provenance["options"]["size"] == 64
+    assert provenance["seed"] == 0 and provenance["options"]["size"] == 64
     assert provenance["options"]["refine"] is False and provenance["options"]["bank_cases"] == 0
     assert provenance["seconds"] > 0 and provenance["prior"]["cases"] == 4
     assert provenance["calibration"]["pa"] == {"quantity": "line_integral", "gain": 1.0, "offset": 0.0}

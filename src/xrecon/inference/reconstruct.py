@@ -21,7 +21,7 @@ from xrecon.priors.bank import BankChest, fit_bank
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.consistency import consistency_sweep
 from xrecon.priors.deformation import fit_deformation, mean_chest
-from xrecon.priors.films import FilmPair, line_integrals, ray_support, visual_hull
+from xrecon.priors.films import FilmPair, line_integrals, mirror_hints, ray_support, visual_hull
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.priors.linear import fit_linear
 from xrecon.priors.warp import Grid, sample
@@ -119,6 +119,9 @@ def reconstruct(
 
     progress(f"fitting {name}")
     chest: Drawable = mean_chest(asset.prior)
+    hints = mirror_hints(pair, _films_of(chest, pair))
+    for hint in hints:
+        progress(f"note: {hint}")
     for _ in range(1 if pair.quantitative else _CALIBRATION_ROUNDS):
         pair = pair.calibrated(_films_of(chest, pair))
         chest = fit(pair)
@@ -137,6 +140,7 @@ def reconstruct(
         provenance=_provenance(
             asset,
             pair,
+            hints,
             model=name + ("+bank" if bank is not None else ""),
             size=size,
             refine=refine,
@@ -176,8 +180,10 @@ def _finish(chest: Drawable, mean: Drawable, pair: FilmPair, *, refine: bool) ->
 
 def _draw(chest: Drawable, finished: _Finished, pair: FilmPair, size: int, device: torch.device) -> Volume:
     grid = _output_grid(size)
-    mu = hu_to_mu(chest.hu(grid)) * visual_hull(pair, grid, device=device)
-    mu = mu + sample(finished.change[None], grid.positions_mm().to(device), _WORK_GRID.spacing_mm)[0]
+    hull = visual_hull(pair, grid, device=device)
+    change = sample(finished.change[None], grid.positions_mm().to(device), _WORK_GRID.spacing_mm)[0]
+    # Interpolation carries the change a little beyond the body; what the films exclude stays air.
+    mu = hu_to_mu(chest.hu(grid)) * hull + torch.where(hull > 0, change, torch.zeros_like(change))
     hu = mu_to_hu(mu.clamp(min=0.0))
     # Vacuum is -1000 HU of attenuation; outside the body a CT is stored as -1024.
     hu = torch.where(mu <= 0, torch.full_like(hu, AIR_HU), hu)
@@ -205,7 +211,9 @@ def _reprojections(finished: _Finished, pair: FilmPair) -> tuple[Radiograph, Rad
     return Radiograph(images[0], "pa", views[0]), Radiograph(images[1], "lateral", views[1])
 
 
-def _provenance(asset: PriorAsset, pair: FilmPair, *, seconds: float, **options: Any) -> Mapping[str, Any]:
+def _provenance(
+    asset: PriorAsset, pair: FilmPair, hints: tuple[str, ...], *, seconds: float, seed: int, **options: Any
+) -> Mapping[str, Any]:
     return {
         "notice": RESEARCH_NOTICE,
         "model": options.pop("model"),
@@ -217,7 +225,8 @@ def _provenance(asset: PriorAsset, pair: FilmPair, *, seconds: float, **options:
             film.view: {"quantity": film.quantity, "gain": gain, "offset": offset}
             for film, gain, offset in zip(pair.films, pair.gain, pair.offset, strict=True)
         },
+        "seed": seed,
         "options": options,
         "seconds": seconds,
-        "notes": [f"{film.view.upper()}: {note}" for film in pair.films for note in film.notes],
+        "notes": [f"{film.view.upper()}: {note}" for film in pair.films for note in film.notes] + list(hints),
     }

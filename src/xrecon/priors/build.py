@@ -21,7 +21,7 @@ WORK_GRID = Grid((32, 32, 42), 12.0)
 """Registration runs here: the field's knots are 36 mm apart, finer voxels change nothing but the time."""
 _LEAST_CASES = 3
 _DENSITY_MODES = 8
-"""Fewer than the cases, so that no patient's CT can be put together again from the shipped parts."""
+"""At most; always fewer than span the cases' differences, so that no patient's CT can be put together from them."""
 _INVERSE_BENDING = 1e-4
 
 
@@ -86,7 +86,8 @@ def build_from_prepared(
     measured = _on_density_grid(seen) > 0.5
     difference = torch.where(measured, density[1:] - density[0], torch.zeros(()))
     deviation = (difference.square().sum(0) / measured.sum(0).clamp(min=1)).sqrt()
-    modes = _principal(difference.flatten(1), _DENSITY_MODES).reshape(-1, *DENSITY_GRID.shape)
+    kept = max(1, min(_DENSITY_MODES, len(prepared) - 2))
+    modes = _principal(difference.flatten(1), kept).reshape(-1, *DENSITY_GRID.shape)
 
     progress("mapping patients to the template")
     shapes = torch.stack(
