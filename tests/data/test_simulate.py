@@ -9,7 +9,7 @@ import pytest
 
 from xrecon.data.frame import framed, thorax_centre
 from xrecon.data.phantom import Phantom
-from xrecon.data.simulate import film_pair, simulate, with_detector
+from xrecon.data.simulate import film_pair, simulate
 from xrecon.errors import GeometryError, InputError
 from xrecon.projector.attenuation import FILM_ENERGY_KEV, hu_to_mu
 from xrecon.radiograph import Radiograph
@@ -132,7 +132,7 @@ def test_presets_sizes_and_energy(phantom64: Phantom, films: tuple[Radiograph, R
     assert pa.image.shape == (48, 48)
     assert pa.geometry.name == "x2ct"
     assert pa.image.max() < films[0].image.max()  # harder rays are weakened less
-    smaller = with_detector(films[0], 32)
+    smaller = films[0].resampled(films[0].geometry.with_detector((32, 32)))
     assert smaller.image.shape == (32, 32)
     assert smaller.image.mean() == pytest.approx(films[0].image.mean(), rel=0.02)
 

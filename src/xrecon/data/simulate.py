@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ def simulate(
     """PA and lateral film of a CT, as line integrals of attenuation (monochromatic, no scatter, no noise).
 
     The whole scan is projected, also what lies outside the 384 mm frame. The isocentre is the middle of both lungs.
+    Voxels finer than three quarters of a detector pixel (at the isocentre) are averaged to that first: the pixel
+    averages over more.
 
     Args:
         ct: chest CT in HU.
@@ -56,12 +60,13 @@ def simulate(
     # scanner's where the scan is oblique); the isocentre sits at the thorax.
     index = np.linalg.solve(ct.affine[:3, :3], centre - ct.centre_mm)
     offset = CANONICAL @ (index * ct.spacing_mm)
-    mu = torch.from_numpy(hu_to_mu(body.hu, energy_kev=energy_kev)).to(device)[None, None]
+    attenuation = _no_finer_than(body.with_hu(hu_to_mu(body.hu, energy_kev=energy_kev)), _finest_mm(views))
+    mu = torch.from_numpy(attenuation.hu.copy()).to(device)[None, None]
     films = []
     for view, name in zip(views, ("pa", "lateral"), strict=True):
         placed = view.moved(translation_mm=(float(offset[0]), float(offset[1]), float(offset[2])))
         with torch.inference_mode():
-            image = project(mu, ct.spacing_mm, placed)[0, 0].cpu().numpy()
+            image = project(mu, attenuation.spacing_mm, placed)[0, 0].cpu().numpy()
         films.append(Radiograph(image.astype(np.float32), name, view, notes=body.notes))
     return films[0], films[1]
 
@@ -71,6 +76,13 @@ def film_pair(preset: str, *, size: int) -> tuple[ConeBeam, ConeBeam]:
     return ConeBeam.preset(preset, "pa", size=size), ConeBeam.preset(preset, "lateral", size=size)
 
 
-def with_detector(film: Radiograph, size: int) -> Radiograph:
-    """The film on a `size` x `size` detector of its own extent."""
-    return film.resampled(film.geometry.with_detector((size, size)))
+def _finest_mm(views: tuple[ConeBeam, ConeBeam]) -> float:
+    return 0.75 * min(pitch for view in views for pitch in view.pixel_at_isocentre_mm)
+
+
+def _no_finer_than(volume: Volume, finest_mm: float) -> Volume:
+    spacing = [max(s, finest_mm) for s in volume.spacing_mm]
+    shape = [math.ceil(n * s / t - 1e-6) for n, s, t in zip(volume.shape, volume.spacing_mm, spacing, strict=True)]
+    if tuple(shape) == volume.shape:
+        return volume
+    return volume.resampled((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), fill_hu=0.0)

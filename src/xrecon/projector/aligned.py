@@ -19,6 +19,7 @@ from xrecon.geometry import ConeBeam
 from xrecon.projector.rays import ray_frame
 
 _CACHED_ENTRIES = 24_000_000  # interpolation weights kept per view (about 100 MB), enough for 224^3
+_LARGEST_ENTRIES = 96_000_000  # built for one call and let go: a full-resolution CT of 512 x 512 x 200 to 224^2
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ def aligned_plan(
     rows, cols = geometry.detector_shape
     depth = 1 if round(geometry.angle_deg / 90.0) % 2 == 0 else 2
     entries = shape[depth] * (rows * shape[0] + cols * shape[3 - depth])
-    if entries > _CACHED_ENTRIES:
+    if entries > _LARGEST_ENTRIES:
         return None
-    return _build_plan(shape, spacing_mm, geometry, depth)
+    build = _build_plan if entries <= _CACHED_ENTRIES else _build_plan.__wrapped__
+    return build(shape, spacing_mm, geometry, depth)
 
 
 @lru_cache(maxsize=4)
@@ -128,7 +130,9 @@ def _axis_plan(
     position = (source[axis] + slope[None, :] * (plane_mm - source[depth])[:, None]) / spacing_mm[axis]
     position = position + (size - 1) / 2
     clamped = np.clip(position, 0, size - 1)
-    weights = np.maximum(0.0, 1.0 - np.abs(clamped[..., None] - np.arange(size)))
+    weights = clamped[..., None] - np.arange(size)
+    for step in (np.abs, lambda v, out: np.subtract(1.0, v, out=out), lambda v, out: np.maximum(v, 0.0, out=out)):
+        step(weights, out=weights)  # in place: for a full CT this array is the largest of all
     per_plane = slope * spacing_mm[depth] / spacing_mm[axis]
     per_plane = np.where(np.abs(per_plane) < 1e-12, 1e-12, per_plane)
     first = position[0]
