@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -119,14 +120,15 @@ def reconstruct(
 
     progress(f"fitting {name}")
     chest: Drawable = mean_chest(asset.prior)
-    hints = mirror_hints(pair, _films_of(chest, pair))
-    for hint in hints:
-        progress(f"note: {hint}")
-    for _ in range(1 if pair.quantitative else _CALIBRATION_ROUNDS):
-        pair = pair.calibrated(_films_of(chest, pair))
-        chest = fit(pair)
-    progress("projection consistency")
-    finished = _finish(chest, mean_chest(asset.prior), pair, refine=refine)
+    with _one_thread():
+        hints = mirror_hints(pair, _films_of(chest, pair))
+        for hint in hints:
+            progress(f"note: {hint}")
+        for _ in range(1 if pair.quantitative else _CALIBRATION_ROUNDS):
+            pair = pair.calibrated(_films_of(chest, pair))
+            chest = fit(pair)
+        progress("projection consistency")
+        finished = _finish(chest, mean_chest(asset.prior), pair, refine=refine)
     progress(f"drawing {size} x {size} x {size} voxels")
     volume = _draw(chest, finished, pair, size, where)
     spread = chest.spread(_output_grid(size)).cpu().numpy() if isinstance(chest, BankChest) else None
@@ -150,6 +152,19 @@ def reconstruct(
             seconds=time.perf_counter() - started,
         ),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Fits work on small grids: one thread is as fast there, 30 times faster on a busy machine (threads that wait for
+    each other spin), and makes the result independent of the machine's number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _framed(name: str, ct: Volume | FramedChest) -> FramedChest:

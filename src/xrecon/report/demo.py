@@ -20,10 +20,9 @@ from xrecon.volume import Volume, load_ct
 
 _PHANTOM_SIZE = 128
 _SAMPLE_NAME, _PHANTOM_NAME = "LIDC-IDRI-0001", "artificial thorax"
-_HELD_OUT = (
-    "The shipped priors have not seen this patient (a test case). One patient is an example, not an evaluation: see "
-    "`xrecon evaluate`."
-)
+_HELD_OUT = "The shipped priors have not seen this patient, a test case."
+_OWN_PRIORS = "Priors of your own: whether this patient was among their training cases is not known."
+_ONE_PATIENT = "One patient is an example, not an evaluation: see `xrecon evaluate`."
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +74,8 @@ def run_demo(
     runtime: dict[str, float] = {}
     started = time.perf_counter()
     ct, subject, notes, credit = _subject(phantom, progress)
+    if credit:
+        notes = (_HELD_OUT if assets is None else _OWN_PRIORS, *notes)
     runtime["reading the CT"] = time.perf_counter() - started
     progress("films: removing the table, projecting")
     started = time.perf_counter()
@@ -109,7 +110,7 @@ def _subject(phantom: bool, progress: Callable[[str], None]) -> tuple[Volume, st
     sample = None if phantom else find_lidc_sample()
     if sample is not None:
         progress(f"the real sample CT: {_SAMPLE_NAME}")
-        return load_ct(sample), _SAMPLE_NAME, (_HELD_OUT,), SAMPLE_CREDIT
+        return load_ct(sample), _SAMPLE_NAME, (_ONE_PATIENT,), SAMPLE_CREDIT
     why = "was asked for" if phantom else f"stands in: the real sample CT is not installed ({SAMPLE_HELP})"
     progress(f"the {_PHANTOM_NAME} {why}")
     made = thorax_phantom(_PHANTOM_SIZE, FRAME_MM / _PHANTOM_SIZE)
