@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+WORKERS ?= -n auto --dist loadfile
 DEMO_ARGS ?=
 RUN = .venv/bin/python
 export PYTHON
@@ -21,10 +22,10 @@ demo: ## reconstruct a chest CT from two simulated films and write the report
 	@$(RUN) -m xrecon demo --overwrite $(DEMO_ARGS)
 
 test: setup ## the test suite (a few minutes); PYTEST_ARGS="tests/io -k nifti" runs a part
-	@$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(RUN) -m pytest $(WORKERS) -m "not slow" $(PYTEST_ARGS)
 
 test-all: setup ## the test suite with the slow tests
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	@$(RUN) -m ruff check .

@@ -11,6 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from xrecon.data.phantom import Phantom
 
+# One thread for every process that the tests start: workers of pytest share the cores already, and threads that wait
+# for each other on busy cores make small tensor operations many times slower. Must stand before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
