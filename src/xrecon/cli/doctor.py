@@ -18,8 +18,8 @@ EXTRAS = (
     (
         "dicom",
         "DICOM codecs and objects",
-        {"highdicom": "highdicom", "openjpeg": "pylibjpeg-openjpeg", "rle": "pylibjpeg-rle"},
-        "reads compressed DICOM (JPEG 2000, RLE); planned: writing DICOM segmentations and reports",
+        {"highdicom": "highdicom", "gdcm": "python-gdcm", "openjpeg": "pylibjpeg-openjpeg", "rle": "pylibjpeg-rle"},
+        "reads compressed DICOM (JPEG lossless, JPEG 2000, RLE); planned: writing DICOM segmentations and reports",
     ),
     ("fast", "OpenVINO", {"openvino": "openvino"}, "planned: trained networks run faster on CPUs"),
     (

@@ -58,7 +58,7 @@ class PriorAsset:
         prior: ChestPrior,
         *,
         cases: int,
-        seed: int,
+        settings: Mapping[str, Any],
         ridge_errors: Mapping[float, float],
         mean_box_mm: Sequence[Sequence[float]],
     ) -> PriorAsset:
@@ -68,7 +68,7 @@ class PriorAsset:
             "name": "chest-priors",
             "notice": RESEARCH_NOTICE,
             "cases": cases,
-            "seed": seed,
+            "settings": settings,
             "ridge": prior.ridge,
             "mean_box_mm": mean_box_mm,
             "cross_validated_squared_error_per_mm2": {f"{k:g}": v for k, v in ridge_errors.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ def build_from_prepared(
     )
     box = torch.stack([case.box_mm for case in prepared]).mean(dim=0)
     return PriorAsset.of(
-        prior, cases=len(prepared), seed=settings.seed, ridge_errors=linear.errors, mean_box_mm=box.tolist()
+        prior, cases=len(prepared), settings=asdict(settings), ridge_errors=linear.errors, mean_box_mm=box.tolist()
     )
 
 
