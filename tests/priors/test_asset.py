@@ -56,7 +56,7 @@ def test_saving_twice_gives_the_same_bytes_and_a_loaded_asset_can_be_saved(
 
 def test_side_car_says_what_it_is(asset: PriorAsset, original: Path) -> None:
     side_car = json.loads(original.with_suffix(".json").read_text(encoding="utf-8"))
-    assert side_car["schema"] == SCHEMA and side_car["cases"] == 4 and side_car["seed"] == 0
+    assert side_car["schema"] == SCHEMA and side_car["cases"] == 4 and side_car["settings"]["seed"] == 0
     assert "NOT FOR DIAGNOSIS" in side_car["notice"]
     assert side_car["sha256"] == sha256_of(original) and side_car["bytes"] == original.stat().st_size
     assert side_car["ridge"] == asset.prior.ridge
