@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xrecon.errors import InputError, OutputExistsError
+from xrecon.errors import InputError, OutputExistsError, XReconError
 from xrecon.io import limits
 
 HEADS = {
@@ -124,15 +124,18 @@ def test_atomic_path_takes_folders(tmp_path: Path) -> None:
     assert (tmp_path / "series" / "1").read_text() == "x"
 
 
-@pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission")])
-def test_disk_errors_are_explained(tmp_path: Path, code: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "words", "exit_code"), [(errno.ENOSPC, "disk is full", 1), (errno.EACCES, "permission", 2)]
+)
+def test_disk_errors_are_explained(tmp_path: Path, code: int, words: str, exit_code: int) -> None:
     with (
-        pytest.raises(InputError, match=words) as caught,
+        pytest.raises(XReconError, match=words) as caught,
         limits.atomic_path(tmp_path / "a.txt", overwrite=False) as temporary,
     ):
         temporary.write_text("half")
         raise OSError(code, "simulated")
     assert "a.txt" in str(caught.value)
+    assert caught.value.exit_code == exit_code
     assert list(tmp_path.iterdir()) == []
 
 

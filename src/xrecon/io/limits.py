@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xrecon.errors import InputError, OutputExistsError
+from xrecon.errors import InputError, OutputExistsError, XReconError
 
 MAX_FILE_BYTES = 8 * 2**30
 MAX_DECOMPRESSED_BYTES = 8 * 2**30
@@ -349,7 +349,8 @@ def atomic_path(final: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: `final` exists and `overwrite` is false, or is a folder.
-        InputError: the disk is full, the folder is not writable, and the like.
+        InputError: the folder is not writable, the path leads through a file, and the like.
+        XReconError: the disk is full.
     """
     final = Path(final)
     check_absent(final, overwrite=overwrite)
@@ -361,7 +362,9 @@ def atomic_path(final: Path, *, overwrite: bool) -> Iterator[Path]:
         _publish(temporary, final, overwrite=overwrite)
     except OSError as error:
         if error.errno in _DISK_ERRORS:
-            raise InputError(f"{final}: cannot be written: {_DISK_ERRORS[error.errno]}") from error
+            # A full disk is a failure (exit code 1); the others are places that the user should not have chosen (2).
+            kind = XReconError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+            raise kind(f"{final}: cannot be written: {_DISK_ERRORS[error.errno]}") from error
         raise
     finally:
         _remove(temporary)
