@@ -215,6 +215,8 @@ def test_other_operating_system_errors_and_memory() -> None:
 def test_control_c_during_a_real_run_exits_130() -> None:
     code = (
         "import os, signal, xrecon.cli.app as a\n"
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def build(): os.kill(os.getpid(), signal.SIGINT)\n"
         "a.build_app = build; a.main()"
     )

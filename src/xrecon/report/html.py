@@ -84,7 +84,7 @@ def render_report(
     from jinja2 import Environment, StrictUndefined
 
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = resources.files("xrecon.report").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
+    page = (resources.files("xrecon.report") / "templates" / "report.html.j2").read_text(encoding="utf-8")
     named = _named_metrics(metrics, reconstruction)
     runtime = runtime if runtime is not None else _seconds(reconstruction)
     environment = environment if environment is not None else run_environment()
