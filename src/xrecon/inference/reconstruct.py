@@ -156,8 +156,8 @@ def reconstruct(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Fits work on small grids: one thread is as fast there, 30 times faster on a busy machine (threads that wait for
-    each other spin), and makes the result independent of the machine's number of cores.
+    """Fits work on small grids: one thread is as fast there, many times faster on a busy machine (threads that wait
+    for each other spin), and makes the result independent of the machine's number of cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
