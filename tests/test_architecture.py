@@ -17,7 +17,7 @@ LAYERS = (
     ("errors",),
     ("environment", "config", "geometry", "resample"),
     ("io",),
-    ("volume", "radiograph"),
+    ("volume", "radiograph", "segmentation"),
     ("projector",),
     ("data",),
     ("priors",),
@@ -33,7 +33,18 @@ LAYERS = (
 )
 """From low to high. A part imports only its own layer and those before it."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-TORCH_FREE = {"errors", "environment", "config", "geometry", "resample", "io", "volume", "radiograph", "cli"}
+TORCH_FREE = {
+    "errors",
+    "environment",
+    "config",
+    "geometry",
+    "resample",
+    "io",
+    "volume",
+    "radiograph",
+    "segmentation",
+    "cli",
+}
 """Parts that must not load torch when they are imported (inside functions they may)."""
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xrecon.cli.common import OverwriteOption, Shell, example
+from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
 from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, run_record, usable_device
+
+if TYPE_CHECKING:
+    from xrecon.projector.film_physics import FilmPhysics
+
+
+class PhysicsName(str, Enum):
+    """Presets of `xrecon.projector.film_physics`."""
+
+    LINEAR = "linear"
+    CLINICAL = "clinical"
 
 
 @example(
     "xrecon simulate chest.nii.gz -o films",
     "xrecon simulate dicom-folder -o films --size 512 --geometry x2ct --keep-table",
+    "xrecon simulate chest.nii.gz -o films --size 1024 --physics clinical --set beam.kvp=110 --seed 1",
 )
 def simulate(
     shell: Shell,
@@ -33,13 +45,27 @@ def simulate(
         str | None, typer.Option("--series", help="Of several DICOM series: UID, number or description.")
     ] = None,
     device: DeviceOption = "cpu",
+    physics: Annotated[
+        PhysicsName,
+        typer.Option(
+            "--physics", help="linear: line integrals; clinical: spectrum, scatter, noise, blur, grey values."
+        ),
+    ] = PhysicsName.LINEAR,
+    overrides: SetOption = None,
+    seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Compute the PA and lateral radiograph of a chest CT.
 
     Each film is written three times: pa.tiff holds line integrals as 32-bit floats (what `reconstruct` should get),
     pa.png is for the eye (16 bits), pa.json says how it was made. The isocentre is the middle of both lungs.
+
+    With --physics clinical the films look like those of a real stand, and both pictures hold grey values. --set changes
+    a part (beam.kvp=110, noise.exposure=1.25) or switches it off (noise=null; display=null for line integrals); with
+    --physics linear it switches single parts on. --seed is for the noise.
     """
+    import torch
+
     from xrecon.data.frame import thorax_centre
     from xrecon.data.simulate import simulate as make_films
     from xrecon.io.film_file import write_film
@@ -51,6 +77,7 @@ def simulate(
     check_outputs(output, names, overwrite=overwrite)
     usable_device(device)
     energy = FILM_ENERGY_KEV if energy_kev is None else energy_kev
+    chain = _chain(physics, overrides or (), energy_kev)
     with shell.progress("reading and projecting the CT"):
         volume = load_ct(ct, series=series)
         centre = thorax_centre(volume)
@@ -62,9 +89,16 @@ def simulate(
             centre_mm=centre,
             energy_kev=energy,
             device=device,
+            physics=chain,
+            generator=torch.Generator().manual_seed(seed),
         )
-    settings = {"size": size, "geometry": geometry.value, "energy_kev": energy, "keep_table": keep_table}
-    record = run_record("simulate", seed=None, inputs={"ct": ct}, settings=settings)
+    settings: dict[str, Any] = {"size": size, "geometry": geometry.value, "keep_table": keep_table}
+    if chain is None or chain.beam is None:
+        settings["energy_kev"] = energy
+    if chain is not None:
+        settings["physics"] = {"preset": physics.value, **chain.model_dump(mode="json")}
+    drawn = chain is not None and chain.noise is not None
+    record = run_record("simulate", seed=seed if drawn else None, inputs={"ct": ct}, settings=settings)
     source = {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "isocentre_lps_mm": [float(v) for v in centre]}
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         for film in films:
@@ -74,6 +108,7 @@ def simulate(
                 view=film.view,
                 geometry=film.geometry,
                 notice=RESEARCH_NOTICE,
+                quantity=film.quantity,
                 notes=film.notes,
                 extra={**record, "source": source},
             )
@@ -87,3 +122,19 @@ def simulate(
         "notes": films[0].notes,
         "settings": settings,
     }
+
+
+def _chain(preset: PhysicsName, overrides: Sequence[str], energy_kev: float | None) -> FilmPhysics | None:
+    """The film physics asked for; None for plain line integrals."""
+    from xrecon.errors import InputError
+    from xrecon.projector.film_physics import film_physics
+
+    if preset is PhysicsName.LINEAR and not overrides:
+        return None
+    chain = film_physics(preset.value, overrides)
+    if chain.beam is not None and energy_kev is not None:
+        raise InputError(
+            f"--energy-kev {energy_kev:g} has no effect on a polychromatic beam ({chain.beam.kvp:g} kVp); leave it "
+            "out, choose --set beam.kvp=..., or switch the beam off with --set beam=null"
+        )
+    return chain

@@ -1,9 +1,9 @@
-"""Joseph's projector in plain torch: any pose, any device, differentiable in volume and pose.
+"""Joseph's projector in plain torch: any pose, any device, differentiable in volume and pose as often as one likes.
 
-For every ray the axis that it crosses fastest is its dominant axis (Joseph, IEEE TMI 1:192, 1982): one bilinear
-sample per voxel plane of that axis, weighted by the ray's exact path length inside the slab of that plane and inside
-the volume. The volume is made of voxels (its edge is half a voxel beyond the outer voxel centres), so a uniform cube
-gives mu times the chord length for every ray. This is the readable oracle of the faster paths.
+For every ray one bilinear sample per voxel plane of its dominant axis (Joseph, IEEE TMI 1:192, 1982), weighted by the
+ray's exact path length inside the slab of that plane and inside the volume. The volume is made of voxels (its edge is
+half a voxel beyond the outer voxel centres), so a uniform cube gives mu times the chord length for every ray. This is
+the readable oracle of the faster paths.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from xrecon.projector.lines import OTHER_AXES, lines_of
 from xrecon.projector.rays import RayFrame
 
 _SAMPLES_PER_CHUNK = 1_000_000  # bounds the memory of one chunk of rays to about a hundred MB
@@ -31,61 +32,43 @@ def project_reference(
     Returns:
         [N, rows, cols], dimensionless.
     """
-    shape = torch.tensor(volume.shape[1:], dtype=frame.source.dtype, device=volume.device)
-    spacing = torch.tensor(spacing_mm, dtype=frame.source.dtype, device=volume.device)
-    pixels = frame.pixels(*detector_shape).reshape(-1, 3)
-    start = frame.source / spacing + (shape - 1) / 2
-    ray = (pixels - frame.source) / spacing
-    length_mm = (pixels - frame.source).norm(dim=1)
-    enter, leave = _box_interval(start, ray, shape)
-    dominant = ray.detach().abs().argmax(dim=1)
-
-    differentiable = torch.is_grad_enabled() and (volume.requires_grad or ray.requires_grad)
+    shape = (volume.shape[1], volume.shape[2], volume.shape[3])
     order, parts = [], []
-    for axis in range(3):
-        chosen = torch.nonzero(dominant == axis).flatten()
-        rays_per_chunk = max(1, _SAMPLES_PER_CHUNK // volume.shape[1 + axis])
-        for rays in torch.split(chosen, rays_per_chunk) if chosen.numel() else ():
-            arguments = (volume, axis, start, ray[rays], length_mm[rays], enter[rays], leave[rays])
-            # Chunks are recomputed in the backward pass: the samples of a whole film would not fit in memory.
-            if differentiable:
-                parts.append(checkpoint(_joseph, *arguments, use_reentrant=False, preserve_rng_state=False))
-            else:
-                parts.append(_joseph(*arguments))
-            order.append(rays)
+    for lines in lines_of(frame, shape, spacing_mm, detector_shape):
+        order.append(torch.nonzero(lines.chosen.flatten()).flatten())
+        parts.append(line_integrals(volume, lines.axis, lines.values.flatten(1)[:, order[-1]]))
     inverse = torch.argsort(torch.cat(order))
     return torch.cat(parts, dim=1)[:, inverse].reshape(volume.shape[0], *detector_shape)
 
 
-def _box_interval(start: Tensor, ray: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-    """Ray parameters at which rays [R, 3] from `start` enter and leave the voxel box, in index coordinates, [R]."""
-    tiny = torch.finfo(ray.dtype).tiny
-    safe = torch.where(ray.abs() < 1e-12, torch.full_like(ray, 1e-12), ray)
-    low, high = (-0.5 - start) / safe, (shape - 0.5 - start) / safe
-    near, far = torch.minimum(low, high), torch.maximum(low, high)
-    enter = near.amax(dim=1).clamp(min=tiny)
-    leave = far.amin(dim=1).clamp(max=1.0)
-    return enter, torch.maximum(leave, enter)
+def line_integrals(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
+    """Line integrals [N, R] of volumes [N, D, H, W] along lines [7, R] (`Lines.values`) of one dominant axis."""
+    differentiable = torch.is_grad_enabled() and (volume.requires_grad or lines.requires_grad)
+    parts = []
+    for chunk in torch.split(lines, max(1, _SAMPLES_PER_CHUNK // volume.shape[1 + axis]), dim=1):
+        # Chunks are recomputed in the backward pass: the samples of a whole film would not fit in memory.
+        if differentiable:
+            parts.append(checkpoint(_joseph, volume, axis, chunk, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(_joseph(volume, axis, chunk))
+    return torch.cat(parts, dim=1)
 
 
-def _joseph(
-    volume: Tensor, axis: int, start: Tensor, ray: Tensor, length_mm: Tensor, enter: Tensor, leave: Tensor
-) -> Tensor:
-    """Line integrals [N, R] of rays whose dominant axis is `axis`."""
+def _joseph(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
+    """`line_integrals` of a few rays."""
     size = volume.shape[1:]
-    planes = torch.arange(size[axis], dtype=ray.dtype, device=ray.device)
-    crossing = (planes - start[axis]) / ray[:, axis : axis + 1]
-    half = (0.5 / ray[:, axis].abs())[:, None]
-    inside = torch.minimum(crossing + half, leave[:, None]) - torch.maximum(crossing - half, enter[:, None])
-    weight = (inside.clamp(min=0.0) * length_mm[:, None]).to(volume.dtype)
+    u0, du, v0, dv, k0, k1, path = (line[:, None] for line in lines)
+    planes = torch.arange(size[axis], dtype=lines.dtype, device=lines.device)
+    share = (torch.minimum(planes + 0.5, k1) - torch.maximum(planes - 0.5, k0)).clamp(min=0.0)
+    weight = (share * path).to(volume.dtype)
 
-    first, second = (a for a in range(3) if a != axis)
+    first, second = OTHER_AXES[axis]
     stride = (size[1] * size[2], size[2], 1)
-    base = planes.long() * stride[axis]
-    f0, f1, f_weight = _neighbours(start[first] + crossing * ray[:, first : first + 1], size[first], volume.dtype)
-    s0, s1, s_weight = _neighbours(start[second] + crossing * ray[:, second : second + 1], size[second], volume.dtype)
+    base = torch.arange(size[axis], device=volume.device) * stride[axis]
+    f0, f1, f_weight = _neighbours(u0 + planes * du, size[first], volume.dtype)
+    s0, s1, s_weight = _neighbours(v0 + planes * dv, size[second], volume.dtype)
     flat = volume.reshape(volume.shape[0], -1)
-    total = torch.zeros(volume.shape[0], ray.shape[0], dtype=volume.dtype, device=volume.device)
+    total = torch.zeros(volume.shape[0], lines.shape[1], dtype=volume.dtype, device=volume.device)
     for f, wf in ((f0, 1 - f_weight), (f1, f_weight)):
         for s, ws in ((s0, 1 - s_weight), (s1, s_weight)):
             index = base + f * stride[first] + s * stride[second]
