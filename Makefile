@@ -32,7 +32,12 @@ lint: setup ## ruff and mypy
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-bench: setup ## every script of benchmarks/, one after the other
+bench: setup ## every script of benchmarks/, one after the other; fetches what they compare with, where there is a network
+	@mkdir -p build
+	@$(RUN) -c 'import torch; print("torch==" + torch.__version__)' > build/keep-torch.txt
+	@$(RUN) -m pip --disable-pip-version-check --quiet --retries 1 --timeout 30 install --no-compile \
+		--constraint build/keep-torch.txt -e '.[bench]' || \
+		echo "the packages to compare with cannot be installed; the benchmarks name what is missing and go on"
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
 
 clean: ## remove the environment and caches (not results)

@@ -1,146 +1,200 @@
-"""Time the projector: the matrix-product path of aligned views against the plain reference path.
+"""Time, memory and errors of the cone-beam projector beside those of other packages, for the same rays.
 
-Both paths compute the same film (tests/projector/test_aligned.py). Every size is timed in this one process, the two
-paths in turns, so that a busy machine slows both alike; compare the ratios, not the milliseconds of two machines.
+One process, all projectors in turns, so that a busy machine slows all alike; compare the ratios, not the milliseconds
+of two machines. Memory is measured in one further process per projector. Packages that are not installed are named and
+left out: `pip install 'xrecon[bench]'` brings ITK-RTK and nanodrr.
 
     python benchmarks/projector.py
-    python benchmarks/projector.py --sizes 64 128 --repeats 5 --output build/projector.json
+    python benchmarks/projector.py --peers xrecon rtk --cases "tilted frontal" --reduce 4 --repeats 5
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import platform
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # `peers`, also when a test loads this file
+
+from peers.cases import CASES, Case
+from peers.measure import Row, compare, compare_paths, memory_mb
+from peers.projectors import PEERS, Peer
 
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
-from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.io.limits import write_json_atomic
-from xrecon.projector.aligned import aligned_plan, project_aligned
-from xrecon.projector.rays import ray_frame
-from xrecon.projector.reference import project_reference
 
-SIZES = (64, 128, 224)
-VIEWS = ("pa", "lateral")
+LARGEST_ERROR, LARGEST_MISMATCH = 6e-4, 1e-6
+OWN = ("xrecon", "xrecon-pose")
+SLOW_PIXELS = 128 * 128  # the slow peers keep hundreds of samples of every ray in memory
+OUTPUT = Path("build/benchmark-projector.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark, print a table, and write JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="voxels and detector pixels per edge")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each; the median counts")
-    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's own choice)")
-    parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
-    options = parser.parse_args(arguments)
-    if options.repeats < 1 or min(options.sizes) < 2:
-        parser.error("--repeats must be at least 1 and every size at least 2")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    print(f"PA + lateral film of one cube; {torch.get_num_threads()} threads; medians of {options.repeats} runs, ms")
-    print(f"{'size':>5} {'what':<18} {'aligned':>10} {'reference':>10} {'ratio':>7} {'largest difference':>19}")
-    rows = []
-    for size in options.sizes:
-        for row in measure(size, repeats=options.repeats):
-            rows.append(row)
-            print(
-                f"{row['size']:>5} {row['what']:<18} {row['aligned_ms']:>10.1f} {row['reference_ms']:>10.1f} "
-                f"{row['ratio']:>6.1f}x {row['relative_difference']:>19.1e}"
-            )
-    if options.output is not None:
-        try:
-            write_json_atomic(
-                options.output,
-                {"benchmark": "projector", "rows": rows, "environment": run_environment()},
-                overwrite=True,
-            )
-        except XReconError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
+    """Run the benchmark, print the tables, write JSON."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    cases = [case.reduced(options.reduce) for case in CASES if case.name in options.cases]
+    if options.memory_of is not None:
+        peer = PEERS[options.memory_of]
+        print(json.dumps({case.name: memory_mb(case, peer) for case in _cases_of(peer, cases)}))
+        return 0
+    peers, absent = _installed(options.peers, cases[0])
+    print(f"{processor()}, {torch.get_num_threads()} threads")
+    print(f"medians of {options.repeats} runs in turns and the best of them, ms; memory in MB")
+    rows = _table(cases, peers, options)
+    goals = _goals(cases, rows) if options.reduce == 1 else []  # they are set for the full sizes
+    paths = [row for size in options.path_sizes for row in _print_paths(size, repeats=options.slow_repeats)]
+    report = {
+        "benchmark": "projector",
+        "processor": processor(),
+        "peers": {peer.name: peer.version for peer in peers},
+        "absent": absent,
+        "rows": rows,
+        "goals": goals,
+        "paths": paths,
+        "environment": run_environment(),
+    }
+    try:
+        write_json_atomic(options.output, report, overwrite=True)
+    except XReconError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"written: {options.output}")
     return 0
 
 
-def measure(size: int, *, repeats: int) -> list[dict[str, Any]]:
-    """Forward, and forward with gradient, of both paths at one size.
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    names = [case.name for case in CASES]
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="projectors (default: all)")
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, help="set-ups (default: all)")
+    parser.add_argument("--reduce", type=int, default=1, help="make voxels and pixels this many times larger")
+    parser.add_argument("--repeats", type=int, default=15, help="timed runs of each; the median counts")
+    parser.add_argument("--slow-repeats", type=int, default=3, help="the same for projectors far behind, and for paths")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every projector")
+    parser.add_argument("--path-sizes", type=int, nargs="*", default=(64, 128), help="sizes for xrecon's own paths")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes further processes")
+    parser.add_argument("--memory-of", choices=PEERS, default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if min(options.repeats, options.slow_repeats, options.threads, options.reduce, *options.path_sizes) < 1:
+        parser.error("repeats, threads, sizes and the reduction must be at least 1")
+    return options
 
-    Args:
-        size: voxels per edge of the cube and detector pixels per edge, the frame's 384 mm wide.
-        repeats: timed runs of each path.
 
-    Returns:
-        One row for each of the two tasks: medians in ms, their ratio, and the largest difference between the two
-        results relative to the largest value.
-    """
-    spacing = (FRAME_MM / size,) * 3
-    shape = (size, size, size)
-    views = [ConeBeam.preset("chest", view, size=size) for view in VIEWS]
-    plans = [aligned_plan(shape, spacing, view) for view in views]
-    frames = [ray_frame(view) for view in views]
-    volume = 0.02 * torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    weight = torch.rand(len(VIEWS), size, size, generator=torch.Generator().manual_seed(1))
+def _installed(names: Sequence[str], case: Case) -> tuple[list[Peer], dict[str, str]]:
+    """The peers that run, and why the others do not."""
+    reasons = {name: PEERS[name].unavailable(case) for name in names}
+    for name, reason in reasons.items():
+        if reason is not None:
+            print(f"left out: {name} ({reason})")
+    return (
+        [PEERS[name] for name in names if reasons[name] is None],
+        {name: reason for name, reason in reasons.items() if reason is not None},
+    )
 
-    def aligned(mu: Tensor) -> Tensor:
-        # The plan is made once per geometry and grid and kept; making it is not part of a projection.
-        return torch.cat([project_aligned(mu, plan) for plan in plans if plan is not None])
 
-    def reference(mu: Tensor) -> Tensor:
-        return torch.cat([project_reference(mu, spacing, frame, (size, size)) for frame in frames])
+def _cases_of(peer: Peer, cases: Sequence[Case]) -> list[Case]:
+    return [case for case in cases if not peer.slow or case.view.detector_shape[0] ** 2 <= SLOW_PIXELS]
 
+
+def _table(cases: Sequence[Case], peers: Sequence[Peer], options: argparse.Namespace) -> list[Row]:
+    memory = {} if options.no_memory else {peer.name: _memory_in_own_process(peer, options) for peer in peers}
     rows = []
-    for what, task in (("forward", _forward), ("forward + backward", _gradient)):
-        fast, slow = _timed(task, (aligned, reference), volume, weight, repeats=repeats)
-        difference = float((fast[1] - slow[1]).abs().max() / slow[1].abs().max())
-        rows.append(
-            {
-                "size": size,
-                "what": what,
-                "aligned_ms": 1000 * fast[0],
-                "reference_ms": 1000 * slow[0],
-                "ratio": slow[0] / fast[0],
-                "relative_difference": difference,
-                "repeats": repeats,
-            }
-        )
+    heads = ("case", "projector", "forward (best)", "with backward (best)", "memory", "with backward")
+    print("| " + " | ".join([*heads, "error", "largest", "mismatch"]) + " |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case in cases:
+        chosen = [peer for peer in peers if case in _cases_of(peer, cases)]
+        found = compare(case, chosen, repeats=options.repeats, slow_repeats=options.slow_repeats)
+        for row in found:
+            row |= memory.get(row["peer"], {}).get(case.name, {"forward_mb": None, "both_mb": None})
+            cells = [row["case"], row["peer"]]
+            cells += [f"{row[f'{what}_ms']:.1f} ({row[f'{what}_best_ms']:.1f})" for what in ("forward", "both")]
+            cells += [_number(row[key], ".1f") for key in ("forward_mb", "both_mb")]
+            cells += [f"{100 * row[key]:.3f} %" for key in ("error_rms", "error_max")]
+            print("| " + " | ".join([*cells, _number(row["mismatch"], ".0e")]) + " |", flush=True)
+        rows += found
     return rows
 
 
-def _forward(path: Callable[[Tensor], Tensor], volume: Tensor, weight: Tensor) -> Tensor:
-    del weight
-    with torch.no_grad():
-        return path(volume)
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
-def _gradient(path: Callable[[Tensor], Tensor], volume: Tensor, weight: Tensor) -> Tensor:
-    leaf = volume.clone().requires_grad_()
-    (path(leaf) * weight).sum().backward()  # type: ignore[no-untyped-call]
-    assert leaf.grad is not None
-    return leaf.grad
+def _memory_in_own_process(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--memory-of", peer.name, "--cases", *options.cases]
+    command += ["--reduce", str(options.reduce), "--threads", str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(f"memory of {peer.name} not measured: {done.stderr.strip().splitlines()[-1:]}")
+        return {}
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
-def _timed(
-    task: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor],
-    paths: Sequence[Callable[[Tensor], Tensor]],
-    volume: Tensor,
-    weight: Tensor,
-    *,
-    repeats: int,
-) -> list[tuple[float, Tensor]]:
-    """(median seconds, result) of each path; one warm-up, then the paths in turns."""
-    results = [task(path, volume, weight) for path in paths]
-    seconds: list[list[float]] = [[] for _ in paths]
-    for _ in range(repeats):
-        for taken, path in zip(seconds, paths, strict=True):
-            started = time.perf_counter()
-            task(path, volume, weight)
-            taken.append(time.perf_counter() - started)
-    return [(statistics.median(taken), result) for taken, result in zip(seconds, results, strict=True)]
+def _goals(cases: Sequence[Case], rows: Sequence[Row]) -> list[Row]:
+    """The project's goals: speed relative to RTK, errors, memory; printed as met or not met."""
+    goals: list[Row] = []
+    for case in cases:
+        found = {row["peer"]: row for row in rows if row["case"] == case.name}
+        for name in OWN:
+            if name in found and "rtk" in found:
+                for what, wanted in (("forward", case.forward_target), ("both", case.both_target)):
+                    ratio = found["rtk"][f"{what}_ms"] / found[name][f"{what}_ms"]
+                    met = None if wanted is None else ratio >= wanted
+                    goals.append(_goal(case.name, name, f"times as fast as RTK, {what}", ratio, wanted, met))
+    for name in OWN:
+        own = [row for row in rows if row["peer"] == name]
+        # Memory counts in volumes of the case: one beyond in- and output is the limit.
+        sizes = {case.name: 4e-6 * case.size**3 for case in cases}
+        volumes = [
+            row[key] / sizes[row["case"]] for row in own for key in ("forward_mb", "both_mb") if row[key] is not None
+        ]
+        for what, values, limit in (
+            ("largest error, relative", [row["error_max"] for row in own], LARGEST_ERROR),
+            ("mismatch of the transpose", [row["mismatch"] for row in own], LARGEST_MISMATCH),
+            ("added memory, volumes", volumes, 1.0),
+        ):
+            if values:
+                goals.append(_goal("all", name, what, max(values), limit, max(values) <= limit))
+    for goal in goals:
+        verdict = (
+            "no goal" if goal["met"] is None else f"goal {goal['wanted']:g}: {'met' if goal['met'] else 'NOT MET'}"
+        )
+        print(f"{goal['case']:<16} {goal['peer']:<12} {goal['goal']:<32} {goal['found']:>9.3g}   {verdict}")
+    return goals
+
+
+def _goal(case: str, peer: str, name: str, found: float, wanted: float | None, met: bool | None) -> Row:
+    return {"case": case, "peer": peer, "goal": name, "found": found, "wanted": wanted, "met": met}
+
+
+def _print_paths(size: int, *, repeats: int) -> list[Row]:
+    print(f"own paths, PA and lateral film of {size}^3 voxels, {size}^2 pixels, medians of {repeats} runs:")
+    rows = compare_paths(size, repeats=repeats)
+    for row in rows:
+        print(f"{row['what']:<20} {row['path']:<16} {row['ms']:>9.1f} ms, differs by {row['relative_difference']:.0e}")
+    return rows
+
+
+def processor() -> str:
+    """Name of the processor as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def project(
     poses = _poses(pose, len(views))
     # Sums over hundreds of voxels in half precision would lose the lung's contrast: leave autocast, compute in float.
     with torch.autocast(volume_mu.device.type, enabled=False):
-        volume = _at_least_float32(volume_mu[:, 0])
+        volume = _at_least_float32(volume_mu.squeeze(1))  # not [:, 0], whose gradient is a second volume
         shape = _shape(volume)
         if fast.supports(volume):
             return fast.project_fast(volume, _bundles(shape, spacing, views, poses), len(views))
