@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from xrecon import models as models
     from xrecon import projector as projector
+    from xrecon.data.pneumothorax import plant_pneumothorax as plant_pneumothorax
     from xrecon.data.simulate import simulate as simulate
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.inference.reconstruct import reconstruct as reconstruct
     from xrecon.inference.result import Reconstruction as Reconstruction
     from xrecon.projector.operator import backproject as backproject
     from xrecon.projector.operator import project as project
+    from xrecon.ptxseg.pipeline import segment as segment
+    from xrecon.quantify.occupancy import occupancy as occupancy
     from xrecon.radiograph import Radiograph as Radiograph
     from xrecon.radiograph import load_radiograph as load_radiograph
+    from xrecon.segmentation import Segmentation as Segmentation
     from xrecon.volume import Volume as Volume
     from xrecon.volume import load_ct as load_ct
 
@@ -27,15 +32,19 @@ _HOME = {
     "ConeBeam": "xrecon.geometry",
     "Radiograph": "xrecon.radiograph",
     "Reconstruction": "xrecon.inference.result",
+    "Segmentation": "xrecon.segmentation",
     "Volume": "xrecon.volume",
     "backproject": "xrecon.projector.operator",
     "load_ct": "xrecon.volume",
     "load_radiograph": "xrecon.radiograph",
+    "occupancy": "xrecon.quantify.occupancy",
+    "plant_pneumothorax": "xrecon.data.pneumothorax",
     "project": "xrecon.projector.operator",
     "reconstruct": "xrecon.inference.reconstruct",
+    "segment": "xrecon.ptxseg.pipeline",
     "simulate": "xrecon.data.simulate",
 }
-_MODULES = ("projector",)
+_MODULES = ("models", "projector")
 
 __all__ = [*_HOME, *_MODULES, "__version__"]
 

@@ -15,10 +15,13 @@ COMMANDS = (
     ("doctor", "xrecon.cli.doctor"),
     ("phantom", "xrecon.cli.phantom"),
     ("simulate", "xrecon.cli.simulate"),
+    ("plant", "xrecon.cli.plant"),
     ("reconstruct", "xrecon.cli.reconstruct"),
+    ("segment", "xrecon.cli.segment"),
     ("demo", "xrecon.cli.demo"),
     ("evaluate", "xrecon.cli.evaluate"),
     ("train", "xrecon.cli.train"),
+    ("models", "xrecon.cli.models"),
 )
 """Name on the command line and its module. The module holds a function of that name (`-` becomes `_`) decorated with
 `common.example`, or, for a group of commands (`xrecon train priors`), a `typer.Typer` called `app`."""

@@ -107,7 +107,7 @@ def render_report(
         reach=_reach(reconstruction),
         runtime=[(step, f"{seconds:.2f} s") for step, seconds in runtime.items()],
         peak_memory=None if peak_memory_mib is None else f"{peak_memory_mib:,.0f} MiB",
-        environment=list(_flatten(environment)),
+        environment=list(flatten(environment)),
         notes=_notes(reconstruction, truth, notes),
         credit=credit,
     )
@@ -194,7 +194,7 @@ def _model_facts(reconstruction: Reconstruction) -> list[tuple[str, str]]:
         ("CT grid", f"{' × '.join(map(str, volume.shape))} voxels of {spacing} mm (head-feet, front-back, right-left)")
     )
     facts.append(("CT values", f"{volume.hu.min():.0f} to {volume.hu.max():.0f} HU, synthetic"))
-    facts += _flatten({key: value for key, value in provenance.items() if key not in _SHOWN_APART})
+    facts += flatten({key: value for key, value in provenance.items() if key not in _SHOWN_APART})
     return facts
 
 
@@ -203,18 +203,18 @@ def _figures(reconstruction: Reconstruction, truth: Volume | None) -> dict[str, 
     beside = "" if truth is None else ", of the true CT, and of the difference between them"
     return {
         "films": {
-            "uri": _data_uri(projection_figure(reconstruction)),
+            "uri": data_uri(projection_figure(reconstruction)),
             "alt": "PA and lateral input film, each beside the re-projection of the reconstructed CT",
             "caption": "The films as the model received them, and the same views computed from the result.",
         },
         "planes": {
-            "uri": _data_uri(planes_figure(reconstruction, truth)),
+            "uri": data_uri(planes_figure(reconstruction, truth)),
             "alt": f"Coronal, sagittal and axial plane of the reconstructed CT{beside}",
             "caption": "Radiological display: the patient's right is on the left of coronal and axial images; in "
             "sagittal images the front is on the left.",
         },
         "support": {
-            "uri": _data_uri(support_figure(reconstruction)),
+            "uri": data_uri(support_figure(reconstruction)),
             "alt": "Coronal, sagittal and axial plane of the ray support"
             + ("" if reconstruction.spread is None else " and of the spread of the ensemble"),
             "caption": "Even where both films see a voxel, they only fix sums along their rays; where none does, the "
@@ -223,7 +223,8 @@ def _figures(reconstruction: Reconstruction, truth: Volume | None) -> dict[str, 
     }
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """A figure as a PNG inside a data URI, for pages without other files."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="auto", metadata=png_metadata())
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -307,12 +308,12 @@ def _notes(reconstruction: Reconstruction, truth: Volume | None, more: Sequence[
     return list(dict.fromkeys([*found, *more]))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested mappings as lines (dotted name, text); None is left out."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{name}.")
+            yield from flatten(value, f"{name}.")
         elif isinstance(value, (list, tuple)):
             yield name, ", ".join(map(_plain, value))
         elif value is not None:

@@ -1,0 +1,83 @@
+"""`xrecon plant`: a pneumothorax in a healthy chest CT, with its true labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+
+
+class PlantSide(str, Enum):
+    """The patient's side."""
+
+    RIGHT = "right"
+    LEFT = "left"
+
+
+class Pattern(str, Enum):
+    """Where the air collects; `xrecon.data.plant_pattern.PATTERNS`."""
+
+    SUPINE = "supine"
+    UPRIGHT = "upright"
+    LATERAL = "lateral"
+    LOCULATED = "loculated"
+    APICAL = "apical"
+
+
+@example(
+    "xrecon plant ct.nii.gz --side right --occupancy 0.25 -o planted",
+    "xrecon plant ct.nii.gz --side left --occupancy 0.6 --pattern upright --tension 1 --effusion-ml 200 -o planted",
+)
+def plant(
+    shell: Shell,
+    ct: Annotated[Path, typer.Argument(metavar="CT", help="Healthy chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")],
+    side: Annotated[PlantSide, typer.Option("--side", help="The patient's side.")] = PlantSide.RIGHT,
+    occupancy: Annotated[
+        float, typer.Option("--occupancy", help="Air / (air + lung) of that side, 0.01 to 0.90.")
+    ] = 0.25,
+    pattern: Annotated[Pattern, typer.Option("--pattern", help="Where the air collects.")] = Pattern.SUPINE,
+    tension: Annotated[float, typer.Option("--tension", help="Mediastinal shift, 0 (none) to 1 (20 mm).")] = 0.0,
+    effusion_ml: Annotated[float, typer.Option("--effusion-ml", help="Fluid with a flat level, mL.")] = 0.0,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Plant a pneumothorax in a healthy chest CT and write the CT, its true labels and what is known of it.
+
+    Writes ct.nii.gz, labels.nii.gz (1 right lung, 2 left lung, 3 free air) and truth.json. The lung collapses smoothly
+    towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
+    """
+    from xrecon.cli.common import to_json
+    from xrecon.data.pneumothorax import plant_pneumothorax
+    from xrecon.errors import OutputExistsError
+    from xrecon.io.limits import write_text_atomic
+    from xrecon.volume import load_ct
+
+    files = {name: output / name for name in ("ct.nii.gz", "labels.nii.gz", "truth.json")}
+    for path in files.values():  # before the work, not after
+        if path.exists() and not overwrite:
+            raise OutputExistsError(f"{path} exists already; choose another folder or give --overwrite")
+    with shell.progress("planting"):
+        sick, truth = plant_pneumothorax(
+            load_ct(ct),
+            side=side.value,
+            occupancy=occupancy,
+            seed=seed,
+            pattern=pattern.value,
+            tension=tension,
+            effusion_ml=effusion_ml,
+        )
+        sick.save(files["ct.nii.gz"], overwrite=overwrite)
+        truth.save(files["labels.nii.gz"], overwrite=overwrite)
+        write_text_atomic(files["truth.json"], to_json(truth.findings) + "\n", overwrite=overwrite)
+    volumes, ratio = truth.findings["volumes_ml"], truth.findings["occupancy"]
+    shell.print(
+        f"{output}: {side.value} pneumothorax, {volumes['air']:.0f} mL of air, {ratio[side.value]:.1%} of its side"
+    )
+    shell.print(f"{ratio['whole_chest']:.1%} of the whole chest; largest depth {truth.findings['max_depth_mm']:.0f} mm")
+    return {"files": dict(files), "findings": dict(truth.findings)}

@@ -1,0 +1,121 @@
+"""Settings of the networks: one class for the generator and all its ablations, one for the discriminators."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from xrecon.config import Config, known_keys
+from xrecon.errors import ConfigError, XReconError
+
+HU_OFFSET = 1024.0
+HU_SCALE = 2500.0
+"""A network value is (HU + HU_OFFSET) / HU_SCALE, clipped to 0..1 (SPEC 2.7)."""
+
+View = Literal["pa", "lateral"]
+Activation = Literal["leaky_relu", "relu"]
+VIEWS: tuple[View, ...] = ("pa", "lateral")
+LEVELS = 5
+"""Halvings from a film to the base map; also the number of decoder stages and of rendering heads."""
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=64)]
+
+
+class GeneratorConfig(Config):
+    """The generator of X-Recon (SPEC 2.2). Its ablations and X2CT-GAN (SPEC 3) differ in these fields only."""
+
+    size: int = Field(default=224, ge=64, le=1024, multiple_of=32)
+    """Pixels per film edge and voxels per volume edge. At least 64: the deepest normalisation needs 2 x 2 pixels."""
+    views: tuple[View, ...] = VIEWS
+    """Films that are used. With one of them the fused volume is that branch's own; the other film is ignored."""
+    dense_layers: tuple[Layers, Layers, Layers, Layers, Layers] = (4, 8, 16, 8, 4)
+    """Layers of the five dense blocks of an encoder, fine to coarse."""
+    stem_channels: int = Field(default=64, ge=2, le=4096)
+    """Channels after the 7 x 7 stem."""
+    growth: Width = 32
+    """Channels that every dense layer adds."""
+    bottleneck: Width = 4
+    """The 1 x 1 convolution of a dense layer has this many times `growth` channels."""
+    decoder_channels: tuple[Width, Width, Width, Width, Width, Width] = (16, 16, 32, 64, 128, 256)
+    """Channels of the 3D levels, fine to coarse; the last is the base volume, the first five are also the linkers'."""
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Probability in the base link, in training mode only."""
+    mfusionren: bool = True
+    """Multi-scale rendering heads (MFusionRen); off: a last trunk block and one 7^3 convolution, as in X2CT-GAN."""
+    fusion_feedback: bool = True
+    """View branches go on from the fused average at every stage; off: each from its own volume ("NoFuse")."""
+    linkers: bool = True
+    """Encoder maps are expanded along depth and joined to the view decoders; off: the decoders see the base only."""
+    trunk_connection: bool = True
+    """The trunk's blocks take the fused average at every stage; off: the trunk starts from the base average alone."""
+    head_connection: bool = True
+    """The rendering heads read the fused average beside the trunk; off: the trunk alone."""
+    activation: Activation = "leaky_relu"
+    """Output activation; leaky_relu has the slope 0.01."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GeneratorConfig:
+        if not self.views or len(set(self.views)) != len(self.views):
+            raise ValueError("views must name pa, lateral or both, each once")
+        if not self.mfusionren and not self.head_connection:
+            raise ValueError("head_connection is a part of MFusionRen; leave it on where mfusionren is off")
+        return self
+
+    @property
+    def base_size(self) -> int:
+        """Voxels per edge of the base volume."""
+        return int(self.size // 2**LEVELS)
+
+    @property
+    def uses_view_decoders(self) -> bool:
+        """Whether the fused volume depends on the view decoders, or on the base link alone."""
+        return self.trunk_connection or (self.mfusionren and self.head_connection)
+
+
+class DiscriminatorConfig(Config):
+    """The 3D patch discriminator (SPEC 2.3) and its variants."""
+
+    coordinates: bool = True
+    """Three coordinate channels join the input of the first layer (CoordConv)."""
+    base_channels: Width = 64
+    """Channels of the first layer; they double up to eight times this."""
+    layers: int = Field(default=3, ge=1, le=6)
+    """Halvings of the volume."""
+    same_padding: bool = False
+    """Zero padding that keeps ceil(size / stride) voxels; off: 2 on every side, which adds one."""
+    scales: int = Field(default=1, ge=1, le=4)
+    """Discriminators on the volume and its successive halvings; more than one gives a tuple of score maps."""
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def validated(
+    model: type[ConfigT], values: Mapping[str, Any], *, where: str, error: type[XReconError] = ConfigError
+) -> ConfigT:
+    """Settings of class `model` from plain values; `where` opens every line of the message.
+
+    Raises:
+        XReconError: of the class `error`: unknown keys (with the nearest known one), wrong types, values out of range.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as found:
+        raise error("\n".join(f"{where}: {_explain(model, one)}" for one in found.errors(include_url=False))) from None
+
+
+def _explain(model: type[Config], details: Any) -> str:
+    key = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        keys = list(known_keys(model))
+        close = difflib.get_close_matches(key, keys, n=1)
+        return f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(keys)}")
+    if details["type"] == "missing":
+        return f"key {key!r} is required and has no value"
+    # The whole settings are no help as "the value": a rule over several fields speaks for itself.
+    value = f"{key} = {details['input']!r}: " if key else ""
+    return value + str(details["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,203 @@
+"""Candidates for free air: homogeneous cores at the level of air, grown through their partial-volume rim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xrecon.ptxseg.flood import flood
+from xrecon.ptxseg.morphology import Mask, Spacing, at_least, components, depth, grown, holding, select, shrunk, widened
+
+_SEED_SHARE = 0.45
+"""A seed's HU lies below this share of the way from free air to lung."""
+_PURE_SHARE = 0.15
+_PLAIN_EDGE_SHARE = 0.8
+_IMPURE_SHARE = 0.35
+_IMPURE_SLACK_HU = 10.0
+_FILM_NEIGHBOURS = 9
+_MIN_SEED_ML = 0.3
+_MIN_LUNG_ML = 5.0
+_MIN_WALL_SHARE = 0.08
+_LUNG_SHARE = 0.55
+_FILM_MM = 6.0
+"""Pockets thinner than this may hold no core: nothing so near the wall is taken for lung beyond doubt."""
+_TISSUE_HU = 40.0
+SHARP_REACH = 2
+_PLEURA_MM = 1.0
+_BLUR_MM = 0.4
+_RIDGE_HU = 100.0
+_LUNG, _AIR = 1, 2
+_AERATED_HU = -500.0
+
+
+@dataclass(frozen=True)
+class AirLevels:
+    """HU that a scan shows for free air and for lung.
+
+    Attributes:
+        air_hu: free air (windpipe).
+        noise_hu: standard deviation inside the windpipe.
+        lung_hu: median of the aerated lung of the side.
+        smooth: the image is too blurred to show the pleura: edges are ramps, without a ridge between air and lung.
+        reach: voxels over which HU rises from free air to what bounds it.
+    """
+
+    air_hu: float
+    noise_hu: float
+    lung_hu: float
+    smooth: bool = False
+    reach: int = SHARP_REACH
+
+    @property
+    def seed_hu(self) -> float:
+        """Below this a voxel among its like is free air."""
+        return self.air_hu + max(_SEED_SHARE * (self.lung_hu - self.air_hu), 2.0 * self.noise_hu)
+
+    @property
+    def step_hu(self) -> float:
+        """Rise from free air to what bounds it, where that is pleura and collapsed lung and not just thin lung."""
+        if self.smooth:
+            return 0.65 * (self.lung_hu - self.air_hu)
+        return 1.15 * (self.lung_hu - self.air_hu) + 60.0
+
+    @property
+    def pure_hu(self) -> float:
+        """Mean HU above the level of free air up to which a region holds no tissue at all."""
+        return _PURE_SHARE * (self.lung_hu - self.air_hu)
+
+    def is_edge(self, rise_hu: float, above_air_hu: float) -> bool:
+        """Whether HU rises enough at a border: to pleura and collapsed lung, or from pure air to any lung."""
+        pure = above_air_hu < self.pure_hu and rise_hu > _PLAIN_EDGE_SHARE * (self.lung_hu - self.air_hu)
+        return pure or rise_hu > self.step_hu
+
+    @property
+    def impure_hu(self) -> float:
+        """Mean HU above the level of free air from which a region holds tissue."""
+        return _IMPURE_SHARE * (self.lung_hu - self.air_hu) + (0.0 if self.smooth else _IMPURE_SLACK_HU)
+
+    @property
+    def lung_from_hu(self) -> float:
+        """Above this the smoothed HU, away from the wall, is lung."""
+        return self.air_hu + max(_LUNG_SHARE * (self.lung_hu - self.air_hu), 1.5 * self.noise_hu)
+
+
+def side_levels(
+    hu: NDArray[np.float32], own: Mask, *, air_hu: float, noise_hu: float, smooth: bool, reach: int
+) -> AirLevels:
+    """Levels of one hemithorax. Free air is left out of the lung's median, or a large pocket would pull it down."""
+    values = hu[own & (hu < _AERATED_HU)]
+    lung = values[values > air_hu + max(60.0, 3.0 * noise_hu)]
+    # With hardly any parenchyma left to measure, the usual density of lung stands in.
+    lung_hu = float(np.median(lung)) if lung.size > 1000 else air_hu + 130.0
+    return AirLevels(air_hu, noise_hu, lung_hu, smooth, reach)
+
+
+def find_candidates(
+    hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing
+) -> tuple[NDArray[np.uint32], int]:
+    """Candidates of one hemithorax.
+
+    Cores are air beyond doubt: the mean of a voxel and its neighbours is near the level of the windpipe. Lung beyond
+    doubt is what lies deeper than a thin pocket reaches and has the density of lung. A flood from both over HU gives
+    the rest: the pleura is the watershed, so air runs along the wall into the thin edge of a crescent, and the lung's
+    own partial volume at the wall stays lung.
+
+    Args:
+        hu: [D, H, W] HU.
+        own: [D, H, W] the hemithorax.
+        levels: HU of free air and lung there.
+        spacing: mm.
+
+    Returns:
+        Labels [D, H, W] from 1 (0 elsewhere), and how many there are.
+    """
+    seeds, count = _seeds(hu, own, levels, spacing=spacing)
+    if count == 0:
+        return np.zeros(hu.shape, dtype=np.uint32), 0
+    deep = depth(own, spacing) > _FILM_MM
+    smooth = masked_mean(hu, own & (hu < _AERATED_HU))
+    markers = np.zeros(hu.shape, dtype=np.uint8)
+    lung = shrunk(deep & (smooth > levels.lung_from_hu), 2)
+    markers[at_least(lung, _MIN_LUNG_ML * 1000.0 / float(np.prod(spacing)))] = _LUNG
+    markers[seeds] = _AIR
+    flood(hu, markers, own, low_hu=levels.air_hu - 20.0, high_hu=0.0)
+    air = (markers == _AIR) & (seeds | (hu < _edge_hu(hu, levels, min(spacing))))
+    labels, sizes = components(holding(air, seeds))
+    return labels, len(sizes)
+
+
+def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing) -> tuple[Mask, int]:
+    """Air beyond doubt, even in a film of one voxel, that reaches the wall and ends at a step; and how many parts."""
+    dark = own & (hu < levels.seed_hu)
+    # A film of one voxel has nine dark voxels in the cube round each of its own; noise and emphysema seldom have.
+    together = ndimage.uniform_filter(dark.astype(np.float32), 3) > (_FILM_NEIGHBOURS - 0.5) / 27.0
+    labels, sizes = components(dark & together)
+    boxes = cc3d.statistics(labels)["bounding_boxes"]
+    kept = []
+    for number in 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_SEED_ML):
+        box = widened(boxes[number], levels.reach + 2, hu.shape)
+        if levels.smooth or _ends_at_wall_and_step(labels[box] == number, own[box], hu[box], levels):
+            kept.append(int(number))
+    return select(labels, kept, len(sizes)), len(kept)
+
+
+def _ends_at_wall_and_step(part: Mask, own: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:
+    inner = grown(part, levels.reach - 1)
+    ring = grown(inner) & ~inner
+    wall_share = int(np.count_nonzero(ring & ~own)) / max(1, int(np.count_nonzero(ring)))
+    to_lung = ring & own
+    if wall_share < _MIN_WALL_SHARE:
+        return False
+    if not to_lung.any():
+        return True
+    rise = float(np.percentile(ndimage.maximum_filter(hu, 3)[to_lung], 25)) - levels.air_hu
+    return levels.is_edge(rise, float(np.median(hu[part])) - levels.air_hu)
+
+
+class EdgeLevels(NamedTuple):
+    """HU of a voxel that is half air, by what fills its other half.
+
+    Attributes:
+        wall_hu: beside soft tissue.
+        pleura_hu: beside the visceral pleura with lung behind it.
+        plain_below_hu: where no neighbour is brighter than this no pleura shows, and the midpoint to it counts.
+    """
+
+    wall_hu: float
+    pleura_hu: float
+    plain_below_hu: float
+
+
+def edge_levels(levels: AirLevels, pitch_mm: float) -> EdgeLevels:
+    """Levels of half air for voxels of `pitch_mm`.
+
+    The pleura with the tissue pressed against it is about 1 mm thick. Of the half voxel beside the air, widened by the
+    scanner's blur, it fills a share; the rest is lung. Where the image is too smooth to show a pleura it is all lung.
+    """
+    wall = (levels.air_hu + _TISSUE_HU) / 2.0
+    if levels.smooth:
+        return EdgeLevels(wall, (levels.air_hu + levels.lung_hu) / 2.0, -np.inf)
+    share = min(1.0, _PLEURA_MM / (0.5 * pitch_mm + _BLUR_MM))
+    pleura = share * _TISSUE_HU + (1.0 - share) * levels.lung_hu
+    return EdgeLevels(wall, (levels.air_hu + pleura) / 2.0, levels.lung_hu + _RIDGE_HU + 2.0 * levels.noise_hu)
+
+
+def _edge_hu(hu: NDArray[np.float32], levels: AirLevels, pitch_mm: float) -> NDArray[np.float32]:
+    """HU [D, H, W] below which a voxel is more than half air, from the brightest voxel around it."""
+    edge = edge_levels(levels, pitch_mm)
+    around = ndimage.maximum_filter(hu, 2 * levels.reach - 1)
+    middle = (around + levels.air_hu) / 2.0
+    bounded = np.clip(middle, edge.pleura_hu, edge.wall_hu)
+    return np.asarray(np.where(around < edge.plain_below_hu, middle, bounded), dtype=np.float32)
+
+
+def masked_mean(hu: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """Mean over the voxels of the mask among the 3 x 3 x 3 neighbours; +3000 where there is none."""
+    weight = ndimage.uniform_filter(mask.astype(np.float32), 3)
+    total = ndimage.uniform_filter(np.where(mask, hu, np.float32(0.0)), 3)
+    return np.where(weight > 0.02, total / np.maximum(weight, 0.02), np.float32(3000.0)).astype(np.float32)

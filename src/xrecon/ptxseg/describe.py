@@ -1,0 +1,133 @@
+"""What `segment` says beside the labels: findings as JSON values, and notes for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.ptxseg import plausibility
+from xrecon.ptxseg.air import AirLevels
+from xrecon.ptxseg.airways import Airways
+from xrecon.ptxseg.grid import WorkingGrid
+from xrecon.ptxseg.judge import Features, Verdict, as_json
+from xrecon.ptxseg.lungs import Hemithoraces
+from xrecon.ptxseg.morphology import Mask
+from xrecon.segmentation import Side
+from xrecon.volume import RESEARCH_NOTICE, Volume
+
+SIDES = {Side.RIGHT: "right", Side.LEFT: "left"}
+AIR_CLASS = 2
+"""Class of air in the working labels is side + 2; lungs are 1 and 2."""
+NOISY_HU = 40.0
+"""Noise (one working voxel) from which the image is smoothed before the search."""
+_AIRLESS_OCCUPANCY = 0.4
+_AIRLESS_MASS_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """The working image and what was measured on it before the search.
+
+    Attributes:
+        grid: smoothed where the scan is very noisy.
+        airways: windpipe and the level of air.
+        noise_hu: standard deviation in the windpipe before any smoothing, HU.
+        edge_mm: width of the lungs' edges, mm.
+        smooth: whether that is too wide to see the pleura.
+    """
+
+    grid: WorkingGrid
+    airways: Airways
+    noise_hu: float
+    edge_mm: float
+    smooth: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SideResult:
+    """One hemithorax: the free air in it [D, H, W], its levels and all candidates."""
+
+    air: Mask
+    levels: AirLevels
+    components: list[dict[str, Any]]
+
+
+def as_component(side: str, features: Features, verdict: Verdict) -> dict[str, Any]:
+    """One candidate for findings.json."""
+    return {
+        "volume_ml": round(features.volume_ml, 2),
+        "side": side,
+        "kind": verdict.kind,
+        "confidence": verdict.confidence,
+        "reason": verdict.reason,
+        "measurements": as_json(features),
+    }
+
+
+def describe(
+    model: str, scan: Scan, chest: Hemithoraces, *, sides: dict[Side, SideResult], classes: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """The findings: levels, flags and components. `classes` are the working labels (lungs 1, 2, air 3, 4)."""
+    flags = {
+        "field_of_view_cut": plausibility.cut_sides(chest.sides),
+        "one_lung_missing": chest.missing,
+        "airless_lung": airless_sides(np.asarray(scan.grid.volume.hu), classes),
+        "thick_slices": plausibility.is_thick(scan.grid.source.spacing_mm),
+        "smooth_image": scan.smooth,
+        "very_noisy": scan.noise_hu > NOISY_HU,
+        "airway_found": scan.airways.found,
+    }
+    return {
+        "notice": RESEARCH_NOTICE,
+        "lung_model": model,
+        "air_hu": round(scan.airways.air_hu, 1),
+        "noise_hu": round(scan.noise_hu, 1),
+        "lung_hu": {SIDES[side]: round(result.levels.lung_hu, 1) for side, result in sides.items()},
+        "edge_width_mm": round(scan.edge_mm, 2),
+        "working_spacing_mm": [round(s, 3) for s in scan.grid.spacing_mm],
+        "flags": flags,
+        "components": [one for result in sides.values() for one in result.components],
+    }
+
+
+def airless_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> list[str]:
+    """Sides whose lung weighs less than half of the other although much air is around it.
+
+    A collapsed lung keeps its tissue. What is missing has no air left and cannot be told from its neighbours by HU.
+    """
+    found = []
+    voxels = np.bincount(classes.ravel(), minlength=5)
+    mass = {side: float((hu[classes == side] + 1000.0).sum(dtype=np.float64)) for side in SIDES}
+    for side, other in ((Side.RIGHT, Side.LEFT), (Side.LEFT, Side.RIGHT)):
+        air, lung = float(voxels[side + AIR_CLASS]), float(voxels[side])
+        if air > _AIRLESS_OCCUPANCY * (air + lung) and mass[side] < _AIRLESS_MASS_SHARE * mass[other]:
+            found.append(SIDES[side])
+    return found
+
+
+def notes_for(ct: Volume, findings: dict[str, Any]) -> tuple[str, ...]:
+    """The flags in words, after the research notice and the notes of the CT."""
+    flags = findings["flags"]
+    notes = [RESEARCH_NOTICE, *ct.notes]
+    if flags["field_of_view_cut"]:
+        where = ", ".join(flags["field_of_view_cut"])
+        notes.append(f"the lungs run out of the picture ({where}): volumes are too small and ratios may be wrong")
+    if flags["one_lung_missing"]:
+        notes.append(f"no aerated {flags['one_lung_missing']} lung was found: its volume and ratios mean nothing")
+    for side in flags["airless_lung"]:
+        notes.append(f"part of the collapsed {side} lung is airless and not labelled: its occupancy is overestimated")
+    if flags["thick_slices"]:
+        notes.append("voxels longer than 4.5 mm: thin pockets of air may be missed")
+    if flags["smooth_image"]:
+        notes.append(
+            f"the CT is smooth (edges {findings['edge_width_mm']:.0f} mm wide): the pleural line cannot be seen, the "
+            "level of air is assumed, and small pockets are lost"
+        )
+    if flags["very_noisy"]:
+        notes.append(f"very noisy ({findings['noise_hu']:.0f} HU): smoothed before the search, thin pockets are lost")
+    if not flags["airway_found"]:
+        notes.append(f"no windpipe found: the level of air is assumed ({findings['air_hu']:.0f} HU)")
+    return tuple(notes)

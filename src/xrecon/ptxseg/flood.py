@@ -1,0 +1,96 @@
+"""Watershed from markers: each voxel goes to the marker that reaches it over the lowest pass."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.ptxseg.morphology import Mask
+
+LEVELS = 256
+
+
+def flood(hu: NDArray[np.float32], markers: NDArray[np.uint8], open_: Mask, *, low_hu: float, high_hu: float) -> None:
+    """Give the voxels of `open_` (where `markers` is 0) to the markers, in place; those not reached stay 0.
+
+    Levels are `LEVELS` equal steps from `low_hu` to `high_hu`; at equal level the nearer marker (in steps) wins, so the
+    result does not depend on the order of the voxels in memory beyond ties.
+
+    Args:
+        hu: [D, H, W] the relief.
+        markers: [D, H, W] uint8, C-contiguous; 0 unknown. Changed in place.
+        open_: [D, H, W] where water may run.
+        low_hu: HU of the lowest level.
+        high_hu: HU of the highest.
+    """
+    scale = np.float32((LEVELS - 1) / (high_hu - low_hu))
+    relief = np.clip((hu - np.float32(low_hu)) * scale, 0, LEVELS - 1).astype(np.uint8)
+    _flood(relief.ravel(), markers.reshape(-1), np.ascontiguousarray(open_).ravel(), markers.shape)
+
+
+@numba.njit(cache=True, nogil=True)
+def _flood(relief, markers, open_, shape):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Priority flood with one first-in-first-out queue (linked list) for each level."""
+    depth, height, width = shape
+    plane = height * width
+    head = np.full(LEVELS, -1, dtype=np.int64)
+    tail = np.full(LEVELS, -1, dtype=np.int64)
+    following = np.full(relief.size, -1, dtype=np.int32)
+    # Markers beside open voxels start; the water of each rises through the queues together.
+    for start in range(relief.size):
+        if markers[start] != 0 or not open_[start]:
+            continue
+        d, rest = start // plane, start % plane
+        h, w = rest // width, rest % width
+        for side in range(6):
+            if side == 0 and d > 0:
+                near = start - plane
+            elif side == 1 and d < depth - 1:
+                near = start + plane
+            elif side == 2 and h > 0:
+                near = start - width
+            elif side == 3 and h < height - 1:
+                near = start + width
+            elif side == 4 and w > 0:
+                near = start - 1
+            elif side == 5 and w < width - 1:
+                near = start + 1
+            else:
+                continue
+            if markers[near] != 0 and following[near] == -1 and near != tail[relief[near]]:
+                level = relief[near]
+                if tail[level] == -1:
+                    head[level] = near
+                else:
+                    following[tail[level]] = near
+                tail[level] = near
+    for water in range(LEVELS):
+        here = head[water]
+        while here != -1:
+            d, rest = here // plane, here % plane
+            h, w = rest // width, rest % width
+            for side in range(6):
+                if side == 0 and d > 0:
+                    near = here - plane
+                elif side == 1 and d < depth - 1:
+                    near = here + plane
+                elif side == 2 and h > 0:
+                    near = here - width
+                elif side == 3 and h < height - 1:
+                    near = here + width
+                elif side == 4 and w > 0:
+                    near = here - 1
+                elif side == 5 and w < width - 1:
+                    near = here + 1
+                else:
+                    continue
+                if markers[near] == 0 and open_[near]:
+                    markers[near] = markers[here]
+                    level = max(water, relief[near])
+                    if tail[level] == -1:
+                        head[level] = near
+                    else:
+                        following[tail[level]] = near
+                    tail[level] = near
+            here = following[here]

@@ -1,0 +1,178 @@
+"""What a candidate is: pneumothorax, or one of the things that resemble it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xrecon.ptxseg.air import SHARP_REACH, AirLevels
+from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, depth, grown
+
+PNEUMOTHORAX = "pneumothorax"
+BULLA = "bulla/emphysema"
+BOWEL = "stomach/bowel"
+OESOPHAGUS = "oesophagus"
+UNCERTAIN = "uncertain"
+
+_MIN_ML = 2.0
+_SMALL_ML = 15.0
+_MIN_CONTRAST_HU = 130.0
+_ENCLOSED_SHARE = 0.65
+_TISSUE_STEP_HU = 600.0
+_MIN_WALL_SHARE = 0.1
+_BALL = 0.7
+_ROUND = 0.6
+_SHEET_HU = 700.0
+"""The pleura's 1 mm rises this high only where the lung behind it is airless; diaphragm and gut wall do everywhere."""
+_ROUND_WALL_SHARE = 0.3
+_THIN_MM = 4.0
+_THIN_VOXELS = 2.1
+_THIN_HU = 60.0
+_MIDDLE = 0.6
+"""Its middle is what lies deeper than this share of its greatest depth: no partial volume of its edge."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Measurements of a candidate on the working grid.
+
+    Attributes:
+        volume_ml: mL.
+        wall_share: share of its surface that lies on the chest wall, diaphragm or mediastinum, 0..1.
+        edge_hu: step from free air to the brightest voxel just inside the lung, lower quartile over that surface.
+        step_hu: step from free air to the lung three voxels behind that surface, median.
+        above_air_hu: mean above the level of free air in its middle.
+        spread_hu: standard deviation of HU in its middle.
+        depth_mm: radius of the largest ball that it holds.
+        sphericity: 1 for a ball, less for a crescent.
+        top, bottom: height of its ends in the hemithorax, 0 at the apex to 1 at the lowest recess.
+    """
+
+    volume_ml: float
+    wall_share: float
+    edge_hu: float
+    step_hu: float
+    above_air_hu: float
+    spread_hu: float
+    depth_mm: float
+    sphericity: float
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a candidate is taken for, how sure that is (0..1), and why."""
+
+    kind: str
+    confidence: float
+    reason: str
+
+
+def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing) -> Features:
+    """Measure a candidate [D, H, W] of the hemithorax `own`."""
+    box = bounding_box(candidate, margin=levels.reach + 3)
+    assert box is not None
+    part, lung_side, values = candidate[box], own[box], hu[box]
+    # A sharp edge is passed in one step from the air's surface, a blurred one in several.
+    within = grown(part, levels.reach - SHARP_REACH)
+    near = grown(within)
+    surface = near & ~within
+    to_lung = surface & lung_side
+    inner = depth(part, spacing)
+    middle = values[inner >= _MIDDLE * float(inner.max())]
+    bright = ndimage.maximum_filter(values, 3)[to_lung]
+    second = grown(near)
+    behind = grown(second) & ~second & lung_side
+    volume_mm3 = float(part.sum() * np.prod(spacing))
+    area_mm2 = _area_mm2(part, spacing)
+    return Features(
+        volume_ml=volume_mm3 / 1000.0,
+        wall_share=float((surface & ~lung_side).sum() / max(1, surface.sum())),
+        edge_hu=float(np.percentile(bright, 25)) - levels.air_hu if bright.size else 1000.0,
+        step_hu=float(np.median(values[behind])) - levels.air_hu if behind.any() else 1000.0,
+        above_air_hu=float(middle.mean()) - levels.air_hu,
+        spread_hu=float(middle.std()),
+        depth_mm=float(inner.max()),
+        sphericity=float(min(1.0, np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / area_mm2)),
+        top=_height(candidate, own)[0],
+        bottom=_height(candidate, own)[1],
+    )
+
+
+def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
+    """Decide what a candidate is.
+
+    Free pleural air lies on the chest wall and ends at the visceral pleura, a step against the lung; emphysema and
+    bullae lie within the lung or have only a small foot on the wall; gut lies at the base behind the diaphragm.
+
+    Args:
+        features: of the candidate.
+        levels: of its hemithorax.
+        pitch_mm: longest side of a voxel of the input or of the working grid.
+    """
+    wall = f"{features.wall_share:.0%} of its surface lies on the wall of the chest"
+    if features.volume_ml < _MIN_ML:
+        return Verdict(UNCERTAIN, 0.9, f"{features.volume_ml:.1f} mL: too small to tell")
+    if features.wall_share > _ENCLOSED_SHARE and features.edge_hu > _TISSUE_STEP_HU:
+        if features.top > 0.5:
+            return Verdict(BOWEL, 0.7, f"at the base, and tissue parts it from the lung ({wall})")
+        if features.volume_ml < _SMALL_ML:
+            return Verdict(OESOPHAGUS, 0.6, f"small and enclosed by tissue ({wall}): oesophagus, airway or cavity")
+        return Verdict(PNEUMOTHORAX, 0.7, f"large, reaches the upper chest; hardly any aerated lung beside it ({wall})")
+    if features.wall_share < _MIN_WALL_SHARE:
+        return Verdict(BULLA, 0.8, f"inside the lung: only {wall}")
+    # A film of one or two voxels is all partial volume.
+    thin = features.depth_mm < max(_THIN_MM, _THIN_VOXELS * pitch_mm)
+    if levels.smooth and levels.lung_hu - levels.air_hu < _MIN_CONTRAST_HU:
+        return Verdict(UNCERTAIN, 0.5, "the image is smooth and the lung too thin to be told from free air by its HU")
+    if features.above_air_hu > levels.impure_hu + (_THIN_HU if thin else 0.0):
+        return Verdict(BULLA, 0.7, f"its middle lies {features.above_air_hu:.0f} HU above free air: rarefied lung")
+    if not levels.is_edge(features.edge_hu, features.above_air_hu):
+        return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
+    if features.sphericity > _BALL and features.edge_hu > _SHEET_HU and features.bottom > 0.5:
+        return Verdict(
+            BOWEL, 0.7, f"a ball behind a sheet of tissue ({features.edge_hu:.0f} HU above air), low: {wall}"
+        )
+    if features.sphericity > _BALL or (features.sphericity > _ROUND and features.wall_share < _ROUND_WALL_SHARE):
+        return Verdict(
+            BULLA, 0.6, f"round (sphericity {features.sphericity:.2f}), which air around a lung is not; {wall}"
+        )
+    edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
+    return Verdict(
+        PNEUMOTHORAX, round(_confidence(features) * (0.7 if levels.smooth else 1.0), 2), f"free air {edge}; {wall}"
+    )
+
+
+def _confidence(features: Features) -> float:
+    """0.5 to 0.95: higher the larger it is and the more of it lies on the wall."""
+    size = min(1.0, features.volume_ml / 60.0)
+    contact = min(1.0, features.wall_share / 0.35)
+    return round(0.5 + 0.45 * size * contact, 2)
+
+
+def _height(candidate: Mask, own: Mask) -> tuple[float, float]:
+    """First and last row of the candidate, as shares of the hemithorax's height."""
+    rows = np.flatnonzero(own.any(axis=(1, 2)))
+    part = np.flatnonzero(candidate.any(axis=(1, 2)))
+    height = max(1, int(rows[-1] - rows[0]))
+    return float((part[0] - rows[0]) / height), float((part[-1] - rows[0]) / height)
+
+
+def as_json(features: Features) -> dict[str, Any]:
+    """Rounded for findings.json."""
+    return {name: round(value, 2) for name, value in asdict(features).items()}
+
+
+def _area_mm2(mask: Mask, spacing: Spacing) -> float:
+    """Surface: faces between the mask and its outside, times 2/3 (staircase excess of a randomly oriented plane)."""
+    padded = np.pad(mask, 1)
+    total = 0.0
+    for axis in range(3):
+        face = float(np.prod(spacing)) / spacing[axis]
+        total += float(np.count_nonzero(np.diff(padded, axis=axis))) * face
+    return total * 2.0 / 3.0

@@ -1,0 +1,183 @@
+"""`segment`: from a chest CT to lungs and free pleural air by side, with everything worth saying about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xrecon.ptxseg import plausibility
+from xrecon.ptxseg.air import SHARP_REACH, AirLevels, edge_levels, find_candidates, side_levels
+from xrecon.ptxseg.airways import AIR_HU, find_airways
+from xrecon.ptxseg.body import find_body
+from xrecon.ptxseg.describe import AIR_CLASS, NOISY_HU, SIDES, Scan, SideResult, as_component, describe, notes_for
+from xrecon.ptxseg.grid import WorkingGrid, working_grid
+from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
+from xrecon.ptxseg.lung_models import resolve
+from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces
+from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
+from xrecon.ptxseg.refine import onto_input
+from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.volume import Volume
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step that begins and the share (0..1) of the work that is done."""
+
+_REPORTED_ML = 1.0
+_MAX_REACH = 7
+_COMPRESSED_HU = -720.0
+"""Healthy lung is thinner: above this median a lung that lies in free air was pressed together."""
+_COMPRESSED_CLOSE_MM = 12.0
+_BONE_HU = 250.0
+
+
+def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None = None) -> Segmentation:
+    """Find lungs and free pleural air in a chest CT, by side.
+
+    Args:
+        ct: HU, any orientation and spacing, measured or reconstructed.
+        lung_model: who finds the hemithoraces: "auto", "classical" or another name of `lung_models.names()`.
+        progress: told of every step.
+
+    Returns:
+        Labels on the grid of `ct` (0 background, 1 right lung, 2 left lung, 3 free pleural air) with the side of the
+        air. `findings` (JSON values) holds `air_hu`, `noise_hu`, `edge_width_mm`, `lung_model`, `working_spacing_mm`,
+        `flags` and `components`: every candidate with `volume_ml`, `side`, `kind`, `confidence` 0..1, `reason` and
+        its measurements. Only components of the kind "pneumothorax" are labelled 3.
+
+    Raises:
+        InputError: not a chest CT in HU, no lungs in it, or an unknown lung model.
+        MissingPartError: the lung model needs a package or weights that are not installed.
+
+    Example:
+        >>> import xrecon
+        >>> from xrecon.data.phantom import thorax_phantom
+        >>> found = xrecon.segment(thorax_phantom(64, 6.0).volume, lung_model="classical")
+        >>> found.findings["lung_model"]
+        'classical'
+    """
+    tell = progress or _silent
+    entry = resolve(lung_model)
+    volume = ct.canonical()
+    tell("checking", 0.0)
+    plausibility.check_units(volume)
+    model = entry.load()
+    tell("body", 0.02)
+    body = find_body(volume)
+    box = bounding_box(body, margin=2)
+    assert box is not None  # find_body raises where there is none
+    grid = working_grid(volume, box)
+    inside = _on_working_grid(body, grid)
+    tell("airways", 0.2)
+    scan = _read_levels(grid, inside)
+    tell("lungs", 0.35)
+    chest = model(scan.grid.volume, body=inside, airways=scan.airways)
+    tell("air", 0.65)
+    sides = {side: _side(scan, chest, side) for side in SIDES}
+    tell("boundary", 0.9)
+    classes = _classes(scan.grid, chest, sides)
+    edges = edge_levels(sides[Side.RIGHT].levels, min(volume.spacing_mm))
+    fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
+    findings = describe(entry.name, scan, chest, sides=sides, classes=classes)
+    tell("done", 1.0)
+    return Segmentation(*_as_stored(ct, fine, volume), ct.affine, findings, notes_for(ct, findings))
+
+
+def _silent(_step: str, _share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def _on_working_grid(mask: Mask, grid: WorkingGrid) -> Mask:
+    """A mask of the input on the working grid: the voxel nearest to each working voxel's centre."""
+    indices = []
+    for part, ratio in zip(grid.box, grid.ratios, strict=True):
+        count = (part.stop - part.start) * ratio.split // ratio.block
+        indices.append(part.start + (np.arange(count) * ratio.block + ratio.block // 2) // ratio.split)
+    return np.ascontiguousarray(mask[np.ix_(*indices)])
+
+
+def _read_levels(grid: WorkingGrid, inside: Mask) -> Scan:
+    """Airways, noise and sharpness; a very noisy image is smoothed first."""
+    hu = np.asarray(grid.volume.hu)
+    airways = find_airways(hu, inside, grid.spacing_mm)
+    noise_hu = airways.noise_hu
+    if noise_hu > NOISY_HU:
+        # Below this noise smoothing would cost more (the pleural line) than it gains.
+        hu = np.asarray(ndimage.gaussian_filter(hu, 0.9, truncate=2.5), dtype=np.float32)
+        grid = replace(grid, volume=grid.volume.with_hu(hu))
+        airways = find_airways(hu, inside, grid.spacing_mm)
+    edge_mm = plausibility.edge_width_mm(hu, (hu < EDGE_HU) & inside, grid.spacing_mm)
+    smooth = plausibility.is_smooth(edge_mm)
+    if smooth:
+        # The blur of its wall fills the lumen, so that its level is not that of air.
+        airways = replace(airways, air_hu=min(airways.air_hu, AIR_HU))
+    return Scan(grid, airways, noise_hu, edge_mm, smooth)
+
+
+def _side(scan: Scan, chest: Hemithoraces, side: Side) -> SideResult:
+    """Candidates of one hemithorax, each judged."""
+    grid, airways = scan.grid, scan.airways
+    air = np.zeros(chest.sides.shape, dtype=np.bool_)
+    box = bounding_box(chest.sides == side, margin=_MAX_REACH + 3)
+    if box is None:
+        return SideResult(air, AirLevels(airways.air_hu, airways.noise_hu, airways.air_hu + 130.0), [])
+    hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
+    reach = SHARP_REACH
+    if scan.smooth:
+        reach = min(_MAX_REACH, 1 + int(np.ceil(0.6 * scan.edge_mm / max(grid.spacing_mm))))
+    levels = side_levels(hu, own, air_hu=airways.air_hu, noise_hu=airways.noise_hu, smooth=scan.smooth, reach=reach)
+    labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
+    components: list[dict[str, Any]] = []
+    for number in range(1, count + 1):
+        part = labels == number
+        features = measure(part, own, hu, levels=levels, spacing=grid.spacing_mm)
+        verdict = judge(features, levels, pitch_mm=max(*grid.spacing_mm, *grid.source.spacing_mm))
+        if verdict.kind == PNEUMOTHORAX:
+            air[box] |= part
+        if features.volume_ml >= _REPORTED_ML:
+            components.append(as_component(SIDES[side], features, verdict))
+    components.sort(key=lambda one: float(one["volume_ml"]), reverse=True)
+    return SideResult(air, levels, components)
+
+
+def _classes(grid: WorkingGrid, chest: Hemithoraces, sides: dict[Side, SideResult]) -> NDArray[np.uint8]:
+    """Working labels: lungs 1 and 2, air 3 and 4; what is left between air and chest wall is wall, not lung."""
+    spacing = grid.spacing_mm
+    classes = chest.sides.copy()
+    for side, result in sides.items():
+        if not result.air.any():
+            continue
+        box = bounding_box(chest.sides == side, margin=8)
+        assert box is not None  # the air is part of it
+        air, part = result.air[box], classes[box]
+        part[_dense_lung(grid.volume.hu[box], part, side, levels=result.levels, spacing=spacing) & ~air] = side
+        lung = (part == side) & ~air
+        near = dilate(air, 2.51 * max(spacing), spacing)
+        part[lung & near & ~opened(lung, 1.01 * max(spacing), spacing)] = 0
+        part[air] = side + AIR_CLASS
+    return classes
+
+
+def _dense_lung(
+    hu: NDArray[np.float32], classes: NDArray[np.uint8], side: Side, *, levels: AirLevels, spacing: Spacing
+) -> Mask:
+    """Vessels and airless parts of a lung that a pneumothorax has compressed: what a wide closing of the side adds."""
+    if levels.lung_hu < _COMPRESSED_HU:
+        return np.zeros(classes.shape, dtype=np.bool_)
+    wide = closed(classes == int(side), _COMPRESSED_CLOSE_MM, spacing)
+    return np.asarray(wide & (classes == 0) & (hu < _BONE_HU))
+
+
+def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Labels and air side in the axis order of `ct` from classes in that of `volume`, its canonical form."""
+    back = np.linalg.solve(ct.affine, volume.affine)[:3, :3].round().astype(int)  # [input axis, canonical axis]
+    order = [int(np.flatnonzero(row)[0]) for row in back]
+    flips = tuple(slice(None, None, int(row.sum())) for row in back)
+    fine = np.ascontiguousarray(fine.transpose(order)[flips])
+    labels = np.minimum(fine, np.uint8(Label.AIR))
+    air_side = np.where(fine > AIR_CLASS, fine - np.uint8(AIR_CLASS), np.uint8(0)).astype(np.uint8)
+    return labels, air_side

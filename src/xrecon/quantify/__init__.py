@@ -1,0 +1,1 @@
+"""What a segmentation says in numbers: occupancy, depths, indices, location, and the findings document."""
