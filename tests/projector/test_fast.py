@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +218,16 @@ if child == 0:
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0
+
+
+def test_lines_made_in_parts_are_those_made_at_once() -> None:
+    view = replace(VIEWS["three dominant axes"], detector_shape=(300, 140), pixel_mm=(1.3, 1.6))
+    settings: dict[str, Any] = {"view": 0, "shape": SHAPE, "spacing_mm": SPACING, "detector_shape": view.detector_shape}
+    with torch.no_grad():
+        parts = fast.bundles_of(ray_frame(view), **settings)
+    pose = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    whole = fast.bundles_of(ray_frame(view, pose=pose), **settings)
+    assert [b.axis for b in parts] == [b.axis for b in whole] == [0, 1, 2]
+    for one, other in zip(parts, whole, strict=True):
+        assert torch.equal(one.blocks, other.blocks)
+        torch.testing.assert_close(one.values, other.values.detach(), rtol=0, atol=1e-4)

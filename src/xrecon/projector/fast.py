@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from xrecon.projector import kernels
-from xrecon.projector.lines import OTHER_AXES, Lines
+from xrecon.projector.lines import OTHER_AXES, Lines, lines_of
+from xrecon.projector.rays import RayFrame
 from xrecon.projector.reference import line_integrals
 from xrecon.projector.simd import LANES, WINDOW
 
 _MOST_VOXELS = 2**31 - 1  # the kernels index within a volume with 32 bits
 _CHUNKS_PER_THREAD = 4
+_RAYS_PER_PART = 2**15
 _WIDEST = 29  # columns of voxels that the picks of `lookup` may span, with its margin
 _TALLEST = 12  # rows of voxels beyond which single picks are cheaper
 
@@ -71,6 +73,35 @@ def bundle(lines: Lines, *, view: int, shape: tuple[int, int, int]) -> Bundle:
         last[6] = 0.0
         values = torch.cat([values, last], dim=2)
     return Bundle(view, lines.axis, cols, values.contiguous(), _blocks(values, lines, shape))
+
+
+def bundles_of(
+    frame: RayFrame,
+    *,
+    view: int,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    detector_shape: tuple[int, int],
+) -> list[Bundle]:
+    """All bundles of a view; differentiable in the frame."""
+    rows, cols = detector_shape
+    step = rows if frame.source.requires_grad else max(1, _RAYS_PER_PART // cols)
+    # Without a graph the lines are made in parts: their float64 intermediates would outweigh the volume.
+    parts = []
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        part = replace(frame, corner=frame.corner + first * frame.row_step)
+        found = {lines.axis: lines for lines in lines_of(part, shape, spacing_mm, (count, cols))}
+        parts.append((count, {a: (g.values.to("cpu", torch.float32), g.chosen) for a, g in found.items()}))
+    bundles = []
+    for axis in sorted({axis for _, part in parts for axis in part}):
+        values, chosen = zip(
+            *(part.get(axis, (torch.zeros(7, n, cols), torch.zeros(n, cols, dtype=torch.bool))) for n, part in parts),
+            strict=True,
+        )
+        lines = Lines(axis, torch.cat(values, dim=1), torch.cat(chosen))
+        bundles.append(bundle(lines, view=view, shape=shape))
+    return bundles
 
 
 def _blocks(values: Tensor, lines: Lines, shape: tuple[int, int, int]) -> Tensor:

@@ -14,7 +14,6 @@ from xrecon.errors import GeometryError
 from xrecon.geometry import ConeBeam
 from xrecon.projector import fast
 from xrecon.projector.aligned import aligned_plan, project_aligned
-from xrecon.projector.lines import lines_of
 from xrecon.projector.rays import RayFrame, check_source_outside, ray_frame
 from xrecon.projector.reference import project_reference
 
@@ -96,9 +95,7 @@ def project_frames(
         return torch.stack([project_reference(volume, spacing_mm, f, detector_shape) for f in frames], dim=1)
     bundles = []
     for v, frame in enumerate(frames):
-        bundles += [
-            fast.bundle(lines, view=v, shape=shape) for lines in lines_of(frame, shape, spacing_mm, detector_shape)
-        ]
+        bundles += fast.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing_mm, detector_shape=detector_shape)
     return fast.project_fast(volume, bundles, len(frames))
 
 
@@ -157,8 +154,7 @@ def _bundles(
             bundles += [replace(b, view=v) for b in make(shape, spacing, view)]
             continue
         frame = _frame(view, pose, torch.device("cpu"), shape, spacing)
-        lines = lines_of(frame, shape, spacing, view.detector_shape)
-        bundles += [fast.bundle(group, view=v, shape=shape) for group in lines]
+        bundles += fast.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing, detector_shape=view.detector_shape)
     return bundles
 
 
@@ -169,8 +165,8 @@ def _nominal_bundles(
     # What is built under inference mode would be useless to a later call that needs gradients.
     with torch.inference_mode(False), torch.no_grad():
         frame = _frame(view, None, torch.device("cpu"), shape, spacing)
-        lines = lines_of(frame, shape, spacing, view.detector_shape)
-        return tuple(fast.bundle(group, view=0, shape=shape) for group in lines)
+        size = view.detector_shape
+        return tuple(fast.bundles_of(frame, view=0, shape=shape, spacing_mm=spacing, detector_shape=size))
 
 
 def _frame(
