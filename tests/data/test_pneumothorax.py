@@ -208,9 +208,8 @@ def test_the_flow_shrinks_to_any_volume_and_never_folds(share: float, seed: int)
     rng = np.random.default_rng(seed)
     wind = rng.random() * (grid[1] < 0) + 0.1 + 0.0 * grid[0]
     velocity = inflow_velocity(cavity, wind.astype(np.float32), np.ones(mask.shape, dtype=np.float32))
-    wanted = share * mask.sum() * 0.064
-    collapse = collapse_to(cavity, velocity, wanted)
-    assert collapse.lung_ml == pytest.approx(wanted, rel=0.03)
+    collapse = collapse_to(cavity, velocity, share)
+    assert collapse.remaining == pytest.approx(share, rel=0.03)
     place = grid * 4.0 + collapse.shift_mm
     jacobian = np.stack([np.stack(np.gradient(place[i], 4.0)) for i in range(3)])
     lung = mask & (cavity.depth > 4.0)

@@ -28,6 +28,13 @@ EXTRAS = (
         {"dask": "dask", "distributed": "distributed"},
         "planned: many cases in parallel, on one machine or a cluster",
     ),
+    ("physics", "SpekPy", {"spekpy": "spekpy"}, "another source of X-ray spectra for simulated films"),
+    (
+        "bench",
+        "projectors to compare with",
+        {"itk": "itk-rtk", "nanodrr": "nanodrr"},
+        "peers of benchmarks/projector.py",
+    ),
     (
         "viewer",
         "web viewer",

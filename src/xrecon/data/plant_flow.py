@@ -75,12 +75,12 @@ class Collapse:
     Attributes:
         shift_mm: [3, D, H, W] original minus present position, mm, on the cavity's coarse grid.
         log_density: [D, H, W] logarithm of the factor by which the tissue became denser.
-        lung_ml: volume of the collapsed lung on the coarse grid, mL.
+        remaining: share of its cavity that the collapsed lung fills, on the coarse grid.
     """
 
     shift_mm: Floats
     log_density: Floats
-    lung_ml: float
+    remaining: float
 
 
 def inflow_velocity(cavity: Cavity, inflow: Floats, contraction: Floats) -> Floats:
@@ -113,8 +113,8 @@ def inflow_velocity(cavity: Cavity, inflow: Floats, contraction: Floats) -> Floa
     return _along_the_wall(cavity, velocity, _extended(inflow * np.float32(scale), _rim(cavity)))
 
 
-def collapse_to(cavity: Cavity, velocity: Floats, lung_ml: float) -> Collapse:
-    """Follow the flow until the lung has shrunk to `lung_ml`, measured on the coarse grid."""
+def collapse_to(cavity: Cavity, velocity: Floats, remaining: float) -> Collapse:
+    """Follow the flow until the lung has shrunk to the share `remaining` (0..1) of its cavity."""
     pitch = cavity.pitch_mm
     divergence = sum(np.gradient(velocity[axis], pitch, axis=axis) for axis in range(3))
     fields = np.stack([*(velocity / pitch), divergence], axis=-1).astype(np.float32)
@@ -122,18 +122,17 @@ def collapse_to(cavity: Cavity, velocity: Floats, lung_ml: float) -> Collapse:
     start = np.column_stack([*np.nonzero(near), np.zeros(int(near.sum()))]).astype(np.float32)
     depth = np.ascontiguousarray(cavity.depth[..., None] / np.float32(pitch))
     weight = np.clip(depth[near][:, 0] + 0.5, 0.0, 1.0).astype(np.float32)
-    voxel_ml = pitch**3 / 1000.0
-    place, now = start, float(inside_share(start, depth, weight)) * voxel_ml
+    full = float(inside_share(start, depth, weight))
+    place, now = start, 1.0
     for _ in range(int(_LONGEST / _STEP)):
-        if now <= lung_ml:
+        if now <= remaining:
             break
         after = step_back(place, fields, _STEP)
-        volume = float(inside_share(after, depth, weight)) * voxel_ml
-        if volume < lung_ml:
+        volume = float(inside_share(after, depth, weight)) / full
+        if volume < remaining:
             # The last step is cut so that the volume is met.
-            after = place + np.float32((now - lung_ml) / (now - volume)) * (after - place)
-            volume = float(inside_share(after, depth, weight)) * voxel_ml
-            place, now = after, volume
+            after = place + np.float32((now - remaining) / (now - volume)) * (after - place)
+            place, now = after, float(inside_share(after, depth, weight)) / full
             break
         place, now = after, volume
     shift = np.zeros((3, *cavity.mask.shape), dtype=np.float32)

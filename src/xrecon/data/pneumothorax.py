@@ -35,7 +35,7 @@ _MARGIN_MM = 14.0
 _FLUID_HU = 12.0
 MIN_OCCUPANCY, MAX_OCCUPANCY = 0.01, 0.90
 MAX_EFFUSION_SHARE = 0.4
-_MAX_TRIES = 6
+_MAX_TRIES = 8
 _MAX_PUSH_MM = 1.5
 """The flow meets the asked volume on its coarse grid; what is left is met by shifting the surface by less than this."""
 
@@ -107,16 +107,8 @@ def plant_pneumothorax(
     wind = inflow(coarse, pattern=pattern, side=side, occupancy=occupancy, fluid_share=fluid_share, rng=rng)
     velocity = inflow_velocity(coarse, wind, contraction(coarse, rng))
     wall = find_wall(hu, cavity, chest.airway[box] | other[box], ct.spacing_mm)
-    room_ml = float((1.0 - wall.share).sum(dtype=np.float64)) * ct.voxel_ml
-    scale = float(coarse.mask.sum()) * coarse.pitch_mm**3 / 1000.0 / room_ml
-    lung_ml = (1.0 - occupancy) * (room_ml - effusion_ml) * scale
-    for _ in range(_MAX_TRIES):
-        collapse = collapse_to(coarse, velocity, lung_ml)
-        motion = move(wall, collapse, pitch_mm=coarse.pitch_mm, spacing=ct.spacing_mm)
-        reached, _ = _occupancy(wall, motion, 0.0, effusion_ml / ct.voxel_ml, SPREADS[pattern].gravity)
-        if abs(reached - occupancy) < 0.003:
-            break
-        lung_ml *= (1.0 - occupancy) / (1.0 - reached)
+    fluid_voxels = effusion_ml / ct.voxel_ml
+    motion = _collapse(coarse, velocity, wall, ct.spacing_mm, occupancy, fluid_voxels, SPREADS[pattern].gravity)
     planted = _draw(hu, wall, motion, ct, occupancy, effusion_ml, SPREADS[pattern].gravity, noise, rng)
     out = np.array(ct.hu)
     out[box] = np.where(planted.changed, np.clip(planted.density - 1000.0, ct.hu.min(), None), hu)
@@ -190,6 +182,40 @@ def _root_mm(chest: ChestAir, box: tuple[slice, slice, slice], side: str, spacin
         wanted = places.mean(axis=0)
         wanted[2] = (places[:, 2] * medial).max() * medial
     return np.asarray(places[np.argmin(((places - wanted) ** 2).sum(axis=1))], dtype=np.float64)
+
+
+def _collapse(
+    coarse: Cavity,
+    velocity: Floats,
+    wall: Wall,
+    spacing: Spacing,
+    occupancy: float,
+    fluid_voxels: float,
+    gravity: int,
+) -> Motion:
+    """The collapse whose labels come nearest to the occupancy.
+
+    The flow knows volumes on its coarse grid only; how much lung it must leave is found by the secant method.
+    """
+    fluid = fluid_voxels / float((1.0 - wall.share).sum(dtype=np.float64))
+    remaining = (1.0 - occupancy) * (1.0 - fluid)
+    tried: list[tuple[float, float]] = []
+    best, best_error = None, math.inf
+    for _ in range(_MAX_TRIES):
+        collapse = collapse_to(coarse, velocity, remaining)
+        motion = move(wall, collapse, pitch_mm=coarse.pitch_mm, spacing=spacing)
+        error = _occupancy(wall, motion, 0.0, fluid_voxels, gravity)[0] - occupancy
+        if best is None or abs(error) < best_error:
+            best, best_error = motion, abs(error)
+        if best_error < min(0.003, 0.15 * occupancy):
+            break
+        slope = 0.7
+        if tried and abs(error - tried[-1][1]) > 1e-6 and remaining != tried[-1][0]:
+            slope = (tried[-1][1] - error) / (remaining - tried[-1][0])
+        tried.append((remaining, error))
+        remaining = float(np.clip(remaining + error / np.clip(slope, 0.3, 3.0), 0.02, 0.999))
+    assert best is not None
+    return best
 
 
 def _draw(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import fill_voids
 import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.ptxseg.morphology import Mask, Spacing, components, dilate, erode, select
+from xrecon.ptxseg.morphology import Box, Mask, Spacing, bounding_box, components, dilate, erode, select
 from xrecon.volume import Volume
 
 _COARSE_MM = 4.0
@@ -17,8 +19,39 @@ _OPEN_MM = 5.0
 _ARM_SHARE = 0.05
 
 
-def find_body(volume: Volume) -> Mask:
-    """Voxels [D, H, W] of the body of a canonical CT: skin and everything inside, lungs and airways included.
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A body on blocks of input voxels.
+
+    Attributes:
+        mask: [D, H, W] of blocks; True inside the skin.
+        blocks: input voxels per block along D, H, W; the last block of an axis also stands for an incomplete one.
+        shape: of the input.
+    """
+
+    mask: Mask
+    blocks: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    def box(self) -> Box:
+        """The box of input voxels round the body, with a block to spare."""
+        found = bounding_box(self.mask, margin=1)
+        if found is None:
+            raise InputError("no body found: nothing in the CT is larger than the table's parts")
+        parts = []
+        for part, block, blocks, size in zip(found, self.blocks, self.mask.shape, self.shape, strict=True):
+            parts.append(slice(part.start * block, size if part.stop == blocks else part.stop * block))
+        return parts[0], parts[1], parts[2]
+
+    def at(self, indices: list[NDArray[np.int64]]) -> Mask:
+        """The body at the input voxels of the given rows, lines and columns."""
+        last = [n - 1 for n in self.mask.shape]
+        places = [np.minimum(i // b, m) for i, b, m in zip(indices, self.blocks, last, strict=True)]
+        return np.ascontiguousarray(self.mask[np.ix_(*places)])
+
+
+def find_body(volume: Volume) -> Body:
+    """The body of a canonical CT: skin and everything inside, lungs and airways included.
 
     The outline is true to about 4 mm, which is enough to tell inside from outside air; `data.body.body_mask` is
     slower and follows the skin closer.
@@ -41,7 +74,7 @@ def find_body(volume: Volume) -> Mask:
     body = _filled_slices(dense & dilate(kept, _OPEN_MM + spacing[1], spacing))
     body = erode(body, _OPEN_MM, spacing)
     body = _filled_slices(dilate(body, _OPEN_MM, spacing))
-    return _repeated(body, blocks, volume.shape)
+    return Body(body, (blocks[0], blocks[1], blocks[2]), volume.shape)
 
 
 def block_means(hu: NDArray[np.float32], blocks: list[int]) -> NDArray[np.float32]:
@@ -66,9 +99,3 @@ def _filled_slices(mask: Mask) -> Mask:
     for d in range(mask.shape[0]):
         out[d] = fill_voids.fill(np.ascontiguousarray(mask[d]))
     return out
-
-
-def _repeated(mask: Mask, blocks: list[int], shape: tuple[int, int, int]) -> Mask:
-    """Blocks back to voxels; the incomplete last block takes the value of its neighbour."""
-    indices = [np.minimum(np.arange(n) // b, m - 1) for n, b, m in zip(shape, blocks, mask.shape, strict=True)]
-    return np.asarray(mask[np.ix_(*indices)])

@@ -50,6 +50,14 @@ class WorkingGrid:
         """Pitch of the working grid (D, H, W), mm."""
         return self.volume.spacing_mm
 
+    def nearest_voxels(self) -> list[NDArray[np.int64]]:
+        """Per axis the input voxel nearest to the centre of each working voxel."""
+        indices = []
+        for part, ratio in zip(self.box, self.ratios, strict=True):
+            count = (part.stop - part.start) * ratio.split // ratio.block
+            indices.append(part.start + (np.arange(count) * ratio.block + ratio.block // 2) // ratio.split)
+        return indices
+
 
 def working_grid(volume: Volume, box: Box) -> WorkingGrid:
     """The box of a canonical volume on its working grid."""

@@ -29,9 +29,16 @@ _ROUND = 0.6
 _SHEET_HU = 700.0
 """The pleura's 1 mm rises this high only where the lung behind it is airless; diaphragm and gut wall do everywhere."""
 _ROUND_WALL_SHARE = 0.3
+_BALL_WALL_SHARE = 0.45
+_HALF_BALL_WALL_SHARE = 1.0 / 3.0
+"""Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
+_CRESCENT = 0.3
+"""Sphericity below which the shape is a crescent even if thick slices hide a part of its foot."""
+_BROAD_MM = 6.0
 _THIN_MM = 4.0
 _THIN_VOXELS = 2.1
 _THIN_HU = 60.0
+_LINE_HU = 60.0
 _MIDDLE = 0.6
 """Its middle is what lies deeper than this share of its greatest depth: no partial volume of its edge."""
 
@@ -126,22 +133,27 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         return Verdict(PNEUMOTHORAX, 0.7, f"large, reaches the upper chest; hardly any aerated lung beside it ({wall})")
     if features.wall_share < _MIN_WALL_SHARE:
         return Verdict(BULLA, 0.8, f"inside the lung: only {wall}")
-    # A film of one or two voxels is all partial volume.
-    thin = features.depth_mm < max(_THIN_MM, _THIN_VOXELS * pitch_mm)
+    # A film of one or two voxels is all partial volume; instead of pure air its pleural line has to be plain to see.
+    thin = features.depth_mm < max(_THIN_MM, _THIN_VOXELS * pitch_mm) and features.edge_hu > levels.step_hu + _LINE_HU
     if levels.smooth and levels.lung_hu - levels.air_hu < _MIN_CONTRAST_HU:
         return Verdict(UNCERTAIN, 0.5, "the image is smooth and the lung too thin to be told from free air by its HU")
     if features.above_air_hu > levels.impure_hu + (_THIN_HU if thin else 0.0):
         return Verdict(BULLA, 0.7, f"its middle lies {features.above_air_hu:.0f} HU above free air: rarefied lung")
-    if not levels.is_edge(features.edge_hu, features.above_air_hu):
+    # Without a pleural line only a broad pocket of pure air counts.
+    above_hu = features.above_air_hu if features.depth_mm >= _BROAD_MM else float("inf")
+    if not levels.is_edge(features.edge_hu, above_hu):
         return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
     if features.sphericity > _BALL and features.edge_hu > _SHEET_HU and features.bottom > 0.5:
         return Verdict(
             BOWEL, 0.7, f"a ball behind a sheet of tissue ({features.edge_hu:.0f} HU above air), low: {wall}"
         )
-    if features.sphericity > _BALL or (features.sphericity > _ROUND and features.wall_share < _ROUND_WALL_SHARE):
+    foot = _BALL_WALL_SHARE if features.sphericity > _BALL else _ROUND_WALL_SHARE
+    if features.sphericity > _ROUND and features.wall_share < foot:
         return Verdict(
             BULLA, 0.6, f"round (sphericity {features.sphericity:.2f}), which air around a lung is not; {wall}"
         )
+    if features.wall_share < _HALF_BALL_WALL_SHARE and features.sphericity > _CRESCENT:
+        return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
     edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
     return Verdict(
         PNEUMOTHORAX, round(_confidence(features) * (0.7 if levels.smooth else 1.0), 2), f"free air {edge}; {wall}"
@@ -149,10 +161,10 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
 
 
 def _confidence(features: Features) -> float:
-    """0.5 to 0.95: higher the larger it is and the more of it lies on the wall."""
+    """0.3 to 0.95: higher the larger it is and the more of it lies on the wall."""
     size = min(1.0, features.volume_ml / 60.0)
-    contact = min(1.0, features.wall_share / 0.35)
-    return round(0.5 + 0.45 * size * contact, 2)
+    contact = min(1.0, max(0.0, (features.wall_share - 0.15) / 0.25))
+    return 0.3 + 0.65 * size * contact
 
 
 def _height(candidate: Mask, own: Mask) -> tuple[float, float]:

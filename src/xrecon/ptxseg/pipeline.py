@@ -68,10 +68,8 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     model = entry.load()
     tell("body", 0.02)
     body = find_body(volume)
-    box = bounding_box(body, margin=2)
-    assert box is not None  # find_body raises where there is none
-    grid = working_grid(volume, box)
-    inside = _on_working_grid(body, grid)
+    grid = working_grid(volume, body.box())
+    inside = body.at(grid.nearest_voxels())
     tell("airways", 0.2)
     scan = _read_levels(grid, inside)
     tell("lungs", 0.35)
@@ -89,15 +87,6 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
 
 def _silent(_step: str, _share: float) -> None:
     """Progress that nobody watches."""
-
-
-def _on_working_grid(mask: Mask, grid: WorkingGrid) -> Mask:
-    """A mask of the input on the working grid: the voxel nearest to each working voxel's centre."""
-    indices = []
-    for part, ratio in zip(grid.box, grid.ratios, strict=True):
-        count = (part.stop - part.start) * ratio.split // ratio.block
-        indices.append(part.start + (np.arange(count) * ratio.block + ratio.block // 2) // ratio.split)
-    return np.ascontiguousarray(mask[np.ix_(*indices)])
 
 
 def _read_levels(grid: WorkingGrid, inside: Mask) -> Scan:
@@ -178,6 +167,7 @@ def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDA
     order = [int(np.flatnonzero(row)[0]) for row in back]
     flips = tuple(slice(None, None, int(row.sum())) for row in back)
     fine = np.ascontiguousarray(fine.transpose(order)[flips])
-    labels = np.minimum(fine, np.uint8(Label.AIR))
-    air_side = np.where(fine > AIR_CLASS, fine - np.uint8(AIR_CLASS), np.uint8(0)).astype(np.uint8)
-    return labels, air_side
+    air_side = np.zeros_like(fine)
+    air = fine > AIR_CLASS
+    air_side[air] = fine[air] - np.uint8(AIR_CLASS)
+    return np.minimum(fine, np.uint8(Label.AIR)), air_side

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xrecon.ptxseg.air import EdgeLevels
 from xrecon.ptxseg.grid import WorkingGrid
 from xrecon.ptxseg.lungs import EDGE_HU
+from xrecon.ptxseg.morphology import bounding_box
 
 _THREADS = 2
 
@@ -32,17 +35,25 @@ def onto_input(grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: EdgeLeve
     if all(r.block == 1 and r.split == 1 for r in grid.ratios):
         target[...] = classes
         return out
-    fine = np.asarray(grid.source.hu[grid.box])
-    blocks = np.array([r.block for r in grid.ratios])
-    splits = np.array([r.split for r in grid.ratios])
-    coarse = np.ascontiguousarray(grid.volume.hu)
-    levels = np.array(edges, dtype=np.float64)
-    parts = np.array_split(np.arange(target.shape[0]), 4 * _THREADS)
+    # Only where classes meet is there anything to decide, and only among voxels finer than the working grid's.
+    mixed = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
+    used = bounding_box(classes > 0, margin=2)
+    if used is None:
+        return out
+    pairs = zip(used, grid.ratios, strict=True)
+    rows = [slice(part.start * r.block // r.split, -(-part.stop * r.block // r.split)) for part, r in pairs]
+    task = _Task(
+        np.asarray(grid.source.hu[grid.box]),
+        np.ascontiguousarray(grid.volume.hu),
+        classes,
+        mixed,
+        np.array([[r.block, r.split] for r in grid.ratios]),
+        np.array([air_hu, *edges], dtype=np.float64),
+    )
+    parts = np.array_split(np.arange(rows[0].start, rows[0].stop), 4 * _THREADS)
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = [
-            pool.submit(
-                _decide, fine, coarse, classes, target, (int(p[0]), int(p[-1]) + 1), blocks, splits, air_hu, levels
-            )
+            pool.submit(_decide, *task, target, np.array([p[0], p[-1] + 1, *_ends(rows[1]), *_ends(rows[2])]))
             for p in parts
             if len(p)
         ]
@@ -51,33 +62,54 @@ def onto_input(grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: EdgeLeve
     return out
 
 
+class _Task(NamedTuple):
+    """What all threads of `_decide` share: its first arguments."""
+
+    fine: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    mixed: NDArray[np.bool_]
+    ratios: NDArray[np.int64]
+    levels: NDArray[np.float64]
+
+
+def _ends(part: slice) -> tuple[int, int]:
+    return part.start, part.stop
+
+
 @numba.njit(cache=True, nogil=True)
-def _decide(fine, coarse, classes, out, rows, blocks, splits, air_hu, levels):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Classes of the input rows `rows[0]` to `rows[1]`, written to `out`."""
+def _decide(fine, coarse, classes, mixed, ratios, levels, out, box):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Classes of the input voxels of `box` (first and end per axis), written to `out`.
+
+    `ratios` holds block and split per axis, `levels` air, wall, pleura and the limit of plain lung, HU.
+    """
     depth, height, width = classes.shape
-    refined = blocks.max() > 1
+    refined = ratios[:, 0].max() > 1
+    split_d, split_h, split_w = ratios[0, 1], ratios[1, 1], ratios[2, 1]
     count = np.zeros(5, dtype=np.int64)
-    for d in range(rows[0], rows[1]):
-        d0 = d * splits[0] // blocks[0]
-        for h in range(fine.shape[1]):
-            h0 = h * splits[1] // blocks[1]
-            for w in range(fine.shape[2]):
-                w0 = w * splits[2] // blocks[2]
+    for d in range(box[0], box[1]):
+        d0 = d * split_d // ratios[0, 0]
+        for h in range(box[2], box[3]):
+            h0 = h * split_h // ratios[1, 0]
+            for w in range(box[4], box[5]):
+                w0 = w * split_w // ratios[2, 0]
+                if not mixed[d0, h0, w0] and split_d * split_h * split_w == 1:
+                    out[d, h, w] = classes[d0, h0, w0]
+                    continue
                 count[:] = 0
-                for i in range(d0, d0 + splits[0]):
-                    for j in range(h0, h0 + splits[1]):
-                        for k in range(w0, w0 + splits[2]):
+                for i in range(d0, d0 + split_d):
+                    for j in range(h0, h0 + split_h):
+                        for k in range(w0, w0 + split_w):
                             count[classes[i, j, k]] += 1
                 base = count.argmax()
                 out[d, h, w] = base
                 if not refined:
                     continue
-                # Voxels whose working neighbours agree keep their class; the others are decided by their own HU.
                 count[:] = 0
                 bright = np.float32(-3000.0)
-                for i in range(max(0, d0 - 1), min(depth, d0 + splits[0] + 1)):
-                    for j in range(max(0, h0 - 1), min(height, h0 + splits[1] + 1)):
-                        for k in range(max(0, w0 - 1), min(width, w0 + splits[2] + 1)):
+                for i in range(max(0, d0 - 1), min(depth, d0 + split_d + 1)):
+                    for j in range(max(0, h0 - 1), min(height, h0 + split_h + 1)):
+                        for k in range(max(0, w0 - 1), min(width, w0 + split_w + 1)):
                             count[classes[i, j, k]] += 1
                             bright = max(bright, coarse[i, j, k])
                 if count[base] == count.sum():
@@ -85,9 +117,9 @@ def _decide(fine, coarse, classes, out, rows, blocks, splits, air_hu, levels):  
                 value = fine[d, h, w]
                 air = 3 if count[3] >= count[4] else 4
                 lung = 1 if count[1] >= count[2] else 2
-                edge = 0.5 * (bright + air_hu)
-                if bright >= levels[2]:
-                    edge = min(max(edge, levels[1]), levels[0])
+                edge = 0.5 * (bright + levels[0])
+                if bright >= levels[3]:
+                    edge = min(max(edge, levels[2]), levels[1])
                 if count[air] > 0 and value < edge:
                     out[d, h, w] = air
                 elif count[lung] > 0 and value < EDGE_HU:

@@ -1,0 +1,289 @@
+"""The parts of PTX-Seg, each on shapes whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xrecon.data.phantom import Phantom
+from xrecon.errors import InputError
+from xrecon.ptxseg import judge, lung_models, morphology, plausibility
+from xrecon.ptxseg.air import AirLevels, edge_levels, find_candidates
+from xrecon.ptxseg.airways import find_airways
+from xrecon.ptxseg.body import find_body
+from xrecon.ptxseg.flood import flood
+from xrecon.ptxseg.grid import working_grid
+from xrecon.ptxseg.refine import onto_input
+from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
+from xrecon.volume import Volume
+
+LEVELS = AirLevels(-980.0, 10.0, -850.0)
+SHAPE = (40, 40, 40)
+D, H, W = np.indices(SHAPE)
+
+
+def ball(radius: float, centre: tuple[float, float, float] = (20, 20, 20)) -> NDArray[np.bool_]:
+    return (D - centre[0]) ** 2 + (H - centre[1]) ** 2 + (W - centre[2]) ** 2 <= radius**2
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 1000), radius=st.floats(1.0, 4.0))
+def test_opening_and_closing_enclose_the_mask(seed: int, radius: float) -> None:
+    mask = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(14, 15, 16)), 1.5) > 0
+    spacing = (1.0, 1.5, 2.0)
+    opened, closed = morphology.opened(mask, radius, spacing), morphology.closed(mask, radius, spacing)
+    assert not (opened & ~mask).any()
+    assert not (mask & ~closed).any()
+    assert np.array_equal(morphology.erode(mask, radius, spacing), ~morphology.dilate(~mask, radius, spacing))
+
+
+def test_distances_are_in_mm_along_each_axis() -> None:
+    point = np.zeros((9, 9, 9), dtype=bool)
+    point[4, 4, 4] = True
+    away = morphology.distance_to(point, (1.0, 2.0, 3.0))
+    assert (away[5, 4, 4], away[4, 5, 4], away[4, 4, 5]) == pytest.approx((1.0, 2.0, 3.0))
+    assert morphology.grown(point).sum() == 7
+    assert np.array_equal(morphology.shrunk(morphology.grown(point)), point)
+
+
+def test_holding_keeps_components_with_a_seed() -> None:
+    mask = ball(5, (10, 10, 10)) | ball(5, (30, 30, 30))
+    seed = np.zeros(SHAPE, dtype=bool)
+    seed[10, 10, 10] = True
+    assert np.array_equal(morphology.holding(mask, seed), ball(5, (10, 10, 10)))
+
+
+def test_water_stops_at_the_ridge() -> None:
+    hu = np.full((5, 5, 21), -900.0, dtype=np.float32)
+    hu[:, :, 7] = -400.0  # the ridge stands off the middle
+    markers = np.zeros(hu.shape, dtype=np.uint8)
+    markers[2, 2, 0], markers[2, 2, 20] = 1, 2
+    flood(hu, markers, np.ones(hu.shape, dtype=bool), low_hu=-1000.0, high_hu=0.0)
+    assert (markers[:, :, :7] == 1).all()
+    assert (markers[:, :, 8:] == 2).all()
+
+
+def test_water_stays_where_it_may_run() -> None:
+    markers = np.zeros((3, 3, 9), dtype=np.uint8)
+    markers[1, 1, 0] = 1
+    open_ = np.ones(markers.shape, dtype=bool)
+    open_[:, :, 4] = False
+    flood(np.zeros(markers.shape, dtype=np.float32), markers, open_, low_hu=-1.0, high_hu=1.0)
+    assert (markers[:, :, :4] == 1).all()
+    assert not markers[:, :, 4:].any()
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    spacing=st.tuples(*[st.sampled_from([0.7, 1.0, 1.7, 2.2, 3.0, 5.0])] * 3),
+    starts=st.tuples(*[st.integers(0, 3)] * 3),
+)
+def test_working_voxels_lie_where_their_affine_says(
+    spacing: tuple[float, float, float], starts: tuple[int, int, int]
+) -> None:
+    # A linear ramp in mm is reproduced by block means and by interpolation, up to the repeated ends.
+    places = np.indices((12, 13, 14)).astype(np.float32)
+    ramp = sum(place * s * k for place, s, k in zip(places, spacing, (1.0, 2.0, 3.0), strict=True))
+    volume = Volume.centred(np.asarray(ramp, dtype=np.float32), spacing)
+    box = tuple(slice(start, n) for start, n in zip(starts, volume.shape, strict=True))
+    grid = working_grid(volume, (box[0], box[1], box[2]))
+    matrix = np.linalg.inv(volume.affine) @ grid.volume.affine
+    index = np.stack([*np.indices(grid.volume.shape), np.ones(grid.volume.shape)])
+    at = np.tensordot(matrix, index, axes=1)[:3]
+    wanted = sum(place * s * k for place, s, k in zip(at, spacing, (1.0, 2.0, 3.0), strict=True))
+    inner = tuple(slice(4, -4) if r.split > 1 else slice(None) for r in grid.ratios)
+    assert np.allclose(grid.volume.hu[inner], wanted[inner], atol=1e-2)
+    assert all(0.7 <= s <= 2.6 for s in grid.spacing_mm)
+
+
+@pytest.mark.parametrize("pitch", [0.8, 1.8, 4.0])
+def test_a_ball_of_air_comes_back_from_the_working_grid(pitch: float) -> None:
+    count = round(64.0 / pitch)
+    places = (np.indices((count,) * 3) + 0.5) * pitch - 32.0
+    radius = np.sqrt((places**2).sum(axis=0))
+    share = np.clip((20.0 - radius) / pitch + 0.5, 0.0, 1.0)
+    volume = Volume.centred((40.0 - 1020.0 * share).astype(np.float32), (pitch, pitch, pitch))
+    grid = working_grid(volume, (slice(0, count),) * 3)
+    edges = edge_levels(LEVELS, pitch)
+    classes = np.where(grid.volume.hu < edges.wall_hu, np.uint8(3), np.uint8(0))
+    fine = onto_input(grid, classes, edges=edges, air_hu=-980.0)
+    real = share >= 0.5
+    assert 2.0 * float(((fine == 3) & real).sum()) / float((fine == 3).sum() + real.sum()) > (
+        0.97 if pitch < 3.0 else 0.93
+    )
+    assert set(np.unique(fine)) == {0, 3}
+
+
+def test_lungs_that_touch_part_at_the_ridge() -> None:
+    air = (np.abs(H - 20) < 15) & (np.abs(D - 20) < 15) & (np.abs(W - 20) < 18)
+    hu = np.where(air, -850.0, 40.0).astype(np.float32)
+    hu[:, :, 20] = np.where(air[:, :, 20], -560.0, 40.0)
+    sides, missing = split_sides(air, hu, middle_w=22.0, spacing=(4.0, 4.0, 4.0))
+    assert missing is None
+    assert (sides[air & (W < 20)] == RIGHT).all()
+    assert (sides[air & (W > 20)] == LEFT).all()
+    assert not sides[~air].any()
+
+
+def test_a_single_lung_is_not_split() -> None:
+    air = ball(9, (20, 20, 8))
+    sides, missing = split_sides(air, np.where(air, -850.0, 40.0).astype(np.float32), middle_w=20.0, spacing=(3, 3, 3))
+    assert missing == "left"
+    assert (sides[air] == RIGHT).all()
+
+
+def test_body_is_the_patient_without_the_table(phantom64: Phantom) -> None:
+    volume = phantom64.volume
+    body = find_body(volume)
+    found = body.at([np.arange(n) for n in volume.shape])
+    assert (found & phantom64.structures["body"]).sum() > 0.95 * phantom64.structures["body"].sum()
+    table = phantom64.structures["table"] & ~phantom64.structures["body"]
+    assert (found & table).sum() < 0.1 * table.sum()
+
+
+def test_windpipe_gives_the_level_of_air(phantom64: Phantom) -> None:
+    volume = phantom64.volume
+    body = find_body(volume)
+    grid = working_grid(volume, body.box())
+    found = find_airways(np.asarray(grid.volume.hu), body.at(grid.nearest_voxels()), grid.spacing_mm)
+    assert found.found
+    assert -1001.0 <= found.air_hu < -950.0
+    assert found.carina is not None
+    trachea = phantom64.structures["airways"]
+    at = [np.clip(i, 0, n - 1) for i, n in zip(grid.nearest_voxels(), volume.shape, strict=True)]
+    assert (found.mask & morphology.grown(trachea)[np.ix_(*at)]).sum() > 0.9 * found.mask.sum()
+
+
+def film(thickness: int, *, pleura_hu: float = -450.0) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A block of lung with air of some voxels in front of it, and the hemithorax."""
+    own = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
+    hu = np.where(own, -850.0, 40.0).astype(np.float32)
+    part = own & (4 + thickness > H)
+    hu[part] = -980.0
+    hu[own & (4 + thickness == H)] = pleura_hu
+    noise = np.random.default_rng(0).normal(0.0, 10.0, SHAPE).astype(np.float32)
+    return hu + noise, own
+
+
+@pytest.mark.parametrize("thickness", [2, 4, 8])
+def test_air_in_front_of_the_lung_is_a_pneumothorax(thickness: int) -> None:
+    hu, own = film(thickness)
+    spacing = (1.8, 1.8, 1.8)
+    labels, count = find_candidates(hu, own, LEVELS, spacing=spacing)
+    assert count == 1
+    truth = own & (4 + thickness > H)
+    assert 2.0 * float(((labels > 0) & truth).sum()) / float((labels > 0).sum() + truth.sum()) > 0.97
+    features = judge.measure(labels > 0, own, hu, levels=LEVELS, spacing=spacing)
+    verdict = judge.judge(features, LEVELS, pitch_mm=1.8)
+    assert verdict.kind == judge.PNEUMOTHORAX
+    assert features.wall_share > 0.3
+    assert features.volume_ml == pytest.approx(truth.sum() * 1.8**3 / 1000.0, rel=0.05)
+
+
+def test_plain_lung_holds_no_candidate() -> None:
+    own = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
+    texture = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=SHAPE), 1.0)
+    hu = np.where(own, -850.0 + 40.0 * texture / texture.std(), 40.0).astype(np.float32)
+    assert find_candidates(hu, own, LEVELS, spacing=(1.8, 1.8, 1.8))[1] == 0
+
+
+def test_a_bubble_inside_the_lung_is_no_pneumothorax() -> None:
+    own = ball(18)
+    hu = np.where(own, -850.0, 40.0).astype(np.float32)
+    bubble = ball(7)
+    hu[bubble] = -980.0
+    hu[morphology.grown(bubble) & ~bubble] = -500.0
+    assert find_candidates(hu, own, LEVELS, spacing=(1.8, 1.8, 1.8))[1] == 0
+    features = judge.measure(bubble, own, hu, levels=LEVELS, spacing=(1.8, 1.8, 1.8))
+    assert features.sphericity > 0.7
+    assert judge.judge(features, LEVELS, pitch_mm=1.8).kind == judge.BULLA
+
+
+FEATURES = {
+    "volume_ml": 80.0,
+    "wall_share": 0.4,
+    "edge_hu": 440.0,
+    "step_hu": 200.0,
+    "above_air_hu": 8.0,
+    "spread_hu": 12.0,
+    "depth_mm": 8.0,
+    "sphericity": 0.3,
+    "top": 0.2,
+    "bottom": 0.7,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, judge.PNEUMOTHORAX),
+        ({"volume_ml": 1.0}, judge.UNCERTAIN),
+        ({"wall_share": 0.02}, judge.BULLA),
+        ({"above_air_hu": 80.0}, judge.BULLA),
+        ({"above_air_hu": 80.0, "depth_mm": 3.0}, judge.PNEUMOTHORAX),
+        ({"edge_hu": 150.0, "above_air_hu": 30.0}, judge.BULLA),
+        ({"edge_hu": 150.0}, judge.PNEUMOTHORAX),
+        ({"sphericity": 0.9, "edge_hu": 900.0}, judge.BOWEL),
+        ({"sphericity": 0.9}, judge.BULLA),
+        ({"wall_share": 0.9, "edge_hu": 950.0, "top": 0.8}, judge.BOWEL),
+        ({"wall_share": 0.9, "edge_hu": 950.0, "volume_ml": 6.0}, judge.OESOPHAGUS),
+        ({"wall_share": 0.9, "edge_hu": 950.0, "volume_ml": 900.0}, judge.PNEUMOTHORAX),
+    ],
+)
+def test_verdicts(change: dict[str, float], kind: str) -> None:
+    verdict = judge.judge(judge.Features(**(FEATURES | change)), LEVELS, pitch_mm=1.8)
+    assert verdict.kind == kind
+    assert 0.0 < verdict.confidence <= 1.0
+    assert verdict.reason
+
+
+def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
+    smooth = AirLevels(-975.0, 5.0, -880.0, smooth=True)
+    assert judge.judge(judge.Features(**FEATURES), smooth, pitch_mm=1.8).kind == judge.UNCERTAIN
+
+
+@pytest.mark.parametrize(
+    ("hu", "spacing", "message"),
+    [
+        (np.linspace(0.0, 1.0, 1000), 20.0, r"scaled to \[0, 1\]"),
+        (np.linspace(0.0, 4095.0, 1000), 20.0, "subtract 1024"),
+        (np.full(1000, -1000.0), 20.0, "constant"),
+        (np.linspace(-1000.0, -200.0, 1000), 20.0, "nothing as dense as soft tissue"),
+        (np.linspace(-1000.0, 1000.0, 1000), 1.0, "check the spacing"),
+        (np.linspace(-1000.0, 1000.0, 1000), 900.0, "check the spacing"),
+    ],
+)
+def test_what_cannot_be_a_chest_ct_is_refused(hu: NDArray[np.float64], spacing: float, message: str) -> None:
+    volume = Volume.centred(hu.reshape(10, 10, 10).astype(np.float32), (spacing,) * 3)
+    with pytest.raises(InputError, match=message):
+        plausibility.check_units(volume)
+
+
+def test_sharpness_is_the_width_of_an_edge() -> None:
+    lung = ball(14)
+    sharp = ndimage.gaussian_filter(np.where(lung, -860.0, 40.0).astype(np.float32), 0.6)
+    soft = ndimage.gaussian_filter(sharp, 3.0)
+    widths = [plausibility.edge_width_mm(hu, hu < -410.0, (2.0, 2.0, 2.0)) for hu in (sharp, soft)]
+    assert widths[0] < 5.0 < 10.0 < widths[1]
+    assert [plausibility.is_smooth(width) for width in widths] == [False, True]
+
+
+def test_a_lung_that_leaves_the_picture_is_named() -> None:
+    sides = np.zeros(SHAPE, dtype=np.uint8)
+    sides[5:, 5:30, 5:30] = 1
+    assert plausibility.cut_sides(sides) == ["feet"]
+    assert plausibility.cut_sides(ball(12).astype(np.uint8)) == []
+
+
+def test_lung_models_are_named_and_unknown_ones_refused() -> None:
+    assert {"auto", "classical"} <= set(lung_models.names())
+    assert lung_models.resolve("classical").load() is lung_models.classical
+    assert lung_models.resolve("auto").name in lung_models.names()
+    with pytest.raises(InputError, match="'resnet' is unknown; choose one of auto, classical"):
+        lung_models.resolve("resnet")
+    with pytest.raises(ValueError, match="registered already"):
+        lung_models.register(lung_models.Entry("classical", lambda: lung_models.classical, ""))
