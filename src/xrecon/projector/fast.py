@@ -7,18 +7,17 @@ pose go through the plain torch path, which nobody runs in a loop.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from xrecon.projector import kernels
+from xrecon.projector.buffers import borrowed
 from xrecon.projector.lines import OTHER_AXES, Lines, lines_of
 from xrecon.projector.rays import RayFrame
 from xrecon.projector.reference import line_integrals
@@ -222,9 +221,9 @@ def _sums(volume: Tensor, b: Bundle) -> Tensor:
 
 
 def _adjoint(films: Tensor, job: _Job, shape: tuple[int, int, int]) -> Tensor:
-    volume = _zeros((films.shape[0], *shape))
+    volume = borrowed((films.shape[0], *shape))
     flat, voxels = volume.view(-1).numpy(), volume[0].numel()
-    for b in job.bundles:
+    for number, b in enumerate(job.bundles):
         strides, sizes = _layout(b, volume)
         weighted = torch.zeros(films.shape[0], *b.values.shape[1:])
         weighted[:, :, : b.cols] = films.detach()[:, b.view] * b.values[6, :, : b.cols].detach()
@@ -237,7 +236,7 @@ def _adjoint(films: Tensor, job: _Job, shape: tuple[int, int, int]) -> Tensor:
             ranges = _ranges(sizes[0], multiple=kernels.PLANES_PER_PASS, count=_CHUNKS_PER_THREAD * threads)
         values, blocks = b.values.detach().numpy(), b.blocks.numpy()
         tasks = [
-            (flat, n * voxels, strides, sizes, *values[:6], blocks, weighted[n].numpy(), first, last)
+            (flat, n * voxels, strides, sizes, *values[:6], blocks, weighted[n].numpy(), first, last, number == 0)
             for n in range(films.shape[0])
             for first, last in ranges
         ]
@@ -299,17 +298,6 @@ def _ranges(size: int, *, multiple: int, count: int) -> list[tuple[int, int]]:
     whole = max(1, size // multiple)
     edges = sorted({round(i * whole / min(count, whole)) * multiple for i in range(min(count, whole))})
     return list(zip(edges, [*edges[1:], size], strict=True))
-
-
-def _zeros(shape: tuple[int, ...]) -> Tensor:
-    """Zeros that begin at a cache line, in large pages where the system has them.
-
-    numpy asks for large pages and torch does not; first touching a volume in small ones costs more than a projection.
-    """
-    count = math.prod(shape)
-    room = np.zeros(count + LANES, np.float32)
-    skip = -(room.ctypes.data // 4) % LANES
-    return torch.from_numpy(room[skip : skip + count]).reshape(shape)
 
 
 _pool: ThreadPoolExecutor | None = None

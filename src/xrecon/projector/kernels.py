@@ -43,7 +43,7 @@ from xrecon.projector.simd import (
     truncated,
 )
 
-PLANES_PER_PASS = 16
+PLANES_PER_PASS = 4
 """Planes that all rays pass before the next ones: what neighbouring rays share must stay in the second-level cache."""
 VECTORS_PER_PASS = 4
 """The same in vectors of planes, where rays run along W."""
@@ -246,8 +246,11 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
 
 
 @_compiled
-def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
-    """Transpose of `forward_rows` for the planes first..last: volume += film. The film holds value times path."""
+def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
+    """Transpose of `forward_rows` for the planes first..last: volume += film. The film holds value times path.
+
+    With `clear` the planes are set to zero before, shortly before they are needed.
+    """
     stride_k, stride_u = strides
     _, size_u, size_v = sizes
     columns = blocks.shape[1] * LANES
@@ -255,6 +258,11 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
     near_pairs, far_pairs = np.empty(2 * columns, np.float32), np.empty(2 * columns, np.float32)
     one = splat(np.float32(1))
     for group in range(first, last, PLANES_PER_PASS):
+        if clear:
+            for i in range(size_u):
+                for k in range(group, min(group + PLANES_PER_PASS, last)):
+                    start = offset + k * stride_k + i * stride_u
+                    volume[start : start + size_v] = np.float32(0)
         for row in range(blocks.shape[0]):
             line_u0, line_du, line_v0, line_dv = u0[row], du[row], v0[row], dv[row]
             line_k0, line_k1, line = k0[row], k1[row], film[row]
@@ -290,8 +298,10 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
 
 
 @_compiled
-def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
+def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
     """Transpose of `forward_along` for the planes first..last (first a multiple of 16): volume += film.
+
+    With `clear` the planes are set to zero before.
 
     The last range of planes must hold at least 16, because its final vector begins 16 planes before the end.
     """
@@ -299,6 +309,11 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
     size_k, size_u, size_v = sizes
     step = np.float32(LANES - 1)
     tents = np.empty(MOST_SPAN * LANES, np.float32)
+    if clear:
+        for i in range(size_u):
+            for j in range(size_v):
+                start = offset + i * stride_u + j * stride_v
+                volume[start + first : start + last] = np.float32(0)
     for row in range(k0.shape[0]):
         upwards = _upwards(u0, du, row, first)
         for col in range(k0.shape[1]):
