@@ -26,6 +26,7 @@ LAYERS = (
     ("inference",),
     ("ptxseg",),
     ("quantify",),
+    ("preparation",),
     ("evaluation",),
     ("report",),
     ("viewer",),

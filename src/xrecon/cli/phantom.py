@@ -1,4 +1,4 @@
-"""`xrecon phantom`: an artificial chest CT as a file, so that everything can be tried without patient data."""
+"""`xrecon phantom`: an artificial chest CT as a file, or a population, so that all can be tried without patient data."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class Side(str, Enum):
 @example(
     "xrecon phantom -o phantom.nii.gz --size 128",
     "xrecon phantom -o sick.nii.gz --pneumothorax-side right --pneumothorax-ml 600 --labels truth.nii.gz",
+    "xrecon phantom -o population --count 200 --seed 1",
 )
 def phantom(
     shell: Shell,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="CT to write: .nii or .nii.gz.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="CT to write (.nii, .nii.gz); a folder with --count.")
+    ],
     size: Annotated[int, typer.Option("--size", min=32, max=512, help="Voxels per edge.")] = 128,
     spacing_mm: Annotated[
         float | None,
@@ -45,18 +48,71 @@ def phantom(
     random: Annotated[
         bool, typer.Option("--random", help="A random plausible adult, drawn by --seed, not the standard one.")
     ] = False,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="A population: so many adults of any habitus, some ill.")
+    ] = None,
+    pneumothorax_share: Annotated[
+        float, typer.Option("--pneumothorax-share", min=0.0, max=1.0, help="Share with a pneumothorax, with --count.")
+    ] = 0.4,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Write an artificial chest CT with lungs, heart, bones and, on request, a pneumothorax.
 
-    The labels are 1 right lung, 2 left lung, 3 free pleural air.
+    The labels are 1 right lung, 2 left lung, 3 free pleural air. With --count the folder gets ct/, labels/ and
+    population.json: habitus and disease (pneumothorax, bulla, subcutaneous emphysema) by the seed; `xrecon prepare`
+    takes its ct folder.
     """
+    from xrecon.errors import InputError
+    from xrecon.geometry import FRAME_MM
+
+    spacing = FRAME_MM / size if spacing_mm is None else spacing_mm
+    if count is not None:
+        if labels is not None or random or pneumothorax_side is not None:
+            raise InputError(
+                "--count draws habitus, disease and labels itself; leave out --labels, --random and --pneumothorax-side"
+            )
+        return _population(
+            shell,
+            output,
+            count=count,
+            seed=seed,
+            size=size,
+            spacing_mm=spacing,
+            pneumothorax_share=pneumothorax_share,
+            overwrite=overwrite,
+        )
+    return _single(
+        shell,
+        output,
+        labels,
+        size=size,
+        spacing_mm=spacing,
+        side=cast("Literal['right', 'left'] | None", pneumothorax_side and pneumothorax_side.value),
+        pneumothorax_ml=pneumothorax_ml,
+        random=random,
+        seed=seed,
+        overwrite=overwrite,
+    )
+
+
+def _single(
+    shell: Shell,
+    output: Path,
+    labels: Path | None,
+    *,
+    size: int,
+    spacing_mm: float,
+    side: Literal["right", "left"] | None,
+    pneumothorax_ml: float,
+    random: bool,
+    seed: int,
+    overwrite: bool,
+) -> Mapping[str, Any]:
     import numpy as np
 
     from xrecon.data.phantom import ThoraxParameters, thorax_phantom
     from xrecon.errors import InputError, OutputExistsError
-    from xrecon.geometry import FRAME_MM
     from xrecon.io.nifti import write_nifti
     from xrecon.volume import RESEARCH_NOTICE
 
@@ -64,12 +120,10 @@ def phantom(
         raise OutputExistsError(f"{labels} exists already; choose another name or give --overwrite")
     if labels is not None and labels.resolve() == output.resolve():
         raise InputError(f"{output}: the CT and the labels need two different files")
-    side = cast("Literal['right', 'left'] | None", pneumothorax_side and pneumothorax_side.value)
     habitus = ThoraxParameters.sample(np.random.default_rng(seed)) if random else ThoraxParameters(seed=seed)
     parameters = replace(habitus, pneumothorax_side=side, pneumothorax_ml=pneumothorax_ml)
-    spacing = FRAME_MM / size if spacing_mm is None else spacing_mm
     with shell.progress("computing the phantom"):
-        made = thorax_phantom(size=size, spacing_mm=spacing, parameters=parameters)
+        made = thorax_phantom(size=size, spacing_mm=spacing_mm, parameters=parameters)
         ct = made.volume.save(output, overwrite=overwrite)
         if labels is not None:
             write_nifti(labels, made.labels, made.volume.affine, description=RESEARCH_NOTICE, overwrite=overwrite)
@@ -83,3 +137,54 @@ def phantom(
         "spacing_mm": made.volume.spacing_mm,
         "parameters": asdict(parameters),
     }
+
+
+def _population(
+    shell: Shell,
+    output: Path,
+    *,
+    count: int,
+    seed: int,
+    size: int,
+    spacing_mm: float,
+    pneumothorax_share: float,
+    overwrite: bool,
+) -> Mapping[str, Any]:
+    from xrecon.data.population import Disease, population_member
+    from xrecon.environment import run_environment
+    from xrecon.io.limits import write_json_atomic
+    from xrecon.io.nifti import write_nifti
+    from xrecon.io.staging import check_outputs
+    from xrecon.volume import RESEARCH_NOTICE
+
+    names = [f"phantom-{seed}-{number:05d}" for number in range(count)]
+    check_outputs(output, ["population.json"], overwrite=overwrite)
+    disease = Disease(pneumothorax=pneumothorax_share)
+    members: dict[str, Any] = {}
+    with shell.progress("computing the population", total=count) as advance:
+        for number, name in enumerate(names):
+            made = population_member(number, seed=seed, size=size, spacing_mm=spacing_mm, disease=disease)
+            # What an interrupted run left is the same, value by value: it may be replaced.
+            made.volume.save(output / "ct" / f"{name}.nii.gz", overwrite=True)
+            write_nifti(
+                output / "labels" / f"{name}.nii.gz",
+                made.labels,
+                made.volume.affine,
+                description=RESEARCH_NOTICE,
+                overwrite=True,
+            )
+            members[name] = {"parameters": asdict(made.parameters), "disease_ml": made.disease}
+            advance(1)
+    record = {
+        "notice": RESEARCH_NOTICE,
+        "seed": seed,
+        "size": size,
+        "spacing_mm": spacing_mm,
+        "disease": asdict(disease),
+        "environment": run_environment(),
+        "members": members,
+    }
+    write_json_atomic(output / "population.json", record, overwrite=overwrite)
+    ill = sum(bool(one["disease_ml"]) for one in members.values())
+    shell.print(f"{output}: {count} artificial chest CTs in ct/ ({ill} ill), true labels in labels/, population.json")
+    return {"folder": output, "count": count, "ill": ill, "members": members}

@@ -1,0 +1,141 @@
+"""`xrecon train CONFIG.yaml`: the reconstruction networks, one run or a grid of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from xrecon.cli.common import OverwriteOption, SetOption, Shell, example
+
+NAME = "network"
+_HELP = ("-h", "--help")
+
+
+class TrainGroup(TyperGroup):
+    """`xrecon train CONFIG.yaml` means `xrecon train network CONFIG.yaml`: networks are what most people train."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command in front where none is named."""
+        if args and args[0] not in self.commands and args[0] not in _HELP:
+            args = [NAME, *args]
+        return super().parse_args(ctx, args)
+
+
+@example(
+    "xrecon train configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny",
+    "xrecon train configs/xrecon_128.yaml --set data.path=chests-128 --set run.accelerator=cuda -o runs/xrecon",
+    "xrecon train configs/tiny_cpu.yaml --resume auto --set data.path=chests-64 -o runs/tiny",
+    "xrecon train configs/tiny_cpu.yaml --grid configs/ablations.yaml --set data.path=chests-64 -o runs/ablations",
+)
+def network(
+    shell: Shell,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Settings in YAML; see configs/.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Run folder.")] = None,
+    settings: SetOption = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="auto|FILE", help="Go on from the newest or from this checkpoint.")
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", metavar="FILE", help="Train once per listed override, then compare.")
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option("--index", min=0, help="Of the grid train only this run (SLURM arrays).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Train the grid's runs on this Dask cluster.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Train a reconstruction network (X-Recon, X2CT-GAN, an ablation) on a data set of `xrecon prepare`.
+
+    A run that was stopped, killed or out of time goes on exactly where it was with `--resume auto`. Several GPUs or
+    machines: set run.devices, run.nodes and run.strategy, or start it by `torchrun` or `srun`.
+    """
+    from xrecon.config import load_config
+    from xrecon.errors import ConfigError, MissingPartError
+    from xrecon.training.config import Training
+
+    training = load_config(Training, config, settings or ())
+    folder = output if output is not None else Path("runs") / training.name
+    if grid is None and (index is not None or scheduler is not None):
+        raise ConfigError("--index and --scheduler choose runs of a grid: give --grid FILE, too")
+    try:
+        import lightning_fabric  # noqa: F401
+    except ImportError as error:
+        raise MissingPartError(
+            "training needs lightning-fabric, which is not installed: pip install 'xrecon[train]'"
+        ) from error
+    if grid is not None:
+        from xrecon.training.grid import run_grid
+
+        with _bar(shell, "grid") as tell:
+            table = run_grid(
+                config,
+                grid,
+                folder,
+                overrides=settings or (),
+                index=index,
+                scheduler=scheduler,
+                overwrite=overwrite,
+                tell=tell,
+            )
+        shell.table(table.columns, table.rows, title=table.title)
+        return {"folder": folder, "runs": table.runs, "baseline": table.baseline}
+    from xrecon.training.loop import fit
+
+    with _bar(shell, training.name) as tell:
+        outcome = fit(training, folder, resume=resume, overwrite=overwrite, progress=tell)
+    state = "finished" if outcome.finished else "stopped at its time limit; go on with --resume auto"
+    shell.print(f"{folder}: {outcome.step} steps, {state}")
+    for key, value in outcome.validation.items():
+        shell.print(f"validation {key}: {value:.4g}")
+    if outcome.model is not None:
+        shell.print(f"model: {outcome.model}")
+    return {
+        "folder": folder,
+        "step": outcome.step,
+        "finished": outcome.finished,
+        "validation": outcome.validation,
+        "model": outcome.model,
+    }
+
+
+@contextmanager
+def _bar(shell: Shell, name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Progress on standard error: a bar on a terminal, else a line now and then; nothing under --quiet."""
+    import sys
+    import time
+
+    if shell.quiet:
+        yield lambda _step, _steps, _text: None
+        return
+    if not sys.stderr.isatty():
+        told = [0.0]
+
+        def line(step: int, steps: int, text: str) -> None:
+            if step in (1, steps) or time.monotonic() - told[0] > _LINE_SECONDS:
+                told[0] = time.monotonic()
+                print(f"{name}: step {step}/{steps}: {text}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, text="")
+        yield lambda step, steps, text: progress.update(task, completed=step, total=steps, text=text)
+
+
+_LINE_SECONDS = 30.0
+"""Between two lines in a log file."""

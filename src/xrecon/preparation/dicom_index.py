@@ -1,0 +1,126 @@
+"""Which DICOM series lie in files or a zip, whose they are, and which one of a study to take; headers only."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xrecon.errors import InputError
+from xrecon.io.dicom_pixels import guarded, text
+from xrecon.io.dicom_slices import Entry, file_entry, rejection, zip_entries
+from xrecon.io.limits import open_zip
+
+_MIN_SLICES = 8
+"""A series with fewer images is an overview or a leftover."""
+
+
+@dataclass
+class SeriesFiles:
+    """The CT images of one SeriesInstanceUID. Holds identifiers: lives in memory only, and is never written."""
+
+    uid: str
+    study: str
+    patient: str
+    acquisition_planes: int = 0
+    files: list[str] = field(default_factory=list)
+    axial: bool = True
+
+
+@dataclass
+class DicomIndex:
+    """What was found: series by UID, and how many files were something else, by reason."""
+
+    series: dict[str, SeriesFiles] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: DicomIndex) -> None:
+        """Add what another folder holds; a series may be spread over folders."""
+        self.skipped += other.skipped
+        for uid, one in other.series.items():
+            mine = self.series.setdefault(uid, SeriesFiles(uid, one.study, one.patient, axial=one.axial))
+            mine.files += one.files
+            mine.acquisition_planes += one.acquisition_planes
+
+
+def index_files(paths: Sequence[str]) -> DicomIndex:
+    """Index local DICOM files."""
+    entries = []
+    for path in paths:
+        with Path(path).open("rb") as stream:
+            entries.append(file_entry(Path(path), stream.read(1024)))
+    return _index(entries, lambda entry: entry.name)
+
+
+def index_zip(path: Path) -> DicomIndex:
+    """Index the DICOM members of a zip. Raises InputError for a damaged or hostile one."""
+    with contextlib.ExitStack() as stack:
+        archive: zipfile.ZipFile = stack.enter_context(open_zip(path))
+        return _index(zip_entries(archive, path), lambda entry: entry.name)
+
+
+def _index(entries: Iterable[Entry], name_of: Any) -> DicomIndex:
+    index = DicomIndex()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of every odd value, also of those that nobody uses
+        for entry in entries:
+            try:
+                with guarded(entry.name):
+                    header = entry.header()
+                    reason = rejection(header, entry.name)
+            except InputError:
+                index.skipped["damaged header"] += 1
+                continue
+            if reason is not None:
+                index.skipped[reason] += 1
+                continue
+            uid = str(header.get("SeriesInstanceUID") or "")
+            one = index.series.get(uid)
+            if one is None:
+                one = index.series[uid] = _series(uid, header)
+            one.files.append(name_of(entry))
+            one.acquisition_planes += int(header.get("NumberOfFrames") or 1)
+    return index
+
+
+def _series(uid: str, header: Any) -> SeriesFiles:
+    study = str(header.get("StudyInstanceUID") or "")
+    # A patient without an ID is as many patients as studies: better two names for one than one name for two.
+    patient = text(header, "PatientID").strip() or f"study {study or uid}"
+    return SeriesFiles(uid, study or uid, patient, axial=_is_axial(header))
+
+
+def _is_axial(header: Any) -> bool:
+    try:
+        row, column = ([float(v) for v in header.ImageOrientationPatient[i : i + 3]] for i in (0, 3))
+    except (AttributeError, TypeError, ValueError):
+        return True  # multi-frame, or damaged: the reader will say
+    return abs(row[0] * column[1] - row[1] * column[0]) >= 0.7
+
+
+def choose_series(index: DicomIndex, *, every: bool) -> tuple[list[SeriesFiles], list[tuple[SeriesFiles, str]]]:
+    """(series to prepare, the others with the reason): of each study the axial series with most images, or all."""
+    taken: list[SeriesFiles] = []
+    left: list[tuple[SeriesFiles, str]] = []
+    studies: dict[tuple[str, str], list[SeriesFiles]] = {}
+    for one in sorted(index.series.values(), key=lambda s: s.uid):
+        if one.acquisition_planes < _MIN_SLICES:
+            left.append((one, f"a series of {one.acquisition_planes} images: an overview, no volume"))
+        elif not one.axial:
+            left.append((one, "not axial: a reformatted series of the study"))
+        else:
+            studies.setdefault((one.patient, one.study), []).append(one)
+    for group in studies.values():
+        best = max(group, key=lambda s: s.acquisition_planes)
+        for one in group:
+            if every or one is best:
+                taken.append(one)
+            else:
+                counts = f"{best.acquisition_planes} images against {one.acquisition_planes}"
+                left.append((one, f"another series of the same study was taken ({counts}); --every-series takes all"))
+    return taken, left

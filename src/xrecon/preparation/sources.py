@@ -1,0 +1,291 @@
+"""From a list of files to cases: one source per CT, with a pseudonym for the scan and one for the patient."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from xrecon.data.manifest import Rejection
+from xrecon.data.pull import RECORD_NAME, read_record
+from xrecon.errors import InputError
+from xrecon.preparation.dicom_index import DicomIndex, choose_series, index_files, index_zip
+from xrecon.preparation.listing import Found, find_files
+from xrecon.preparation.naming import Naming, file_title, scrub, stem_of
+from xrecon.preparation.storage import file_system, is_remote
+
+SourceKind = Literal["ct", "dicom", "zip", "h5"]
+_FILM_ENDINGS = {"pa": ("pa", "frontal", "ap"), "lateral": ("lateral", "lat")}
+_MEMBER_CT = (".nii.gz", ".nii", ".mha", ".nrrd")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One CT to prepare. Paths, UIDs and aliases stay in memory; what is written are `case` and `patient`.
+
+    Attributes:
+        kind: how to read it.
+        files: the CT, or the slices; local paths or URLs.
+        stamp: changes when the files do.
+        case: pseudonym (or name) of the scan.
+        patient: pseudonym (or name) of the patient.
+        label: what messages call it.
+        aliases: names under which a split file may list it.
+        films: places of the user's (PA, lateral) films, if any.
+        series: DICOM SeriesInstanceUID.
+        source, licence: of its collection, as far as stated.
+    """
+
+    kind: SourceKind
+    files: tuple[str, ...]
+    stamp: str
+    case: str
+    patient: str
+    label: str
+    aliases: tuple[str, ...] = ()
+    films: tuple[str, str] | None = None
+    series: str | None = None
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass
+class Discovery:
+    """What the inputs hold.
+
+    Attributes:
+        sources: to be prepared, in a fixed order.
+        rejected: what is no case, with the reason.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def discover(
+    inputs: Sequence[str],
+    naming: Naming,
+    *,
+    every_series: bool = False,
+    given_films: bool = False,
+) -> Discovery:
+    """Find every CT at or below the inputs.
+
+    Raises:
+        InputError: an input does not exist, or cannot be listed.
+        MissingPartError: a URL needs a package that is not installed.
+    """
+    found: list[Found] = []
+    for place in inputs:
+        found += find_files(place)
+    out = Discovery()
+    _note_others(found, out, naming, given_films=given_films)
+    _add_files([f for f in found if f.kind in ("ct", "h5")], found, out, naming, given_films=given_films)
+    for one in found:
+        if one.kind == "zip":
+            _add_zip(one, out, naming, every=every_series)
+    _add_dicom([f for f in found if f.kind == "dicom"], out, naming, every=every_series)
+    licences = _licences(found)
+    out.sources = sorted((_licensed(source, licences) for source in out.sources), key=lambda source: source.case)
+    return out
+
+
+def _licences(found: Sequence[Found]) -> dict[str, dict[str, Any]]:
+    """Series UID -> what `xrecon pull` recorded, from every local record among the files."""
+    out: dict[str, dict[str, Any]] = {}
+    for one in found:
+        if one.name == RECORD_NAME and not is_remote(one.place):
+            out.update(read_record(Path(one.place)))
+    return out
+
+
+def _licensed(source: Source, licences: dict[str, dict[str, Any]]) -> Source:
+    known = licences.get(source.series or "")
+    if known is None:
+        return source
+    doi = f", doi:{known['doi']}" if known.get("doi") else ""
+    return replace(source, source=f"{known.get('collection', '')}{doi}", licence=str(known.get("licence", "")))
+
+
+def _add_files(
+    files: Sequence[Found], found: Sequence[Found], out: Discovery, naming: Naming, *, given_films: bool
+) -> None:
+    titles = [file_title(one.parts) for one in files]
+    often = Counter(titles)
+    for one, title in zip(files, titles, strict=True):
+        name = title if often[title] == 1 or len(one.parts) < 2 else f"{one.parts[-2]}-{title}"
+        case = naming.case(name)
+        films = None
+        if given_films and one.kind == "ct":
+            films = _films_beside(one, title, found)
+            if films is None:
+                label = naming.label(case, one.shown)
+                reason = "no PA and lateral film beside it (expected <name>_pa.* and <name>_lateral.*, or pa.* and "
+                reason += "lateral.* in the CT's own folder)"
+                out.rejected.append(Rejection(source=label, reason=reason))
+                continue
+        aliases = tuple(dict.fromkeys((name, title, stem_of(one.name), *one.parts[:-1])))
+        kind: SourceKind = "h5" if one.kind == "h5" else "ct"
+        out.sources.append(
+            Source(
+                kind=kind,
+                files=(one.place,),
+                stamp=one.stamp,
+                case=case,
+                patient=naming.patient(name, one.shown),
+                label=naming.label(case, one.shown),
+                aliases=aliases,
+                films=films,
+            )
+        )
+
+
+def _films_beside(ct: Found, title: str, found: Sequence[Found]) -> tuple[str, str] | None:
+    """The user's films of a CT: `<title>_pa.png`, or `pa.png` where the folder holds one CT."""
+    beside = [f for f in found if f.parts[:-1] == ct.parts[:-1] and f.kind in ("film", "dicom")]
+    places = []
+    for view in ("pa", "lateral"):
+        endings = _FILM_ENDINGS[view]
+        stems = {f.name.rpartition(".")[0].lower(): f.place for f in beside}
+        # The 16-bit PNG beside a float TIFF of `xrecon simulate` is for the eye only.
+        stems |= {
+            f.name.rpartition(".")[0].lower(): f.place for f in beside if f.name.lower().endswith((".tif", ".tiff"))
+        }
+        wanted = [f"{title.lower()}{sep}{ending}" for ending in endings for sep in ("_", "-", ".")]
+        alone = sum(f.kind == "ct" and f.parts[:-1] == ct.parts[:-1] for f in found) == 1
+        match = next((stems[name] for name in [*wanted, *(endings if alone else ())] if name in stems), None)
+        if match is None:
+            return None
+        places.append(match)
+    return places[0], places[1]
+
+
+def _add_zip(one: Found, out: Discovery, naming: Naming, *, every: bool) -> None:
+    title = stem_of(one.name)
+    with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
+        try:
+            path = fetch(one.place, Path(folder))
+            members = _volume_members(path)
+            index = DicomIndex() if members else index_zip(path)
+        except InputError as error:
+            label = naming.label(naming.pseudonym("file", one.shown), one.shown)
+            out.rejected.append(
+                Rejection(source=label, reason=scrub(str(error), [str(Path(folder) / one.name), one.place], label))
+            )
+            return
+    for member in members:
+        name = title if len(members) == 1 else f"{title}-{file_title(tuple(member.split('/')))}"
+        case = naming.case(name)
+        label = naming.label(case, f"{one.shown}/{member}")
+        out.sources.append(
+            Source(
+                kind="zip",
+                files=(one.place, member),
+                stamp=one.stamp,
+                case=case,
+                patient=naming.patient(title, one.shown),
+                label=label,
+                aliases=(name, title, *one.parts[:-1]),
+            )
+        )
+    if not members:
+        _add_series(index, out, naming, every=every, archive=one)
+
+
+def _volume_members(path: Path) -> list[str]:
+    from xrecon.io.limits import open_zip, zip_members
+
+    with open_zip(path) as archive:
+        names = [member.filename for member in zip_members(archive, path)]
+    return sorted(n for n in names if n.lower().endswith(_MEMBER_CT) and not n.startswith("__MACOSX"))
+
+
+def _add_dicom(files: Sequence[Found], out: Discovery, naming: Naming, *, every: bool) -> None:
+    if not files:
+        return
+    index = DicomIndex()
+    remote = [one for one in files if is_remote(one.place)]
+    index.merge(index_files([one.place for one in files if not is_remote(one.place)]))
+    places = {one.place: one for one in files}
+    for one in remote:
+        # Only the header is kept: the file is fetched again when its case is prepared, perhaps on another machine.
+        with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
+            part = index_files([str(fetch(one.place, Path(folder)))])
+        for series in part.series.values():
+            series.files = [one.place]
+        index.merge(part)
+    _add_series(index, out, naming, every=every, places=places)
+
+
+def _add_series(
+    index: DicomIndex,
+    out: Discovery,
+    naming: Naming,
+    *,
+    every: bool,
+    archive: Found | None = None,
+    places: dict[str, Found] | None = None,
+) -> None:
+    for reason, count in sorted(index.skipped.items()):
+        out.rejected.append(Rejection(source=f"{count} DICOM files", reason=reason))
+    taken, left = choose_series(index, every=every)
+    for one, reason in left:
+        out.rejected.append(Rejection(source=naming.pseudonym("scan", one.uid), reason=reason))
+    for one in taken:
+        files = [archive] if archive is not None else [(places or {})[place] for place in one.files]
+        folders = tuple(dict.fromkeys(part for f in files for part in f.parts[:-1]))
+        shared = files[0].parts[:-1] if archive is None else (*archive.parts[:-1], stem_of(archive.name))
+        title = shared[-1] if naming.keep_names and shared else one.uid
+        case = naming.case(title)
+        label = naming.label(case, "/".join(shared))
+        aliases = tuple(dict.fromkeys((*reversed(shared), *folders, one.patient)))
+        stamp = hashlib.sha256("\n".join(sorted(f.stamp for f in files)).encode()).hexdigest()[:16]
+        patient = naming.pseudonym("patient", one.patient)
+        if naming.patient_pattern is not None:
+            patient = naming.patient(one.patient, "/".join(shared))
+        out.sources.append(
+            Source(
+                kind="zip" if archive is not None else "dicom",
+                files=(archive.place,) if archive is not None else tuple(one.files),
+                stamp=stamp,
+                case=case,
+                patient=patient,
+                label=label,
+                aliases=aliases,
+                series=one.uid,
+            )
+        )
+
+
+def _note_others(found: Iterable[Found], out: Discovery, naming: Naming, *, given_films: bool) -> None:
+    """Damaged files one by one; files of other kinds as a count, so that nothing is left out unsaid."""
+    others: Counter[str] = Counter()
+    for one in found:
+        if one.kind == "damaged":
+            label = naming.label(naming.pseudonym("file", one.shown), one.shown)
+            out.rejected.append(Rejection(source=label, reason=scrub(one.problem, [one.place], label)))
+        elif one.kind == "other" and one.name != RECORD_NAME:
+            others[Path(one.name).suffix.lower()[:8] or "no suffix"] += 1
+        elif one.kind == "film" and not given_films:
+            others["pictures"] += 1
+    if others:
+        listed = ", ".join(f"{count} x {kind}" for kind, count in others.most_common(8))
+        total = sum(others.values())
+        out.rejected.append(Rejection(source=f"{total} other files", reason=f"no CT by their first bytes: {listed}"))
+
+
+def fetch(place: str, folder: Path) -> Path:
+    """A local path of a file: its own, or that of a copy in `folder` for a URL. Raises InputError."""
+    if not is_remote(place):
+        return Path(place)
+    fs, path = file_system(place)
+    target = folder / path.rpartition("/")[2]
+    try:
+        fs.get_file(path, str(target))
+    except OSError as error:
+        raise InputError(f"{place}: cannot be fetched ({error}); check the URL and the access") from error
+    return target
