@@ -45,6 +45,11 @@ def test_a_case_reads_back_exactly_and_unloaded(tmp_path: Path) -> None:
     assert found.films()[1].view == "lateral"
 
 
+def test_the_same_case_gives_the_same_bytes() -> None:
+    assert case_bytes(random_case(16, 4)) == case_bytes(random_case(16, 4))
+    assert len(case_bytes(random_case(16, 4))) % 8 == 0
+
+
 def test_mapped_arrays_serve_torch_and_do_not_change_the_file(folder: Path) -> None:
     case = PreparedDataset(folder)[0]
     arrays = case.load()

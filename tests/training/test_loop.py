@@ -260,11 +260,12 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(data: Path, t
     one, (first, second) = outcomes[1][0], outcomes[2]
     assert one.keys() == first.keys()
     assert any(name.startswith("judge") for name in one)
+    largest = max(float(value.norm()) for name, value in one.items() if not name.startswith("after"))
     for name, value in one.items():
         assert torch.equal(first[name], second[name]), name  # identical weights and gradients on all ranks
         if not name.startswith("after"):
             # Float32 sums in another order, through many normalisations.
-            assert float((first[name] - value).norm()) <= 0.01 * float(value.norm()) + 1e-6, name
+            assert float((first[name] - value).norm()) <= 0.01 * float(value.norm()) + 1e-5 * largest, name
 
 
 def _slim() -> dict[str, object]:

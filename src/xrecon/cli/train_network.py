@@ -27,10 +27,10 @@ class TrainGroup(TyperGroup):
 
 
 @example(
-    "xrecon train configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny",
-    "xrecon train configs/xrecon_128.yaml --set data.path=chests-128 --set run.accelerator=cuda -o runs/xrecon",
-    "xrecon train configs/tiny_cpu.yaml --resume auto --set data.path=chests-64 -o runs/tiny",
-    "xrecon train configs/tiny_cpu.yaml --grid configs/ablations.yaml --set data.path=chests-64 -o runs/ablations",
+    "xrecon train network configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny",
+    "xrecon train network configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny --resume auto",
+    "xrecon train network configs/xrecon_128.yaml --set data.path=chests-128 --set run.accelerator=cuda",
+    "xrecon train network configs/tiny_cpu.yaml --set data.path=chests-64 --grid configs/ablations.yaml -o runs/grid",
 )
 def network(
     shell: Shell,
@@ -53,7 +53,7 @@ def network(
 ) -> Mapping[str, Any]:
     """Train a reconstruction network (X-Recon, X2CT-GAN, an ablation) on a data set of `xrecon prepare`.
 
-    A run that was stopped, killed or out of time goes on exactly where it was with `--resume auto`. Several GPUs or
+    The word `network` may be left out. A run that was stopped, killed or out of time goes on exactly where it was with `--resume auto`. Several GPUs or
     machines: set run.devices, run.nodes and run.strategy, or start it by `torchrun` or `srun`.
     """
     from xrecon.config import load_config

@@ -30,7 +30,7 @@ _DARKEST = 1e-6
 """Signal of the open beam at which the logarithm is cut: 14 in the line integral."""
 _STEEPNESS = 6.0
 _LETTERS = {"pa": ("R", "L"), "lateral": ("L", "LAT")}
-_LINES = ("PA", "AP", "ERECT", "SUPINE", "PORTABLE", "120 kV")
+_LINES = {"pa": ("PA", "ERECT", "PORTABLE", "120 kV"), "lateral": ("LATERAL", "ERECT", "120 kV")}
 
 
 def expose(film: Floats, beam: ConeBeam, settings: Exposure, rng: np.random.Generator) -> Drawn:
@@ -116,7 +116,7 @@ def mark(film: Floats, beam: ConeBeam, settings: Markers, rng: np.random.Generat
     """Side letters on their true side (the patient's right is on a PA film's left), and lines of text at the border."""
     out, white, written = film.copy(), np.float32(film.max()), []
     for _ in range(whole(rng, settings.count)):
-        texts = _LETTERS[view] if rng.random() < 0.6 else _LINES
+        texts = _LETTERS[view] if rng.random() < 0.6 else _LINES[view]
         text = texts[int(rng.integers(len(texts)))]
         height = max(log_uniform(rng, settings.height_mm) / beam.pixel_at_isocentre_mm[0], 2.0)
         stamp = _stamp(text, round(height))

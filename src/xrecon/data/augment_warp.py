@@ -150,7 +150,9 @@ def chest_of(case: CaseData, deformation: Deformation, *, size: int, frame_mm: f
     # One byte per voxel holds all masks, so that the kernel reads each neighbour once.
     codes = stored.sides + np.uint8(4) * stored.air + np.uint8(8) * stored.measured.astype(np.uint8)
     hu, codes = sample_all(index, stored.hu, codes, np.float32(AIR_HU))
-    return Chest(hu, codes & np.uint8(3), (codes >> np.uint8(2)) & np.uint8(1), (codes & np.uint8(8)) > 0, stored.pitch_mm)
+    return Chest(
+        hu, codes & np.uint8(3), (codes >> np.uint8(2)) & np.uint8(1), (codes & np.uint8(8)) > 0, stored.pitch_mm
+    )
 
 
 def _stored(case: CaseData, size: int, pitch_mm: float) -> Chest:

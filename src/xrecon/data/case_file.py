@@ -18,7 +18,8 @@ from xrecon.volume import RESEARCH_NOTICE, Volume
 
 FORMAT = "xrecon-case"
 SCHEMA_VERSION = "1"
-_DTYPES = {"ct": "<i2", "pa": "<f4", "lateral": "<f4", "sides": "u1", "air": "u1", "body": "u1"}
+_DTYPES = {"pa": "<f4", "lateral": "<f4", "ct": "<i2", "sides": "u1", "air": "u1", "body": "u1"}
+"""In the order of the file: the wider types first, so that all stay aligned."""
 _STORED_AS = {"<i2": "I16", "<f4": "F32", "u1": "U8"}
 _FILMS = ("pa", "lateral")
 _MAX_HEADER_BYTES = 2**20
@@ -86,13 +87,13 @@ class CaseData:
 
 
 def case_bytes(case: CaseData) -> bytes:
-    """The file's content.
+    """The file's content, in the safetensors format.
+
+    Written here and not by its library, whose header has another order each time: the same case gives the same bytes.
 
     Raises:
         InputError: an array has another type or shape than its kind.
     """
-    from safetensors.numpy import save
-
     size = case.size
     arrays = {}
     for name, dtype in _DTYPES.items():
@@ -114,7 +115,18 @@ def case_bytes(case: CaseData) -> bytes:
         "pa": json.dumps(case.beams[0].to_dict()),
         "lateral": json.dumps(case.beams[1].to_dict()),
     }
-    return bytes(save(arrays, metadata=metadata))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    start = 0
+    for name, array in arrays.items():
+        header[name] = {
+            "dtype": _STORED_AS[_DTYPES[name]],
+            "shape": list(array.shape),
+            "data_offsets": [start, start + array.nbytes],
+        }
+        start += array.nbytes
+    text = json.dumps(header).encode("ascii")
+    text += b" " * (-len(text) % 8)  # so that every array is aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())])
 
 
 def read_case(path: Path) -> CaseData:

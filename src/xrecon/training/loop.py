@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,8 @@ class _Progress:
     step: int = 0
     best: float = math.inf
     best_step: int | None = None
-
-    def __post_init__(self) -> None:
-        self.validation: dict[str, float] = {}
-        self.figures: list[dict[str, Any]] = []
+    validation: dict[str, float] = field(default_factory=dict)
+    figures: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _fabric(training: Training) -> Fabric:
@@ -205,9 +203,8 @@ def _with_weights(game: Game) -> Generator:
 def _save(fabric: Fabric, game: Game, run: RunFolder, at: _Progress, *, keep_last: int) -> None:
     """Every process takes part; the file gets its name only when it is complete."""
     temporary = run.checkpoints / f".unfinished-{at.step:08d}"
-    loop = {"step": at.step, "best": at.best, "best_step": at.best_step}
     try:
-        fabric.save(temporary, {**game.state(), "loop": loop})
+        fabric.save(temporary, {**game.state(), "loop": asdict(at)})
     except BaseException:
         run.discard(temporary)  # a full disk needs the room, and the checkpoint before is complete
         raise
@@ -231,7 +228,7 @@ def _restore(fabric: Fabric, game: Game, path: Path) -> _Progress:
 
 
 def _finish(training: Training, game: Game, run: RunFolder, at: _Progress, data: Any) -> Path:
-    licences = ", ".join(data["licences"]) or "not stated"
+    licences = "; ".join(f"{one['source']}: {one['licence'] or 'not stated'}" for one in data["licences"])
     metrics: dict[str, Any] = {f"validation_{key}": value for key, value in at.validation.items()}
     metrics |= {"steps": at.step, "validation_cases": [one["case"] for one in at.figures]}
     network: nn.Module = _with_weights(game)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,18 +33,27 @@ class LungTraining(Config):
     """Settings of the training.
 
     `minutes` is the whole budget: the learning rate falls to 0 over it (cosine), so a run that is continued ends like
-    one that was never interrupted.
+    one that was never interrupted. Lung without air is what no threshold finds: its voxels weigh `dense_weight` in the
+    loss, and volumes with much of it (a collapse of 60 % or more) are drawn `collapse_weight` times as often.
     """
 
     minutes: float = 40.0
-    shape: tuple[int, int, int] = (96, 80, 96)
+    shape: tuple[int, int, int] = (80, 64, 96)
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up_steps: int = 20
     average: float = 0.98
-    dense_weight: float = 3.0
-    checkpoint_minutes: float = 10.0
+    dense_weight: float = 6.0
+    collapse_weight: float = 6.0
+    checkpoint_minutes: float = 5.0
     seed: int = 0
+
+
+class _Volumes(NamedTuple):
+    """Training volumes in memory, (HU, sides), and how often each is drawn."""
+
+    cases: list[tuple[Tensor, Tensor]]
+    weights: Tensor
 
 
 @dataclass
@@ -98,7 +107,8 @@ def train_lungs(
         _restore(state, folder / STATE_NAME)
     tell(f"{len(used)} volumes to train on; held out: {', '.join(out) or 'none'}; {settings.minutes:g} minutes")
     loaded = [(torch.from_numpy(c.hu.astype(np.float32)), torch.from_numpy(c.sides)) for c in map(read_case, used)]
-    _loop(state, loaded, settings, folder, tell)
+    weights = torch.tensor([settings.collapse_weight if _collapsed(file) else 1.0 for file in used])
+    _loop(state, _Volumes(loaded, weights), settings, folder, tell)
     _store(state, folder / STATE_NAME)
     metrics = evaluate(state.mean, [(name, file) for name, file in cases if name in out])
     metrics |= {"steps": state.step, "training_volumes": len(used), "held_out_patients": list(out)}
@@ -115,7 +125,7 @@ def evaluate(network: LungNet, cases: Sequence[tuple[str, Path]]) -> dict[str, A
         guess = predict(network.eval(), case.hu.astype(np.float32), (pitch, pitch, pitch)).argmax(axis=0)
         kind = file.stem.split("__")[1]
         if "_" in kind:
-            kind = "collapse_from_60" if int(kind.split("_")[1]) >= 60 else "pneumothorax_below_60"
+            kind = "collapse_from_60" if _collapsed(file) else "pneumothorax_below_60"
         for side in (1, 2):
             a, b = guess == side, case.sides == side
             found.setdefault(kind, []).append(2.0 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum())))
@@ -127,6 +137,12 @@ def evaluate(network: LungNet, cases: Sequence[tuple[str, Path]]) -> dict[str, A
         }
         for kind, values in found.items()
     }
+
+
+def _collapsed(file: Path) -> bool:
+    """Whether a variant (`Recipe.name` in its file's name) is a collapse of 60 % or more."""
+    parts = file.stem.split("__")[1].split("_")
+    return len(parts) > 1 and int(parts[1]) >= 60
 
 
 def lung_loss(logits: Tensor, sides: Tensor, hu: Tensor, dense_weight: float) -> Tensor:
@@ -150,7 +166,7 @@ def _fresh(config: LungNetConfig, settings: LungTraining) -> _State:
 
 def _loop(
     state: _State,
-    cases: Sequence[tuple[Tensor, Tensor]],
+    volumes: _Volumes,
     settings: LungTraining,
     folder: Path,
     tell: Callable[[str], None],
@@ -161,7 +177,7 @@ def _loop(
     state.network.train()
     while state.seconds < budget:
         start = time.monotonic()
-        losses.append(_step(state, cases, settings, state.seconds / budget))
+        losses.append(_step(state, volumes, settings, state.seconds / budget))
         state.seconds += time.monotonic() - start
         if state.seconds - told > 60.0 or state.seconds >= budget:
             told, loss = state.seconds, float(np.mean(losses))
@@ -174,13 +190,13 @@ def _loop(
             _store(state, folder / STATE_NAME)
 
 
-def _step(state: _State, cases: Sequence[tuple[Tensor, Tensor]], settings: LungTraining, share: float) -> float:
+def _step(state: _State, volumes: _Volumes, settings: LungTraining, share: float) -> float:
     """One volume; `share` of the budget that is spent sets the learning rate."""
     state.step += 1
     rate = settings.learning_rate * min(1.0, state.step / settings.warm_up_steps)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
-    hu, sides = cases[int(torch.randint(len(cases), (), generator=state.rng))]
+    hu, sides = volumes.cases[int(torch.multinomial(volumes.weights, 1, generator=state.rng))]
     hu, sides = augment(hu, sides, settings.shape, state.rng)
     loss = lung_loss(state.network(network_input(hu[None])), sides[None], hu[None], settings.dense_weight)
     state.optimiser.zero_grad(set_to_none=True)
