@@ -20,15 +20,6 @@ class GeometryName(str, Enum):
     PROST = "prost"
 
 
-class ModelName(str, Enum):
-    """Models of `xrecon.inference.reconstruct`."""
-
-    DEFAULT = "default"
-    ATLAS = "atlas"
-    PCA = "pca"
-    DEFORM = "deform"
-
-
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]

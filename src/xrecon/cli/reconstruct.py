@@ -14,7 +14,6 @@ from xrecon.cli.options import (
     DeviceOption,
     GeometryName,
     GeometryOption,
-    ModelName,
     OutputFolderOption,
     SizeOption,
     SplitOption,
@@ -36,7 +35,12 @@ def reconstruct(
     pa: Annotated[Path, typer.Option("--pa", metavar="FILE", help="PA film: PNG, JPEG, TIFF or DICOM.")],
     lateral: Annotated[Path, typer.Option("--lateral", metavar="FILE", help="Lateral film of the same patient.")],
     output: OutputFolderOption,
-    model: Annotated[ModelName, typer.Option("--model", help="Kind of estimate.")] = ModelName.DEFAULT,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="NAME|DIR", help="default, atlas, pca, deform, or the folder of a trained network."
+        ),
+    ] = "default",
     size: SizeOption = 224,
     geometry: GeometryOption = GeometryName.CHEST,
     pixel_mm: Annotated[
@@ -95,7 +99,7 @@ def reconstruct(
         result = run(
             films[0],
             films[1],
-            model=model.value,
+            model=model,
             size=size,
             bank=_load(cases) if cases else None,
             refine=refine,

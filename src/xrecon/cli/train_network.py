@@ -53,8 +53,8 @@ def network(
 ) -> Mapping[str, Any]:
     """Train a reconstruction network (X-Recon, X2CT-GAN, an ablation) on a data set of `xrecon prepare`.
 
-    The word `network` may be left out. A run that was stopped, killed or out of time goes on exactly where it was with `--resume auto`. Several GPUs or
-    machines: set run.devices, run.nodes and run.strategy, or start it by `torchrun` or `srun`.
+    The word `network` may be left out. A run that was stopped, killed or out of time goes on exactly where it was with
+    `--resume auto`. Several GPUs or machines: set run.devices, run.nodes and run.strategy, or use `torchrun` or `srun`.
     """
     from xrecon.config import load_config
     from xrecon.errors import ConfigError, MissingPartError

@@ -16,6 +16,7 @@ from torch import Tensor
 from xrecon import __version__
 from xrecon.errors import InputError
 from xrecon.geometry import FRAME_MM
+from xrecon.inference.network_model import NetworkModel, draw_network, is_network, load_network
 from xrecon.inference.result import Reconstruction, ViewResidual
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.bank import BankChest, fit_bank
@@ -74,7 +75,8 @@ def reconstruct(
     Args:
         pa: PA film.
         lateral: lateral film of the same patient.
-        model: "atlas", "pca", "deform", or "default" (the best of them: deform).
+        model: "atlas", "pca", "deform", "default" (the best of them: deform), or the folder of a trained network
+            (model.safetensors and model.json, as `xrecon train` writes them).
         size: voxels per edge of the 384 mm frame, 64..256.
         bank: CTs of other patients to fit one by one beside the statistical prior, averaged over the best (only
             "deform"); framed already (`xrecon.priors.framing.frame_chest`) where the same bank serves many films.
@@ -87,15 +89,18 @@ def reconstruct(
     Raises:
         InputError: an unknown model, a size out of range, films swapped.
         MissingPartError: the priors file is not there.
-        CheckpointError: the priors file is damaged.
+        CheckpointError: the priors file or the network is damaged.
 
     Example:
         >>> rec = xrecon.reconstruct(pa, lateral, model="deform", size=224)
         >>> rec.volume.save("synthetic_ct.nii.gz")
     """
     name = DEFAULT_MODEL if model == "default" else model
-    if name not in MODELS:
-        raise InputError(f"unknown model {model!r}; choose one of default, {', '.join(MODELS)}")
+    if name not in MODELS and not is_network(name):
+        raise InputError(
+            f"unknown model {model!r}; choose one of default, {', '.join(MODELS)}, or give the folder of a trained "
+            "network, which holds model.json"
+        )
     if not SIZES[0] <= size <= SIZES[1]:
         raise InputError(f"size must lie in {SIZES[0]}..{SIZES[1]} voxels per edge, got {size}")
     if bank is not None and name != "deform":
@@ -104,6 +109,7 @@ def reconstruct(
     where = torch.device(device)
     asset = assets if isinstance(assets, PriorAsset) else load_priors(assets)
     asset = replace(asset, prior=asset.prior.to(where))
+    network = None if name in MODELS else load_network(name, device=where)
     prepared = None
     if bank is not None:
         progress(f"bank: framing {len(bank)} CTs")
@@ -111,6 +117,8 @@ def reconstruct(
     pair = FilmPair((pa, lateral))
 
     def fit(films: FilmPair) -> Drawable:
+        if network is not None:
+            return draw_network(network, films, mean_chest(asset.prior), device=where)
         if name == "atlas":
             return mean_chest(asset.prior)
         if name == "pca":
@@ -118,7 +126,7 @@ def reconstruct(
         fitted = fit_deformation(asset.prior, films, device=where)
         return fitted if prepared is None else fit_bank(fitted, prepared, films, device=where, progress=progress)
 
-    progress(f"fitting {name}")
+    progress(f"fitting {name}" if network is None else f"running the network {network.information.name}")
     chest: Drawable = mean_chest(asset.prior)
     with _one_thread():
         hints = mirror_hints(pair, _films_of(chest, pair))
@@ -141,9 +149,10 @@ def reconstruct(
         reprojections=_reprojections(finished, pair),
         provenance=_provenance(
             asset,
+            network,
             pair,
             hints,
-            model=name + ("+bank" if bank is not None else ""),
+            model=(name if network is None else network.information.name) + ("+bank" if bank is not None else ""),
             size=size,
             refine=refine,
             bank_cases=len(bank) if bank is not None else 0,
@@ -227,13 +236,22 @@ def _reprojections(finished: _Finished, pair: FilmPair) -> tuple[Radiograph, Rad
 
 
 def _provenance(
-    asset: PriorAsset, pair: FilmPair, hints: tuple[str, ...], *, seconds: float, seed: int, **options: Any
+    asset: PriorAsset,
+    network: NetworkModel | None,
+    pair: FilmPair,
+    hints: tuple[str, ...],
+    *,
+    seconds: float,
+    seed: int,
+    **options: Any,
 ) -> Mapping[str, Any]:
+    told = {} if network is None else {"network": network.summary()}
     return {
         "notice": RESEARCH_NOTICE,
         "model": options.pop("model"),
         "version": __version__,
-        "sha256": asset.sha256,
+        "sha256": asset.sha256 if network is None else network.information.sha256,
+        **told,
         "prior": {k: asset.prior.information.get(k) for k in ("name", "schema", "cases", "made")},
         "geometry": {film.view: film.geometry.to_dict() for film in pair.films},
         "calibration": {
