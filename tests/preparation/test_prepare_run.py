@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dicom_factory import write_series
 from xrecon.data.dataset import PreparedDataset
@@ -23,6 +28,7 @@ from xrecon.preparation.storage import Store
 from xrecon.report.quality_page import render_quality_page
 from xrecon.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("fast_lungs")  # but for the module's `prepared`, which PTX-Seg makes
 SETTINGS = PrepareSettings(size=32, lung_model="classical")
 
 
@@ -62,13 +68,14 @@ def test_the_data_set_is_complete_and_serves_training(prepared: Path) -> None:
 def test_table_gone_lungs_centred_and_sides_right(prepared: Path) -> None:
     for case in PreparedDataset(prepared, "train"):
         arrays = case.load()
-        assert (arrays.ct[arrays.body == 0] == -1024).mean() > 0.9  # partial volume at the skin only
+        near = ndimage.binary_dilation(arrays.body > 0, iterations=2)  # voxels of 12 mm: the skin's partial volume
+        assert arrays.ct[~near].max() < -1000
         lungs = np.argwhere(arrays.sides > 0)
         middle = (lungs.min(axis=0) + lungs.max(axis=0)) / 2
         assert np.abs(middle - 15.5).max() < 1.5
         assert np.argwhere(arrays.sides == 1)[:, 2].mean() < np.argwhere(arrays.sides == 2)[:, 2].mean()
         ml = (arrays.sides == 1).sum() * 12.0**3 / 1000
-        assert ml == pytest.approx(case.record.right_lung_ml, rel=0.06)
+        assert ml == pytest.approx(case.record.right_lung_ml, rel=0.12)  # thin recesses are lost at 12 mm
 
 
 def test_films_are_those_of_simulate(prepared: Path, people_folder: Path) -> None:
@@ -92,9 +99,10 @@ def test_any_orientation_gives_the_same_case(prepared: Path, people: list[Volume
         affine[:3, axis] *= -1
     turned = Volume(np.flip(people[0].hu, flips), affine)
     found = prepare_volume(turned, SETTINGS)
+    upright = prepare_volume(people[0], SETTINGS).case
     stored = PreparedDataset(prepared, "train")[0].load()
     assert np.abs(found.case.ct.astype(int) - stored.ct).max() <= 1
-    assert np.array_equal(found.case.sides, stored.sides)
+    assert np.array_equal(found.case.sides, upright.sides)
     assert np.allclose(found.case.pa, stored.pa, atol=1e-3)
     assert found.source_sha256 == PreparedDataset(prepared, "train")[0].record.source_sha256
 
@@ -112,31 +120,39 @@ def test_running_again_does_nothing_twice(prepared: Path, people_folder: Path, t
     PreparedDataset(output, "test").verify()
 
 
-class KillError(RuntimeError):
-    """Stands for a kill: nothing in xrecon catches it."""
-
-
-def test_a_killed_run_leaves_a_valid_set_and_goes_on(
-    people_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from xrecon.preparation import ledger
-
-    monkeypatch.setattr(ledger, "_MANIFEST_SECONDS", 0.0)
+def test_a_killed_run_leaves_a_valid_set_and_goes_on(people_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "set"
-
-    def kill(done: int, _total: int) -> None:
-        if done == 2:
-            raise KillError
-
-    request = Request([str(people_folder)], str(output), settings=SETTINGS, keep_names=True, workers=1, test_share=0.0)
-    with pytest.raises(KillError):
-        prepare_dataset(request, advance=kill)
+    command = [sys.executable, "-m", "xrecon", "prepare", str(people_folder), "-o", str(output), "--size", "32"]
+    command += ["--lung-model", "classical", "--keep-names", "--test-share", "0", "--workers", "1", "--quiet"]
+    running = subprocess.Popen(command)
+    end = time.monotonic() + 120
+    while not (output / "dataset.json").exists() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
     assert not load_manifest(output).complete
-    assert len(PreparedDataset(output, "train")) == 1  # written before the second arrived
+    half = PreparedDataset(output, "train")
+    assert 1 <= len(half) < 3
+    half.verify()
+    report = prepare(people_folder, output, keep_names=True, test_share=0.0)
+    assert report.reused >= len(half)
+    assert report.prepared + report.reused == 3
+    assert report.manifest.complete
     PreparedDataset(output, "train").verify()
-    report = prepare_dataset(request)
-    assert (report.prepared, report.reused) == (1, 2)
-    assert len(PreparedDataset(output, "train")) == 3
+
+
+def test_an_interrupted_run_writes_down_what_it_has(people_folder: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    request = Request(
+        [str(people_folder)], str(tmp_path / "set"), settings=SETTINGS, keep_names=True, workers=1, test_share=0.0
+    )
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(request, advance=interrupt)
+    assert len(PreparedDataset(tmp_path / "set", "train")) == 2
+    assert prepare_dataset(request).reused == 2
 
 
 def test_bad_input_is_listed_with_its_reason(people: list[Volume], people_folder: Path, tmp_path: Path) -> None:
@@ -222,6 +238,31 @@ def test_one_series_of_a_study_is_taken_and_the_others_are_listed(people: list[V
     both = prepare(tmp_path / "in", tmp_path / "both", test_share=0.0, every_series=True)
     assert len(both.manifest.cases) == 2
     assert len({case.patient for case in both.manifest.cases}) == 1
+
+
+def test_licences_of_pulled_series_reach_the_manifest(people: list[Volume], tmp_path: Path) -> None:
+    from xrecon.data.pull import ArchivedSeries, write_record
+
+    uids = [f"1.2.3.{number}" for number in (4, 5)]
+    for uid, volume in zip(uids, people, strict=False):
+        as_dicom(tmp_path / "in" / uid, volume, edit=lambda ds, k, uid=uid: setattr(ds, "SeriesInstanceUID", uid))
+    known = ArchivedSeries(uids[0], "P1", "some_lungs", 64, 30.0, "CC BY 3.0", "10.1/2", "CHEST")
+    write_record([known], tmp_path / "in", version="25")
+    prepare(tmp_path / "in", tmp_path / "set", test_share=0.0, source="clinic", licence="by contract")
+    found = {(one["source"], one["licence"]) for one in PreparedDataset(tmp_path / "set").manifest.licences()}
+    assert found == {("some_lungs, doi:10.1/2", "CC BY 3.0"), ("clinic", "by contract")}
+    assert not load_manifest(tmp_path / "set").rejected  # the record itself is no stray file
+
+
+def test_large_trees_are_indexed_in_parts(
+    people: list[Volume], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xrecon.preparation import sources
+
+    as_dicom(tmp_path / "in", people[0])
+    monkeypatch.setattr(sources, "_CHUNK", 10)  # the series falls into seven parts
+    report = prepare(tmp_path / "in", tmp_path / "set", test_share=0.0)
+    assert [case.source_shape for case in report.manifest.cases] == [(64, 64, 64)]
 
 
 def test_a_zip_of_slices_and_a_zip_of_volumes(people: list[Volume], people_folder: Path, tmp_path: Path) -> None:
@@ -372,6 +413,15 @@ def test_a_ct_that_is_not_as_its_file_says_is_flagged(people: list[Volume], axis
     assert any(words in text for text in warnings), warnings
     right = prepare_volume(people[0], SETTINGS).thorax.warnings
     assert not any("may be swapped" in text or "dextrocardia" in text for text in right), right
+
+
+def test_lungs_outside_the_frame_are_flagged(people: list[Volume]) -> None:
+    from xrecon.preparation.case import prepare_volume
+
+    stretched = Volume.centred(people[0].hu, (14.0, 6.0, 6.0))
+    warnings = prepare_volume(stretched, SETTINGS).thorax.warnings
+    assert any("lie outside the 384 mm frame" in text for text in warnings), warnings
+    assert not any("outside the" in text for text in prepare_volume(people[0], SETTINGS).thorax.warnings)
 
 
 def test_shifted_hu_are_flagged(people: list[Volume]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = (
     ("segment", "xrecon.cli.segment"),
     ("demo", "xrecon.cli.demo"),
     ("evaluate", "xrecon.cli.evaluate"),
+    ("study", "xrecon.cli.study"),
     ("train", "xrecon.cli.train"),
     ("models", "xrecon.cli.models"),
 )

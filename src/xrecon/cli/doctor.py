@@ -26,7 +26,15 @@ EXTRAS = (
         "scale",
         "Dask",
         {"dask": "dask", "distributed": "distributed"},
-        "planned: many cases in parallel, on one machine or a cluster",
+        "xrecon prepare on all cores, or on a cluster",
+    ),
+    ("pull", "public archive", {"idc_index": "idc-index"}, "xrecon pull: chest CTs from the Imaging Data Commons"),
+    ("h5", "HDF5", {"h5py": "h5py"}, "reads and writes the X2CT layout (xrecon prepare, xrecon convert)"),
+    (
+        "train",
+        "training engine",
+        {"lightning_fabric": "lightning-fabric", "tensorboard": "tensorboard"},
+        "xrecon train: networks on one or many devices, with curves",
     ),
     ("physics", "SpekPy", {"spekpy": "spekpy"}, "another source of X-ray spectra for simulated films"),
     (

@@ -1,4 +1,4 @@
-"""`xrecon phantom`: an artificial chest CT as a file, or a population, so that all can be tried without patient data."""
+"""`xrecon phantom`: an artificial chest CT as a file, or a population, to try everything without patient data."""
 
 from __future__ import annotations
 

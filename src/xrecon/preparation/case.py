@@ -74,6 +74,7 @@ def prepare_volume(
     *,
     films: tuple[Radiograph, Radiograph] | None = None,
     centre_mm: NDArray[np.float64] | None = None,
+    has_table: bool = True,
     find_lungs: LungFinder | None = None,
 ) -> Prepared:
     """Make a case of one CT.
@@ -83,6 +84,7 @@ def prepare_volume(
         settings: size, geometry, and so on.
         films: the patient's own (PA, lateral); None: simulated from the CT.
         centre_mm: LPS position of the isocentre where it is known; None: by the settings.
+        has_table: False where the table is known to be gone, so that the skin is not cut twice.
         find_lungs: who finds the lungs; default PTX-Seg.
 
     Raises:
@@ -96,7 +98,7 @@ def prepare_volume(
     if centre_mm is None:
         centre_mm = ct.centre_mm if settings.centre == "volume" else thorax_centre(ct)
     centre = np.asarray(centre_mm, dtype=np.float64)
-    bare = ct if settings.keep_table else without_table(ct, mask=body)
+    bare = ct if settings.keep_table or not has_table else without_table(ct, mask=body)
     frame = framed(bare, settings.size, centre_mm=centre, frame_mm=settings.frame_mm)
     sides = hemithoraces(found)
     on_frame = _onto_frame(ct, sides, found.air_side > 0, body, centre, settings)
@@ -104,7 +106,7 @@ def prepare_volume(
     simulated = simulate(
         bare, size=settings.size, geometry=beams, keep_table=True, centre_mm=centre, energy_kev=settings.energy_kev
     )
-    warnings = [*thorax.warnings, *_outside(sides, ct, on_frame["sides"], settings)]
+    warnings = [*thorax.warnings, *_outside(sides, ct, centre, settings)]
     pa, lateral = simulated
     if films is not None:
         pa, lateral = (film.resampled(beam) for film, beam in zip(films, beams, strict=True))
@@ -182,11 +184,17 @@ def _onto_frame(
     }
 
 
-def _outside(sides: NDArray[np.uint8], ct: Volume, on_frame: NDArray[np.uint8], settings: PrepareSettings) -> list[str]:
+def _outside(sides: NDArray[np.uint8], ct: Volume, centre: NDArray[np.float64], settings: PrepareSettings) -> list[str]:
+    """A warning where more than a bit of the lungs lies outside the frame, counted on the CT's own voxels."""
+    middle = np.linalg.solve(ct.affine[:3, :3], centre - ct.affine[:3, 3])  # (d, h, w) index of the isocentre
+    box = []
+    for axis, (length, pitch) in enumerate(zip(ct.shape, ct.spacing_mm, strict=True)):
+        reach = settings.frame_mm / 2 / pitch
+        first, end = np.clip(np.ceil([middle[axis] - reach, middle[axis] + reach]), 0, length).astype(int)
+        box.append(slice(int(first), int(end)))
     whole = float(np.count_nonzero(sides)) * ct.voxel_ml
-    framed_ml = float(np.count_nonzero(on_frame)) * (settings.frame_mm / settings.size) ** 3 / 1000.0
-    lost = whole - framed_ml
-    if lost > max(_OUTSIDE_ML, 0.03 * whole):
+    lost = whole - float(np.count_nonzero(sides[tuple(box)])) * ct.voxel_ml
+    if lost > _OUTSIDE_ML:
         return [f"{lost:.0f} mL of {whole:.0f} mL of the lungs lie outside the {settings.frame_mm:g} mm frame"]
     return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +51,7 @@ class Ledger:
         self.subsets = subsets
         self.fields: dict[str, dict[str, Any]] = {}
         self.arrived = self.prepared = 0
-        self._written = time.monotonic()
+        self._written = float("-inf")  # the first case is written down at once
         self._cost = 0.0
         self._environment = run_environment()
         # Cases of earlier runs over other inputs stay.
@@ -106,6 +107,12 @@ class Ledger:
             self._write(self.manifest(complete=False))
             self._written = time.monotonic()
             self._cost = self._written - now
+
+    def write_unfinished(self) -> None:
+        """Write what there is before an error or Ctrl-C ends the run; never hides that error by another."""
+        if self.fields:
+            with contextlib.suppress(Exception):
+                self._write(self.manifest(complete=False))
 
     def _write(self, manifest: Manifest) -> None:
         self.store.write(MANIFEST_NAME, manifest.to_json().encode())

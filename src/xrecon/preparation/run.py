@@ -68,6 +68,8 @@ def prepare_dataset(
         naming,
         every_series=request.every_series,
         given_films=request.settings.films == "given",
+        workers=request.workers,
+        scheduler=request.scheduler,
     )
     found.sources = [
         replace(one, source=one.source or request.source, licence=one.licence or request.licence)
@@ -80,10 +82,14 @@ def prepare_dataset(
     reused = len(sources) - len(todo)
     advance(reused, len(sources))
     jobs = [Job(source, request.settings, request.output) for source in todo]
-    for index, outcome in run_jobs(prepare_source, jobs, workers=request.workers, scheduler=request.scheduler):
-        ledger.add(todo[index], outcome)
-        advance(reused + ledger.arrived, len(sources))
-        ledger.write_if_due()
+    try:
+        for index, outcome in run_jobs(prepare_source, jobs, workers=request.workers, scheduler=request.scheduler):
+            ledger.add(todo[index], outcome)
+            advance(reused + ledger.arrived, len(sources))
+            ledger.write_if_due()
+    except BaseException:
+        ledger.write_unfinished()
+        raise
     manifest = ledger.finish()
     return Report(manifest, ledger.prepared, reused, time.monotonic() - started)
 

@@ -125,7 +125,7 @@ def _client(count: int, scheduler: str | None) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             memory_limit=available_memory() // count,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: the usual one may be taken
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

@@ -16,10 +16,13 @@ from xrecon.errors import InputError
 from xrecon.preparation.dicom_index import DicomIndex, choose_series, index_files, index_zip
 from xrecon.preparation.listing import Found, find_files
 from xrecon.preparation.naming import Naming, file_title, scrub, stem_of
+from xrecon.preparation.scale import run_jobs
 from xrecon.preparation.storage import file_system, is_remote
 
 SourceKind = Literal["ct", "dicom", "zip", "h5"]
 _FILM_ENDINGS = {"pa": ("pa", "frontal", "ap"), "lateral": ("lateral", "lat")}
+_CHUNK = 2000
+_MANY_CHUNKS = 4
 _MEMBER_CT = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
@@ -72,8 +75,10 @@ def discover(
     *,
     every_series: bool = False,
     given_films: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Discovery:
-    """Find every CT at or below the inputs.
+    """Find every CT at or below the inputs. `workers` and `scheduler` as in `run_jobs`, for large DICOM trees.
 
     Raises:
         InputError: an input does not exist, or cannot be listed.
@@ -88,7 +93,8 @@ def discover(
     for one in found:
         if one.kind == "zip":
             _add_zip(one, out, naming, every=every_series)
-    _add_dicom([f for f in found if f.kind == "dicom"], out, naming, every=every_series)
+    index = _index_slices([f for f in found if f.kind == "dicom"], workers=workers, scheduler=scheduler)
+    _add_series(index, out, naming, every=every_series, places={f.place: f for f in found if f.kind == "dicom"})
     licences = _licences(found)
     out.sources = sorted((_licensed(source, licences) for source in out.sources), key=lambda source: source.case)
     return out
@@ -204,21 +210,34 @@ def _volume_members(path: Path) -> list[str]:
     return sorted(n for n in names if n.lower().endswith(_MEMBER_CT) and not n.startswith("__MACOSX"))
 
 
-def _add_dicom(files: Sequence[Found], out: Discovery, naming: Naming, *, every: bool) -> None:
-    if not files:
-        return
+def _index_slices(files: Sequence[Found], *, workers: int | None, scheduler: str | None) -> DicomIndex:
+    """Headers of all DICOM files; of many files on all workers, because opening each takes its time."""
     index = DicomIndex()
-    remote = [one for one in files if is_remote(one.place)]
-    index.merge(index_files([one.place for one in files if not is_remote(one.place)]))
-    places = {one.place: one for one in files}
-    for one in remote:
-        # Only the header is kept: the file is fetched again when its case is prepared, perhaps on another machine.
-        with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
-            part = index_files([str(fetch(one.place, Path(folder)))])
-        for series in part.series.values():
-            series.files = [one.place]
+    places = [one.place for one in files]
+    chunks = [places[first : first + _CHUNK] for first in range(0, len(places), _CHUNK)]
+    alone = len(chunks) < _MANY_CHUNKS
+    for _, part in run_jobs(
+        _index_places, chunks, workers=1 if alone else workers, scheduler=None if alone else scheduler
+    ):
+        if isinstance(part, Exception):
+            raise part
         index.merge(part)
-    _add_series(index, out, naming, every=every, places=places)
+    for series in index.series.values():
+        series.files.sort()
+    return index
+
+
+def _index_places(places: Sequence[str]) -> DicomIndex:
+    index = index_files([place for place in places if not is_remote(place)])
+    for place in places:
+        if is_remote(place):
+            # Only the header is kept: the file is fetched again when its case is prepared, perhaps elsewhere.
+            with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
+                part = index_files([str(fetch(place, Path(folder)))])
+            for series in part.series.values():
+                series.files = [place]
+            index.merge(part)
+    return index
 
 
 def _add_series(

@@ -74,9 +74,10 @@ def prepare_source(job: Job) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
         try:
             ct, films = read_source(source, job.settings, Path(folder))
-            # The films of the X2CT layout were taken round the middle of the grid, wherever the lungs lie.
-            centre = ct.centre_mm if source.kind == "h5" and films is not None else None
-            prepared = prepare_volume(ct, job.settings, films=films, centre_mm=centre)
+            # CTs of the X2CT layout have no table, and their films were taken round the middle of the grid.
+            x2ct = source.kind == "h5"
+            centre = ct.centre_mm if x2ct and films is not None else None
+            prepared = prepare_volume(ct, job.settings, films=films, centre_mm=centre, has_table=not x2ct)
         except XReconError as error:
             reason = scrub(str(error), [*source.files, *(source.films or ()), folder], source.label)
             return Outcome(source.case, None, reason, time.monotonic() - started)

@@ -1,0 +1,200 @@
+"""`xrecon study`: whole experiments by one command. `pneumothorax`: does the lesion survive?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example, to_json
+from xrecon.cli.evaluate import SubsetName
+from xrecon.cli.options import AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
+
+if TYPE_CHECKING:
+    from xrecon.evaluation.chests import ChestSource
+
+app = typer.Typer(
+    help="Whole experiments by one command, with a report.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DatasetOption = Annotated[
+    Path, typer.Option("--dataset", metavar="FOLDER", help="Made by `xrecon prepare`; or, with --split, CT files.")
+]
+SplitOption = Annotated[
+    Path | None, typer.Option("--split", metavar="FILE", help="YAML with the lists train and test, for CT files.")
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "--models", metavar="NAME|DIR", help="atlas, pca, deform, or a trained network; may be repeated."
+    ),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Patients at a time (more than 1 needs Dask).")]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Run on this Dask cluster.")
+]
+
+
+@example(
+    "xrecon study pneumothorax --dataset chests-96 --model atlas --model deform -o study",
+    "xrecon study pneumothorax --dataset chests-96 --model runs/x/model --sizes 0.02,0.05,0.1,0.2,0.4,0.6 -o study",
+    "xrecon study pneumothorax --dataset cases --split split.yaml --size 96 --model deform -o study",
+)
+def pneumothorax(
+    shell: Shell,
+    dataset: DatasetOption,
+    output: OutputFolderOption,
+    split: SplitOption = None,
+    model: ModelOption = None,
+    subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,
+    sizes: Annotated[
+        str, typer.Option("--sizes", metavar="A,B,...", help="Planted occupancies of the side, 0.01..0.9.")
+    ] = "0.05,0.2,0.5",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Plants of each size per patient.")] = 1,
+    detect_ml: Annotated[float, typer.Option("--detect-ml", min=0.1, help="Air that counts as found, mL.")] = 10.0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many patients.")] = None,
+    size: SizeOption = 96,
+    geometry: GeometryOption = GeometryName.CHEST,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
+    assets: AssetsOption = None,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Plant pneumothoraces in known CTs, film them, reconstruct with each model, and look for them with PTX-Seg.
+
+    Writes rows.csv, summary.json and report.html: sensitivity, specificity, side, AUC, agreement of the occupancy, the
+    lesion-preservation curve, the change of HU in the air and in its mirror image, and controls. Results of single
+    chests stay in results/, so that a run that was stopped goes on where it was. On a data set --size and --geometry
+    are its own.
+    """
+    from xrecon.environment import run_environment
+    from xrecon.evaluation.choices import choose_models
+    from xrecon.evaluation.pneumothorax import plan, run_pneumothorax_study
+    from xrecon.evaluation.pneumothorax_summary import summarise_study
+    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.report.evaluation_study import study_report
+    from xrecon.volume import RESEARCH_NOTICE
+
+    names = ["rows.csv", "summary.json", "report.html"]
+    check_outputs(output, names, overwrite=overwrite)
+    chosen = choose_models(model or ("atlas", "deform"), assets=assets, baselines=())
+    sources = _sources(dataset, split, subset, size=size, geometry=geometry)[:limit]
+    plants = plan(len(sources), sizes=_numbers(sizes), repeats=repeats, seed=seed)
+    record = {
+        "notice": RESEARCH_NOTICE,
+        "command": "xrecon study pneumothorax",
+        "environment": run_environment(),
+        "seed": seed,
+        "inputs": {one.name: {"sha256": one.digest} for one in sources},
+        "models": {one.label: one.digest for one in chosen},
+        "settings": {
+            "subset": subset.value, "sizes": sizes, "repeats": repeats, "detect_ml": detect_ml,
+            "size": sources[0].size, "geometry": sources[0].geometry,
+        },
+    }  # fmt: skip
+    with shell.progress("studying", total=len(sources)) as advance:
+
+        def tell(text: str) -> None:
+            advance(1)
+            shell.note(text)
+
+        results = run_pneumothorax_study(
+            sources, plants, chosen, output / "results", assets=assets, seed=seed, workers=workers,
+            scheduler=scheduler, progress=tell,
+        )  # fmt: skip
+    notes = [
+        "The pneumothoraces are planted, not real; films are line integrals without scatter and noise.",
+        "PTX-Seg sees the true CT on the reconstruction's grid, too: its own misses and false alarms there are the floor.",
+    ]
+    if subset is SubsetName.TRAIN:
+        notes.append("Train cases: models and priors that have learned from them flatter themselves here.")
+    results_by_model = summarise_study(results.rows, detect_ml=detect_ml, seed=seed)
+    found = {
+        **record,
+        "notes": notes,
+        "detect_ml": detect_ml,
+        "failures": results.failures,
+        "plants": {source.name: own for source, own in zip(sources, plants, strict=True)},
+        "results": results_by_model,
+    }
+    with staged_outputs(output, names, overwrite=overwrite) as stage:
+        _write_rows(stage / "rows.csv", results.rows)
+        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        (stage / "report.html").write_text(study_report(results, summary=found, record=record), encoding="utf-8")
+    _show(shell, results_by_model, output, results.failures)
+    return {**found, "files": [output / name for name in names]}
+
+
+add_command(app, pneumothorax, name="pneumothorax")
+
+
+def _sources(
+    dataset: Path, split: Path | None, subset: SubsetName, *, size: int, geometry: GeometryName
+) -> tuple[ChestSource, ...]:
+    """The chests of a data set, or of CT files with a split."""
+    from xrecon.config import load_config
+    from xrecon.data.dataset import PreparedDataset
+    from xrecon.data.split import Split, cases_in
+    from xrecon.evaluation.chests import file_sources, prepared_sources
+
+    if split is None:
+        return prepared_sources(PreparedDataset(dataset, subset.value))
+    cases = cases_in(dataset, load_config(Split, split), subset.value)
+    return file_sources(cases, size=size, geometry=geometry.value)
+
+
+def _numbers(text: str) -> list[float]:
+    from xrecon.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise InputError(f"--sizes {text}: expected numbers with commas between them, such as 0.05,0.2,0.5") from error
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per chest and model; nested values get a dotted name, what was not measured is empty."""
+    import csv
+
+    flat = [_flat(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names, restval="")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            values.update(_flat(value, f"{prefix}{key}."))
+        else:
+            values[prefix + key] = "; ".join(map(str, value)) if isinstance(value, list) else value
+    return {key: "" if value is None else value for key, value in values.items()}
+
+
+def _show(shell: Shell, found: Mapping[str, Mapping[str, Any]], output: Path, failures: Sequence[str]) -> None:
+    from xrecon.report.evaluation_study import words
+
+    rows = [
+        [
+            name,
+            words(one["sensitivity"], share=True),
+            words(one["specificity"], share=True),
+            words(one["side"], share=True),
+            words(one["auc"]),
+            words(one["air_dice"]),
+        ]
+        for name, one in found.items()
+    ]
+    shell.table(["Model", "Sensitivity", "Specificity", "Right side", "AUC", "Dice of the air"], rows)
+    for failure in failures:
+        shell.note(f"not measured: {failure}")
+    shell.print(f"report: {output / 'report.html'}")

@@ -1,0 +1,137 @@
+"""The report of `xrecon evaluate` on a prepared data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xrecon.evaluation.image import CONVENTIONS
+from xrecon.evaluation.prepared import DatasetResults
+from xrecon.evaluation.summary import HEADLINE, TESTED, pairs_of
+from xrecon.evaluation.tables import format_value, label, metric_names
+from xrecon.report.evaluation_page import (
+    PageSection,
+    PageTable,
+    agreement_table,
+    conventions_section,
+    limits_section,
+    metric_table,
+    render_evaluation,
+    tests_table,
+)
+from xrecon.report.evaluation_plots import (
+    bland_altman_figure,
+    difference_figure,
+    example_figure,
+    scatter_figure,
+    violin_figure,
+)
+
+_ANATOMY = (
+    "lungs_dice", "right_lung_dice", "left_lung_dice", "lungs_hd95_mm", "lungs_assd_mm", "lungs_nsd",
+    "lungs_volume_error_ml", "right_hemithorax_dice",
+    "left_hemithorax_dice", "air_dice", "body_dice", "bone_dice", "occupancy_error_pp", "ctr_error",
+)  # fmt: skip
+_RESULT = (
+    "Mean ± SD over the cases, [95 % interval from 2000 draws of patients]. PSNR stands here in the volumetric "
+    "convention with peak 2500 HU and, to show how far conventions part, in that of the X2CT script."
+)
+_SEGMENTED = (
+    "The same code on the same grid, each volume on its own. A mean stands with the number of cases that have a value; "
+    "masks that are empty in both volumes have none."
+)
+
+
+def evaluation_report(
+    results: DatasetResults, *, summary: Mapping[str, Any], record: Mapping[str, Any], spacing_mm: float
+) -> str:
+    """The page as HTML text.
+
+    Args:
+        results: rows, details and planes.
+        summary: `summary.json`: `results`, `tests`, `agreement`, `cases`, `patients`, `baseline`, `notes`.
+        record: what made it.
+        spacing_mm: voxel pitch of the planes.
+    """
+    rows, baseline = results.rows, str(summary["baseline"])
+    names = metric_names(rows)
+    models = list(dict.fromkeys(row.model for row in rows))
+    head = [name for name in HEADLINE if name in names]
+    tested = [name for name in TESTED if name in names]
+    sections = [
+        limits_section(results, cases=len(summary["cases"]), patients=len(summary["patients"]), notes=summary["notes"]),
+        PageSection(
+            "Result",
+            [_RESULT],
+            [metric_table(summary["results"], [*head, "seconds"])],
+            [(violin_figure(rows, tested), "Every case; the bar is the mean.")],
+        ),
+    ]  # fmt: skip
+    if len(models) > 1 and summary["tests"]:
+        sections.append(
+            PageSection(
+                f"Against {baseline}",
+                ["The same cases, paired. Holm's correction counts all rows of the table."],
+                [tests_table(summary["tests"])],
+                [(difference_figure(rows, tested, baseline=baseline), f"Per case, minus {baseline}.")],
+            )
+        )
+    sections += _anatomy(results, summary)
+    best = "psnr_2500_db"
+    sections.append(
+        PageSection(
+            "Single cases",
+            ["Best, median and worst case of each model by volumetric PSNR."],
+            figures=[
+                (example_figure(rows, results.planes, model=model, metric=best, spacing_mm=spacing_mm), model)
+                for model in models
+            ],
+        )
+    )
+    plain = [name for name in names if name in CONVENTIONS or name not in _ANATOMY]
+    sections.append(PageSection("All image metrics", tables=[metric_table(summary["results"], plain)]))
+    sections.append(_cases(results, head))
+    sections.append(conventions_section(names))
+    return render_evaluation(
+        "How well films become CTs",
+        sections,
+        lead="Known CTs were projected to a PA and a lateral film, reconstructed by every model, and measured.",
+        record=record,
+    )
+
+
+def _anatomy(results: DatasetResults, summary: Mapping[str, Any]) -> list[PageSection]:
+    names = [name for name in _ANATOMY if name in metric_names(results.rows)]
+    if not names:
+        return []
+    volume = pairs_of(results.rows, results.details, "right_lung_ml")
+    for model, both in pairs_of(results.rows, results.details, "left_lung_ml").items():
+        volume.setdefault(model, []).extend(both)
+    share = pairs_of(results.rows, results.details, "whole_chest")
+    return [
+        PageSection(
+            "Anatomy: PTX-Seg on the reconstruction against PTX-Seg on the true CT",
+            [_SEGMENTED],
+            [metric_table(summary["results"], names)],
+        ),
+        PageSection(
+            "Agreement of volumes and occupancy",
+            ["Lung volume per side, mL; below it occupancy of the whole chest, percent."],
+            [
+                agreement_table(summary["agreement"]["lung_ml"], decimals=0),
+                agreement_table(summary["agreement"]["occupancy_percent"], decimals=1),
+            ],
+            [
+                (scatter_figure(volume, quantity="lung volume, mL"), "Each lung of each case."),
+                (bland_altman_figure(volume, quantity="lung volume, mL"), "Lung volume: bias and 95 % limits."),
+                (bland_altman_figure(share, quantity="occupancy, %"), "Occupancy: bias and 95 % limits."),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _cases(results: DatasetResults, names: Sequence[str]) -> PageSection:
+    body = [
+        [row.case, row.model, *(format_value(name, row.metrics.get(name)) for name in names)] for row in results.rows
+    ]
+    return PageSection("Every case", tables=[PageTable(["Case", "Model", *map(label, names)], body)])
