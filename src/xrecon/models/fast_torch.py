@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xrecon.models.blocks import ConvNormReLU, UpBlock, to_dhw
 from xrecon.models.config import View
+from xrecon.models.convolutions import convolved, doubled
 from xrecon.models.fast_linker import NORM_EPSILON, joined_slices
 
 _DEPTH_AXIS = {"pa": 3, "lateral": 4}
@@ -44,7 +45,7 @@ class Differentiable:
     def up(self, volume: Tensor, block: UpBlock, view: View | None) -> Tensor:
         """Transposed convolution to the double size, normalisation, ReLU."""
         weight = _turned(block.conv.weight, view)
-        return _norm_relu(functional.conv_transpose3d(volume, weight, stride=2, padding=1, output_padding=1))
+        return _norm_relu(doubled(volume, weight))
 
     def conv(
         self, volumes: Sequence[Tensor], block: ConvNormReLU, view: View | None, slices: Tensor | None = None
@@ -55,7 +56,7 @@ class Differentiable:
         begin = 0
         for volume in volumes:
             end = begin + volume.shape[1]
-            part = functional.conv3d(volume, _turned(kernel[:, begin:end], view), padding=1)
+            part = convolved(volume, _turned(kernel[:, begin:end], view))
             result = part if result is None else result + part
             begin = end
         assert result is not None

@@ -1,0 +1,45 @@
+"""3^3 convolutions of single volumes as a batch of two half volumes: the same sums, several times faster on a CPU.
+
+torch gives a convolution to oneDNN only if the batch is larger than one or the volume large; a single small volume in
+float32 goes to a loop of matrix products that is up to ten times slower, and so does its derivative. Two halves with
+the neighbouring plane of the other one are a batch of two.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+
+def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
+    """Zero-padded 3^3 convolution, stride 1: [N, C, D, H, W] and [O, C, 3, 3, 3] to [N, O, D, H, W]."""
+    if not _halved(volume):
+        return functional.conv3d(volume, kernel, padding=1)
+    half = volume.shape[2] // 2
+    padded = functional.pad(volume, (0, 0, 0, 0, 1, 1))
+    halves = torch.cat([padded[:, :, : half + 2], padded[:, :, half:]])
+    return torch.cat(functional.conv3d(halves, kernel, padding=(0, 1, 1)).split(1), dim=2)
+
+
+def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
+    """Transposed 3^3 convolution to the double size: [N, C, D, H, W] and [C, O, 3, 3, 3] to [N, O, 2D, 2H, 2W]."""
+    if not _halved(volume):
+        return functional.conv_transpose3d(volume, kernel, stride=2, padding=1, output_padding=1)
+    # Plane 2i + 1 of the result also reads plane i + 1.
+    half = volume.shape[2] // 2
+    padded = functional.pad(volume, (0, 0, 0, 0, 0, 1))
+    halves = torch.cat([padded[:, :, : half + 1], padded[:, :, half:]])
+    twice = functional.conv_transpose3d(halves, kernel, stride=2, padding=1, output_padding=1)
+    return torch.cat(twice[:, :, : 2 * half].split(1), dim=2)
+
+
+def _halved(volume: Tensor) -> bool:
+    return (
+        volume.shape[0] == 1
+        and volume.device.type == "cpu"
+        and volume.dtype == torch.float32
+        and volume.shape[2] % 2 == 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )

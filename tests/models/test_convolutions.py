@@ -1,0 +1,38 @@
+"""Halves of a volume give what the whole gives, in value and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from xrecon.models.convolutions import convolved, doubled
+
+
+def _plain(volume: Tensor, kernel: Tensor) -> Tensor:
+    return functional.conv3d(volume, kernel, padding=1)
+
+
+def _plain_up(volume: Tensor, kernel: Tensor) -> Tensor:
+    return functional.conv_transpose3d(volume, kernel, stride=2, padding=1, output_padding=1)
+
+
+@pytest.mark.parametrize(("fast", "plain"), [(convolved, _plain), (doubled, _plain_up)])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 5, 4), (1, 3, 8, 6, 7), (1, 3, 7, 6, 5), (2, 3, 4, 4, 4)])
+def test_value_and_gradient(
+    fast: Callable[[Tensor, Tensor], Tensor], plain: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    volume, kernel = torch.randn(shape, generator=draw), torch.randn(3, 3, 3, 3, 3, generator=draw)
+    results = []
+    for function in (fast, plain):
+        leaves = [one.clone().requires_grad_() for one in (volume, kernel)]
+        out = function(*leaves)
+        out.backward(torch.cos(torch.arange(out.numel(), dtype=torch.float32)).reshape(out.shape))
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.shape == theirs.shape
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)
