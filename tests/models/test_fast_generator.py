@@ -128,7 +128,8 @@ def test_gradients_equal_those_of_the_plain_forward(name: str) -> None:
             assert again[key] is None
             assert expected is None or expected.abs().max() < 1e-12, key
         else:
-            assert expected is not None and expected.abs().max() > 0, key
+            # A bias ahead of a normalisation has a gradient of rounding errors, which may be exactly zero.
+            assert expected is not None and (key.endswith("bias") or expected.abs().max() > 0), key
             torch.testing.assert_close({key: quick[key]}, {key: expected}, atol=1e-12, rtol=1e-6)
             torch.testing.assert_close({key: again[key]}, {key: expected}, atol=1e-12, rtol=1e-6)
 

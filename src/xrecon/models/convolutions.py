@@ -19,7 +19,8 @@ def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
     half = volume.shape[2] // 2
     padded = functional.pad(volume, (0, 0, 0, 0, 1, 1))
     halves = torch.cat([padded[:, :, : half + 2], padded[:, :, half:]])
-    return torch.cat(functional.conv3d(halves, kernel, padding=(0, 1, 1)).split(1), dim=2)
+    below, above = functional.conv3d(halves, kernel, padding=(0, 1, 1)).chunk(2)
+    return torch.cat([below, above], dim=2)
 
 
 def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
@@ -30,8 +31,8 @@ def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
     half = volume.shape[2] // 2
     padded = functional.pad(volume, (0, 0, 0, 0, 0, 1))
     halves = torch.cat([padded[:, :, : half + 1], padded[:, :, half:]])
-    twice = functional.conv_transpose3d(halves, kernel, stride=2, padding=1, output_padding=1)
-    return torch.cat(twice[:, :, : 2 * half].split(1), dim=2)
+    below, above = functional.conv_transpose3d(halves, kernel, stride=2, padding=1, output_padding=1).chunk(2)
+    return torch.cat([below[:, :, : 2 * half], above[:, :, : 2 * half]], dim=2)
 
 
 def _halved(volume: Tensor) -> bool:

@@ -138,7 +138,9 @@ def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, 
     offset = tuple((n - 1 - (m - 1) * f) / 2 for n, m, f in zip(hu.shape, shape, scale, strict=True))
     small = resample_separable(hu, shape, scale=scale, offset=offset, fill=_OUTSIDE_HU)
     with torch.inference_mode():
-        share = torch.softmax(network(network_input(torch.from_numpy(small)[None]))[0], dim=0).numpy()
+        # Twice the same volume takes half the time of one: for a single small volume torch does not use oneDNN.
+        pair = network_input(torch.from_numpy(small)[None].expand(2, -1, -1, -1))
+        share = torch.softmax(network(pair)[0], dim=0).numpy()
     back = tuple(1.0 / f for f in scale)
     start = tuple(-o / f for o, f in zip(offset, scale, strict=True))
     fine = [resample_separable(share[c], hu.shape, scale=back, offset=start, fill=0.0) for c in (RIGHT, LEFT)]
