@@ -4,7 +4,8 @@ A pneumothorax of a wanted volume is planted in every case and volume bin (side 
 compared with the exact truth. Planted volumes are kept in a cache folder, because planting takes longer than finding.
 
     python benchmarks/ptxseg.py --dataset FOLDER --quick
-    python benchmarks/ptxseg.py --dataset FOLDER --cases 003 004 --bins 45 600 --out ptxseg.json
+    python benchmarks/ptxseg.py --dataset FOLDER --cases 003 004 --bins 45 600 --lung-model net --out ptxseg.json
+    python benchmarks/ptxseg_tables.py ptxseg.json
 """
 
 from __future__ import annotations
@@ -18,45 +19,48 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from ptxseg_tables import BINS_ML, render
 
 import xrecon
-from xrecon.data.lungs import split_lungs
+from xrecon.data.lungs import find_lungs
 from xrecon.data.plant_confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
 from xrecon.errors import InputError
 from xrecon.ptxseg.morphology import bounding_box, distance_to, shrunk
 from xrecon.segmentation import Label, Segmentation, Side
 
 TRAIN = ["003", "004", "005", "006", "007", "009", "010", "011", "013", "101", "113", "117", "118", "120"]
-BINS_ML = {45: (30, 60), 90: (60, 120), 200: (120, 300), 600: (300, 1000), 1300: (1000, 100000)}
-TARGET_DICE = {45: 0.80, 90: 0.88, 200: 0.93, 600: 0.95, 1300: 0.96}
 PATTERNS = ("supine", "upright", "lateral", "loculated", "apical")
 ROUND = (90, 600, 45, 200, 1300)
+EXTRA = (5000, 20, 10)
 """Order in which bins, sides and patterns go round from case to case."""
+USUAL = (45, 90, 200, 600, 1300)
 MAX_OCCUPANCY = 0.85
-TEXT = ("case", "planted")
 
 
 def planted(
     name: str, ct: xrecon.Volume, *, target_ml: int, index: int, cache: Path
 ) -> tuple[xrecon.Volume, xrecon.Segmentation, str] | None:
     """A pneumothorax of about `target_ml`, its truth and its name, from the cache if there; None if it does not fit."""
-    turn = (ROUND.index(target_ml) - index) % len(ROUND)
+    turn = (ROUND.index(target_ml) - index) % len(ROUND) if target_ml in ROUND else EXTRA.index(target_ml) + index
     pattern = PATTERNS[(2 * index + turn) % len(PATTERNS)]
     side = ("right", "left")[(index + turn + index // 5) % 2]
     path = cache / f"{name}_{target_ml}_{side}_{pattern}.npz"
     if not path.exists():
-        right, left = split_lungs(ct)
-        lung_ml = float((right if side == "right" else left).sum()) * ct.voxel_ml
-        occupancy = min(MAX_OCCUPANCY, target_ml / lung_ml)
+        chest = find_lungs(ct)
+        lung_ml = float((chest.right if side == "right" else chest.left).sum()) * ct.voxel_ml
+        occupancy = min(MAX_OCCUPANCY, max(0.01, target_ml / lung_ml))
         try:
-            sick, truth = xrecon.plant_pneumothorax(ct, side=side, occupancy=occupancy, seed=index, pattern=pattern)
+            sick, truth = xrecon.plant_pneumothorax(
+                ct, side=side, occupancy=occupancy, seed=index, pattern=pattern, chest=chest
+            )
         except InputError as error:
-            print(f"{path.stem}: not planted: {error}")
+            print(f"{path.stem}: not planted: {error}", flush=True)
             return None
         part = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(part, hu=sick.hu.round().astype(np.int16), labels=truth.labels, air_side=truth.air_side)
+        np.savez_compressed(part, hu=sick.hu.round().astype(np.int16), labels=truth.labels, air_side=truth.air_side)
         part.replace(path)
     try:
         stored = np.load(path)
@@ -86,10 +90,10 @@ def surface_distances(
     return float(np.percentile(both, 95)), float(both.mean())
 
 
-def measure(ct: xrecon.Volume, truth: xrecon.Segmentation) -> dict[str, float]:
+def measure(ct: xrecon.Volume, truth: xrecon.Segmentation, *, lung_model: str) -> dict[str, float]:
     """Segment and compare."""
     start, cpu = time.perf_counter(), time.process_time()
-    found = xrecon.segment(ct)
+    found = xrecon.segment(ct, lung_model=lung_model)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     side = Side.RIGHT if truth.volume_ml(Label.AIR, Side.RIGHT) > 0 else Side.LEFT
     air, real = found.labels == Label.AIR, truth.labels == Label.AIR
@@ -117,16 +121,41 @@ def measure(ct: xrecon.Volume, truth: xrecon.Segmentation) -> dict[str, float]:
     }
 
 
-def healthy(ct: xrecon.Volume) -> dict[str, Any]:
-    """False air in a chest without a pneumothorax."""
+def healthy(ct: xrecon.Volume, *, lung_model: str, contours: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:
+    """False air in a chest without a pneumothorax, and its lungs against the contours: "lungs", "right", "left"."""
     start = time.perf_counter()
-    found = xrecon.segment(ct)
+    found = xrecon.segment(ct, lung_model=lung_model)
     seconds = time.perf_counter() - start
     kinds = [(one["kind"], one["volume_ml"]) for one in found.findings["components"]]
-    return {"false_air_ml": found.volume_ml(Label.AIR), "components": kinds, "wall_s": seconds}
+    own = {"lungs": found.labels > 0, "right": (found.labels == 1) | (found.air_side == 1)}
+    own["left"] = own["lungs"] & ~own["right"]
+    return {
+        "false_air_ml": found.volume_ml(Label.AIR),
+        "components": kinds,
+        "contours": {name: dice(own[name], mask) for name, mask in contours.items()},
+        "flags": found.findings["flags"],
+        "wall_s": seconds,
+    }
 
 
-def confounders(ct: xrecon.Volume, *, index: int) -> dict[str, dict[str, Any]]:
+def reference_contours(name: str, ct: xrecon.Volume, folder: Path) -> dict[str, NDArray[np.bool_]]:
+    """Manual contours of both lungs, or lobes by TotalSegmentator (10, 11 left, 12 to 14 right), where any are."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    for suffix, numbers in (("lungs", {"lungs": (1,)}), ("totalseg118", {"right": (12, 13, 14), "left": (10, 11)})):
+        file = folder / f"case_{name}_{suffix}.nii.gz"
+        if not file.is_file():
+            continue
+        image = nibabel.load(file)
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
+        values = np.asarray(image.dataobj).astype(np.float32)
+        for label, wanted in numbers.items():
+            mask = xrecon.Volume(np.isin(values, wanted).astype(np.float32), affine).canonical()
+            if mask.shape == ct.shape:
+                found[label] = mask.hu > 0.5
+    return found
+
+
+def confounders(ct: xrecon.Volume, *, index: int, lung_model: str, before_ml: float) -> dict[str, dict[str, Any]]:
     """What is found where there is air, but no pneumothorax: all of it should be 0 mL."""
     side = ("right", "left")[index % 2]
     planters = {
@@ -134,7 +163,6 @@ def confounders(ct: xrecon.Volume, *, index: int) -> dict[str, dict[str, Any]]:
         "subcutaneous": lambda: plant_subcutaneous_emphysema(ct, side=side, seed=index),
         "stomach": lambda: plant_stomach_gas(ct, seed=index),
     }
-    before = xrecon.segment(ct).volume_ml(Label.AIR)
     results: dict[str, dict[str, Any]] = {}
     for name, plant in planters.items():
         try:
@@ -142,9 +170,9 @@ def confounders(ct: xrecon.Volume, *, index: int) -> dict[str, dict[str, Any]]:
         except InputError as error:
             print(f"{name}: not planted: {error}")
             continue
-        found = xrecon.segment(sick)
+        found = xrecon.segment(sick, lung_model=lung_model)
         kinds = [(one["kind"], one["volume_ml"]) for one in found.findings["components"]]
-        false_ml = found.volume_ml(Label.AIR) - before
+        false_ml = found.volume_ml(Label.AIR) - before_ml
         results[name] = {"planted_ml": float(mask.sum()) * ct.voxel_ml, "false_air_ml": false_ml, "components": kinds}
         print(
             f"  {name}: planted {results[name]['planted_ml']:.0f} mL, false air {false_ml:.1f} mL, {kinds[:3]}",
@@ -153,83 +181,61 @@ def confounders(ct: xrecon.Volume, *, index: int) -> dict[str, dict[str, Any]]:
     return results
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Per bin: number, median and lowest air Dice against the target, distances, errors."""
-    head = (
-        "bin mL",
-        "n",
-        "air Dice mean (min)",
-        "target",
-        "HD95 mm",
-        "ASSD mm",
-        "volume error",
-        "occupancy error pp, median (max)",
-        "within 1 pp",
-        "lung Dice",
-        "false air mL, max",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for target, (low, high) in BINS_ML.items():
-        part = [row for row in rows if row["target_ml"] == target]
-        if not part:
-            continue
-        columns = {key: np.array([row[key] for row in part], dtype=np.float64) for key in part[0] if key not in TEXT}
-        get = columns.__getitem__
-        error = np.abs(get("occupancy_error_pp"))
-        volume = 100.0 * (get("found_ml") / get("true_ml") - 1.0)
-        lines.append(
-            f"| {low}-{high if high < 1e4 else ''} | {len(part)} | {get('dice').mean():.3f} ({get('dice').min():.3f}) "
-            f"| {TARGET_DICE[target]:.2f} | {np.nanmean(get('hd95_mm')):.1f} | {np.nanmean(get('assd_mm')):.2f} "
-            f"| {volume.mean():+.1f} % | {np.median(error):.2f} ({error.max():.2f}) | {(error <= 1.0).mean():.0%} "
-            f"| {get('lung_dice').mean():.3f} | {get('false_air_ml').max():.1f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Plant, segment, compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, default=Path("../shared/data/ct"), help="folder of case_XXX.nii.gz")
+    parser.add_argument("--masks", type=Path, help="folder of reference contours; default: masks beside --dataset")
     parser.add_argument("--cases", nargs="+", default=TRAIN)
-    parser.add_argument("--bins", nargs="+", type=int, default=list(BINS_ML), choices=list(BINS_ML))
+    parser.add_argument("--bins", nargs="*", type=int, default=list(USUAL), choices=list(BINS_ML))
+    parser.add_argument("--lung-model", default="auto")
     parser.add_argument("--quick", action="store_true", help="two cases and two bins")
     parser.add_argument("--confounders", action="store_true", help="also plant bullae, stomach gas, skin emphysema")
     parser.add_argument("--cached-only", action="store_true", help="only what is planted already")
+    parser.add_argument("--plant-only", action="store_true", help="fill the cache and measure nothing")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "xrecon-ptxseg-benchmark")
     parser.add_argument("--out", type=Path, help="JSON with every row")
     arguments = parser.parse_args()
     if not arguments.dataset.is_dir():
         print(f"skipped: no CTs at {arguments.dataset}; give --dataset FOLDER")
         return
-    cases, bins = (arguments.cases[:2], [90, 600]) if arguments.quick else (arguments.cases, arguments.bins)
+    if arguments.quick:
+        arguments.cases, arguments.bins = arguments.cases[:2], [90, 600]
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    false_air: dict[str, dict[str, Any]] = {}
-    for name in cases:
-        ct = xrecon.load_ct(arguments.dataset / f"case_{name}.nii.gz")
-        false_air[name] = healthy(ct)
-        print(f"{name} healthy: false air {false_air[name]['false_air_ml']:.1f} mL", flush=True)
-        index = TRAIN.index(name) if name in TRAIN else sum(map(ord, name))
+    document: dict[str, Any] = {"lung_model": arguments.lung_model, "planted": [], "healthy": {}}
+    for name in arguments.cases:
+        one_case(name, arguments, document)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if not arguments.plant_only:
+        print(render(document))
+
+
+def one_case(name: str, arguments: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Everything that is measured on one CT, into `document`."""
+    ct = xrecon.load_ct(arguments.dataset / f"case_{name}.nii.gz")
+    index = TRAIN.index(name) if name in TRAIN else sum(map(ord, name))
+    model = arguments.lung_model
+    if not arguments.plant_only:
+        masks = arguments.masks or arguments.dataset.parent / "masks"
+        found = healthy(ct, lung_model=model, contours=reference_contours(name, ct, masks))
+        print(f"{name} healthy: false air {found['false_air_ml']:.1f} mL, {found['contours']}", flush=True)
         if arguments.confounders:
-            false_air[name]["confounders"] = confounders(ct, index=index)
-        for target in bins:
-            if arguments.cached_only and not any(arguments.cache.glob(f"{name}_{target}_*.npz")):
-                continue
-            found = planted(name, ct, target_ml=target, index=index, cache=arguments.cache)
-            if found is None:
-                continue
-            row = measure(found[0], found[1])
-            rows.append({"case": name, "target_ml": target, "planted": found[2], **row})
-            print(
-                f"{found[2]}: {row['true_ml']:.0f} mL, air Dice {row['dice']:.3f}, lung {row['lung_dice']:.3f}, "
-                f"occupancy {row['occupancy']:.1f} % {row['occupancy_error_pp']:+.2f} pp, {row['wall_s']:.1f} s",
-                flush=True,
-            )
-    print(table(rows))
-    amounts = [one["false_air_ml"] for one in false_air.values()]
-    print(f"healthy: median false air {np.median(amounts):.1f} mL, largest {max(amounts):.1f} mL, n={len(amounts)}")
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"planted": rows, "healthy": false_air}, indent=1), encoding="utf-8")
+            found["confounders"] = confounders(ct, index=index, lung_model=model, before_ml=found["false_air_ml"])
+        document["healthy"][name] = found
+    for target in arguments.bins:
+        if arguments.cached_only and not any(arguments.cache.glob(f"{name}_{target}_*.npz")):
+            continue
+        sick = planted(name, ct, target_ml=target, index=index, cache=arguments.cache)
+        if sick is None or arguments.plant_only:
+            continue
+        row = measure(sick[0], sick[1], lung_model=model)
+        document["planted"].append({"case": name, "target_ml": target, "planted": sick[2], **row})
+        print(
+            f"{sick[2]}: {row['true_ml']:.0f} mL, air Dice {row['dice']:.3f}, lung {row['lung_dice']:.3f}, "
+            f"occupancy {row['occupancy']:.1f} % {row['occupancy_error_pp']:+.2f} pp, {row['wall_s']:.1f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from xrecon.ptxseg.airways import Airways, find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.lung_models import AUTO, names, resolve
 from xrecon.ptxseg.lung_packages import LungmaskLungs, TotalSegmentatorLungs, lobe_sides, with_free_air
+from xrecon.ptxseg.lungs import Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask
 from xrecon.ptxseg.net_lungs import NetLungs, hemithoraces_from_shares
 from xrecon.ptxseg.pipeline import segment
@@ -185,3 +186,12 @@ def test_the_shipped_network_segments_the_artificial_thorax(chest: Chest) -> Non
     truth = chest.phantom.labels
     for label in (Label.RIGHT_LUNG, Label.LEFT_LUNG, Label.AIR):
         assert dice(found.labels == label, truth == label) > 0.85
+
+
+def test_only_the_named_side_is_completed_and_nothing_is_taken_away() -> None:
+    chest = Hemithoraces(np.array([[[0, 1, 0, 0, 2, 0]]], dtype=np.uint8), "left")
+    other = Hemithoraces(np.array([[[1, 2, 1, 2, 1, 2]]], dtype=np.uint8), None)
+    found = with_sides(chest, other, ["left"])
+    assert found.sides.ravel().tolist() == [0, 1, 0, 2, 2, 2]
+    assert found.missing is None
+    assert with_sides(chest, other, []).missing == "left"

@@ -64,7 +64,7 @@ def test_findings_are_json_and_name_the_component(found: Segmentation) -> None:
     first = document["components"][0]
     assert first["kind"] == "pneumothorax"
     assert first["side"] == "left"
-    assert first["volume_ml"] == pytest.approx(ML, rel=0.1)
+    assert first["volume_ml"] == pytest.approx(ML, rel=0.12)  # on the working grid, before the boundary is decided
     assert 0.0 < first["confidence"] <= 1.0
     assert document["flags"]["one_lung_missing"] is None
     assert document["notice"] == RESEARCH_NOTICE == found.notes[0]
@@ -212,3 +212,13 @@ def test_lungs_agree_with_manual_contours(shared_data: Path, case: str) -> None:
     manual = Volume(np.asarray(image.dataobj, dtype=np.float32), affine).canonical().hu > 0.5
     labels = segment(ct).labels
     assert dice((labels == Label.RIGHT_LUNG) | (labels == Label.LEFT_LUNG), manual) > 0.96
+
+
+@pytest.mark.parametrize(("size", "pitch_mm"), [(96, 4.0), (128, 3.0)])
+def test_a_small_pocket_on_a_coarse_grid(size: int, pitch_mm: float) -> None:
+    """Interpolated edges are wider: the wall must still be recognised as wall."""
+    parameters = ThoraxParameters(noise_hu=10.0, pneumothorax_side="left", pneumothorax_ml=300.0)
+    sick = thorax_phantom(size, pitch_mm, parameters=parameters)
+    result = segment(sick.volume, lung_model="classical")
+    assert dice(result.labels == Label.AIR, sick.labels == Label.AIR) > 0.84
+    assert result.findings["components"][0]["measurements"]["wall_share"] > 0.45

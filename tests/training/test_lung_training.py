@@ -204,3 +204,20 @@ def test_a_variant_that_does_not_fit_is_told(
     lines: list[str] = []
     assert make_cases([("one", phantom64_file)], tmp_path, pitch_mm=12.0, tell=lines.append) == []
     assert "does not fit" in lines[0]
+
+
+@pytest.mark.slow
+def test_the_command_makes_weights_that_segment_takes(phantom64_file: Path, tmp_path: Path) -> None:
+    """Everything that made the shipped weights, on one artificial patient and for a second."""
+    from typer.testing import CliRunner
+
+    from xrecon.cli.app import build_app
+    from xrecon.ptxseg.lung_models import resolve
+
+    folder, out = tmp_path / "cases", tmp_path / "run"
+    folder.mkdir()
+    (folder / phantom64_file.name).write_bytes(phantom64_file.read_bytes())
+    result = CliRunner().invoke(build_app(), ["train", "lungs", str(folder), "-o", str(out), "--minutes", "0.01"])
+    assert result.exit_code == 0, result.output
+    assert load_lung_net(out)[1].family == "lungs"
+    assert resolve(str(out)).load() is not None

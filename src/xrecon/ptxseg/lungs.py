@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -31,7 +32,7 @@ EDGE_HU = -350.0
 _LUNG_TEXTURE_HU = (60.0, 480.0)
 """Aerated lung lies this far above the level of free air."""
 _MIN_PART_ML = 3.0
-_MIN_LUNGS_ML = 300.0
+MIN_LUNGS_ML = 300.0
 _LARGE_SHARE = 0.1
 _TEXTURE_SHARE = 0.3
 _MIN_POCKET_ML = 15.0
@@ -40,10 +41,10 @@ _PLEURA_GAP_MM = 3.5
 _SHARED_SURFACE = 0.15
 _NECK_MM = 30.0
 """Air that ends above this depth below the apex of the lungs is throat, not chest."""
-_WALL_MM = 2.0
-_SKIN_VOXELS = 3
+WALL_MM = 2.0
+SKIN_VOXELS = 3
 """The outline of the body is coarse: its outermost voxels may be outside air."""
-_CLOSE_MM = 4.5
+CLOSE_MM = 4.5
 """Vessels to about 9 mm belong to the lung, as in manual contours."""
 
 
@@ -60,6 +61,14 @@ class Hemithoraces:
     missing: str | None
 
 
+def with_sides(chest: Hemithoraces, other: Hemithoraces, names: Sequence[str]) -> Hemithoraces:
+    """`chest`, to which `other` adds what it has of the sides `names` ("right", "left") outside both of `chest`'s."""
+    sides = chest.sides.copy()
+    for side in (RIGHT if name == "right" else LEFT for name in names):
+        sides[(other.sides == side) & (sides == 0)] = side
+    return Hemithoraces(sides, None if chest.missing in names else chest.missing)
+
+
 def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spacing: Spacing) -> Hemithoraces:
     """Both hemithoraces from HU, [D, H, W].
 
@@ -67,7 +76,7 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
         InputError: less than 300 mL of aerated lung: not a chest, or not in HU.
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    air = (hu < EDGE_HU) & shrunk(body, _SKIN_VOXELS) & ~dilate(airways.mask, _WALL_MM, spacing)
+    air = (hu < EDGE_HU) & shrunk(body, SKIN_VOXELS) & ~dilate(airways.mask, WALL_MM, spacing)
     labels, sizes = components(air)
     low, high = (airways.air_hu + step for step in _LUNG_TEXTURE_HU)
     texture = (hu > low) & (hu < high)
@@ -75,10 +84,10 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
     large = sizes * voxel_ml >= _MIN_PART_ML
     lungs = large & (textured >= _TEXTURE_SHARE * sizes)
     found_ml = float(textured[lungs].sum()) * voxel_ml
-    if found_ml < _MIN_LUNGS_ML:
+    if found_ml < MIN_LUNGS_ML:
         raise InputError(
             f"no lungs found: {found_ml:.0f} mL of aerated lung inside the body, expected at least "
-            f"{_MIN_LUNGS_ML:.0f} mL; is this a chest CT in Hounsfield units?"
+            f"{MIN_LUNGS_ML:.0f} mL; is this a chest CT in Hounsfield units?"
         )
     thoracic = _beside_lung(select(labels, 1 + np.flatnonzero(lungs), len(sizes)))
     pockets = 1 + np.flatnonzero((sizes * voxel_ml >= _MIN_POCKET_ML) & ~lungs)
@@ -129,6 +138,6 @@ def _closed_sides(sides: NDArray[np.uint8], airways: Mask, body: Mask, spacing: 
     out = sides.copy()
     free = (sides == 0) & body & ~airways
     for side in (RIGHT, LEFT):
-        whole = filled(closed(sides == side, _CLOSE_MM, spacing))
+        whole = filled(closed(sides == side, CLOSE_MM, spacing))
         out[whole & free & (out == 0)] = side
     return out

@@ -14,11 +14,21 @@ from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.air import SHARP_REACH, AirLevels, edge_levels, find_candidates, side_levels
 from xrecon.ptxseg.airways import AIR_HU, find_airways
 from xrecon.ptxseg.body import find_body
-from xrecon.ptxseg.describe import AIR_CLASS, NOISY_HU, SIDES, Scan, SideResult, as_component, describe, notes_for
+from xrecon.ptxseg.describe import (
+    AIR_CLASS,
+    NOISY_HU,
+    SIDES,
+    Scan,
+    SideResult,
+    airless_sides,
+    as_component,
+    describe,
+    notes_for,
+)
 from xrecon.ptxseg.grid import WorkingGrid, working_grid
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
-from xrecon.ptxseg.lung_models import resolve
-from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces
+from xrecon.ptxseg.lung_models import AIRLESS, resolve
+from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
 from xrecon.ptxseg.refine import onto_input
 from xrecon.segmentation import Label, Segmentation, Side
@@ -40,12 +50,14 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
 
     Args:
         ct: HU, any orientation and spacing, measured or reconstructed.
-        lung_model: who finds the hemithoraces: "auto", "classical" or another name of `lung_models.names()`.
+        lung_model: who finds the hemithoraces: "auto" (the classical method; the network for a collapsed lung without
+            air), another name of `lung_models.names()`, or a folder of `xrecon train lungs`.
         progress: told of every step.
 
     Returns:
         Labels on the grid of `ct` (0 background, 1 right lung, 2 left lung, 3 free pleural air) with the side of the
         air. `findings` (JSON values) holds `air_hu`, `noise_hu`, `edge_width_mm`, `lung_model`, `working_spacing_mm`,
+        `detection_limit_ml` (None where it was not measured for such a scan),
         `flags` and `components`: every candidate with `volume_ml`, `side`, `kind`, `confidence` 0..1, `reason` and
         its measurements. Only components of the kind "pneumothorax" are labelled 3.
 
@@ -76,11 +88,20 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     chest = model(scan.grid.volume, body=inside, airways=scan.airways)
     tell("air", 0.65)
     sides = {side: _side(scan, chest, side) for side in SIDES}
-    tell("boundary", 0.9)
     classes = _classes(scan.grid, chest, sides)
+    name = entry.name
+    airless = airless_sides(np.asarray(scan.grid.volume.hu), classes) if lung_model == "auto" else []
+    if airless:
+        tell("collapsed lung", 0.75)
+        whole = resolve(AIRLESS).load()(scan.grid.volume, body=inside, airways=scan.airways)
+        chest = with_sides(chest, whole, airless)
+        sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in airless}
+        classes = _classes(scan.grid, chest, sides)
+        name = f"{entry.name}, {AIRLESS} for the {' and the '.join(airless)} lung"
+    tell("boundary", 0.9)
     edges = edge_levels(sides[Side.RIGHT].levels, min(volume.spacing_mm))
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
-    findings = describe(entry.name, scan, chest, sides=sides, classes=classes)
+    findings = describe(name, scan, chest, sides=sides, classes=classes)
     tell("done", 1.0)
     return Segmentation(*_as_stored(ct, fine, volume), ct.affine, findings, notes_for(ct, findings))
 
@@ -115,9 +136,7 @@ def _side(scan: Scan, chest: Hemithoraces, side: Side) -> SideResult:
     if box is None:
         return SideResult(air, AirLevels(airways.air_hu, airways.noise_hu, airways.air_hu + 130.0), [])
     hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
-    reach = SHARP_REACH
-    if scan.smooth:
-        reach = min(_MAX_REACH, 1 + int(np.ceil(0.6 * scan.edge_mm / max(grid.spacing_mm))))
+    reach = _reach(scan)
     levels = side_levels(hu, own, air_hu=airways.air_hu, noise_hu=airways.noise_hu, smooth=scan.smooth, reach=reach)
     labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
     components: list[dict[str, Any]] = []
@@ -131,6 +150,14 @@ def _side(scan: Scan, chest: Hemithoraces, side: Side) -> SideResult:
             components.append(as_component(SIDES[side], features, verdict))
     components.sort(key=lambda one: float(one["volume_ml"]), reverse=True)
     return SideResult(air, levels, components)
+
+
+def _reach(scan: Scan) -> int:
+    """Working voxels over which HU rises at an edge."""
+    if scan.smooth:
+        return min(_MAX_REACH, 1 + int(np.ceil(0.6 * scan.edge_mm / max(scan.grid.spacing_mm))))
+    # Interpolation spreads an edge over the new voxels of an old one; of thick slices two axes stay sharp.
+    return SHARP_REACH + min(ratio.split for ratio in scan.grid.ratios) - 1
 
 
 def _classes(grid: WorkingGrid, chest: Hemithoraces, sides: dict[Side, SideResult]) -> NDArray[np.uint8]:

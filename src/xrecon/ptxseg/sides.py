@@ -21,7 +21,7 @@ _BESIDE_MM = 35.0
 """Lungs that nothing parts: what lies this far from the midline is taken for the core of its side."""
 _BAND_MM = 16.0
 """Voxels whose distances to the two cores differ by less than this are given to a side by the flood."""
-_RELIEF_HU = (-1000.0, 50.0)
+RELIEF_HU = (-1000.0, 50.0)
 
 
 def split_sides(
@@ -52,7 +52,7 @@ def split_sides(
     band = air & _doubled((np.abs(nearer) < _BAND_MM) & (cores == 0), air.shape)
     guess = sides[band]
     sides[band] = 0
-    flood(hu, sides, band, low_hu=_RELIEF_HU[0], high_hu=_RELIEF_HU[1])
+    flood(hu, sides, band, low_hu=RELIEF_HU[0], high_hu=RELIEF_HU[1])
     # Islands that touch neither side keep the nearer one.
     sides[band] = np.where(sides[band] == 0, guess, sides[band])
     return sides, None

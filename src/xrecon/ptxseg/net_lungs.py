@@ -1,0 +1,164 @@
+"""Hemithoraces from the shares that a network gives: its knowledge of where, the CT's own edges of how far.
+
+The network's grid is coarse. What holds air is cut at the same HU and distances as in the classical method; the network
+decides which air is chest, which side it is on, and where lung without air lies: collapsed, or filled.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.errors import InputError, MissingPartError
+from xrecon.ptxseg.airways import Airways
+from xrecon.ptxseg.flood import flood
+from xrecon.ptxseg.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
+from xrecon.ptxseg.morphology import (
+    Mask,
+    Spacing,
+    at_least,
+    bounding_box,
+    closed,
+    components,
+    dilate,
+    erode,
+    filled,
+    select,
+    shrunk,
+    voxels,
+)
+from xrecon.ptxseg.sides import LEFT, RELIEF_HU, RIGHT
+from xrecon.volume import Volume
+
+SHIPPED = "lungs-v1"
+_PART_SHARE = 0.4
+"""Air counts whose share of hemithorax reaches this: a little outside the network's own border, which is coarse."""
+_EDGE_SHARE = 0.08
+"""In parts that are mostly chest, the CT alone says where they end, up to here: about a coarse voxel further."""
+_COMPONENT_SHARE = 0.5
+_SURE = 0.85
+_DENSE_SHARE = 0.5
+_DENSE_OPEN_MM = 5.0
+"""Lung without air is thicker than twice this; what is thinner is chest wall within the network's own error."""
+_DENSE_RIM_MM = 2.0
+"""The corners that this takes away are given back this far."""
+_DENSE_HU = 180.0
+_MIN_DENSE_ML = 5.0
+_MIN_AIR_ML = 3.0
+
+
+def hemithoraces_from_shares(
+    shares: NDArray[np.float32], hu: NDArray[np.float32], *, body: Mask, airways: Airways, spacing: Spacing
+) -> Hemithoraces:
+    """Both hemithoraces.
+
+    Args:
+        shares: [3, D, H, W] probability of background, right and left hemithorax.
+        hu: [D, H, W] HU.
+        body: [D, H, W] inside the skin.
+        airways: of this CT.
+        spacing: mm.
+
+    Raises:
+        InputError: less than 300 mL of hemithorax.
+    """
+    sides = np.zeros(hu.shape, dtype=np.uint8)
+    box = bounding_box(shares[0] < 1.0 - _EDGE_SHARE, margin=voxels(CLOSE_MM + WALL_MM, spacing))
+    if box is not None:
+        sides[box] = _sides(
+            np.ascontiguousarray(shares[(slice(None), *box)]),
+            np.ascontiguousarray(hu[box]),
+            inside=shrunk(body, SKIN_VOXELS)[box],
+            tubes=np.ascontiguousarray(airways.mask[box]),
+            spacing=spacing,
+        )
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    found = [float(np.count_nonzero(sides == side)) * voxel_ml for side in (RIGHT, LEFT)]
+    if sum(found) < MIN_LUNGS_ML:
+        raise InputError(
+            f"no lungs found: {sum(found):.0f} mL of hemithorax inside the body, expected at least "
+            f"{MIN_LUNGS_ML:.0f} mL; is this a chest CT in Hounsfield units?"
+        )
+    missing = next((name for name, ml in zip(("right", "left"), found, strict=True) if ml < 0.03 * sum(found)), None)
+    return Hemithoraces(sides, missing)
+
+
+def _sides(
+    shares: NDArray[np.float32], hu: NDArray[np.float32], *, inside: Mask, tubes: Mask, spacing: Spacing
+) -> NDArray[np.uint8]:
+    """Sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    air = (hu < EDGE_HU) & inside & ~dilate(tubes, WALL_MM, spacing)
+    sides = _parted(_thoracic(air, 1.0 - shares[0], _MIN_AIR_ML / voxel_ml), shares, hu)
+    tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes
+    for side in (RIGHT, LEFT):
+        dense = at_least(tissue & (shares[side] > _DENSE_SHARE), _MIN_DENSE_ML / voxel_ml)
+        core = at_least(erode(dense, _DENSE_OPEN_MM, spacing), 1)
+        thick = at_least(dense & dilate(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
+        own = filled(closed((sides == side) | thick, CLOSE_MM, spacing))
+        sides[own & (sides == 0) & inside & ~tubes] = side
+    return sides
+
+
+def _thoracic(air: Mask, chest: NDArray[np.float32], least: float) -> Mask:
+    """The air that belongs to the chest; parts below `least` voxels are left out."""
+    labels, sizes = components(air)
+    sums = np.bincount(labels.ravel(), weights=chest.ravel(), minlength=len(sizes) + 1)[1:]
+    whole = select(labels, 1 + np.flatnonzero(sums >= _COMPONENT_SHARE * sizes), len(sizes))
+    return at_least((whole & (chest > _EDGE_SHARE)) | (air & (chest > _PART_SHARE)), least)
+
+
+def _parted(thoracic: Mask, shares: NDArray[np.float32], hu: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Side of every voxel of the air: where the network is sure its own, between them by a flood over HU."""
+    likely = np.where(shares[RIGHT] >= shares[LEFT], np.uint8(RIGHT), np.uint8(LEFT))
+    lead = np.abs(shares[RIGHT] - shares[LEFT])
+    sides = np.where(thoracic & (lead > _SURE * (1.0 - shares[0])), likely, np.uint8(0))
+    band = thoracic & (sides == 0)
+    box = bounding_box(band, margin=2)
+    if box is not None:
+        part = np.ascontiguousarray(sides[box])
+        flood(np.ascontiguousarray(hu[box]), part, band[box], low_hu=RELIEF_HU[0], high_hu=RELIEF_HU[1])
+        sides[box] = np.where(part == 0, likely[box] * thoracic[box], part)
+    return sides
+
+
+class NetLungs:
+    """The own network of PTX-Seg (`xrecon train lungs`).
+
+    Args:
+        folder: with `model.safetensors` and `model.json`; None for the weights shipped with the package.
+
+    Raises:
+        MissingPartError: no weights there.
+        CheckpointError: they are damaged or of another network.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        from xrecon.models.lung_network import load_lung_net
+
+        place = Path(folder) if folder is not None else Path(str(resources.files("xrecon") / "assets" / SHIPPED))
+        if not place.is_dir():
+            raise MissingPartError(
+                f"no weights of the lung network at {place}: train them with `xrecon train lungs FOLDER -o OUT` "
+                f'from a folder of chest CTs, or use lung_model="classical"'
+            )
+        self._network, self.information = load_lung_net(place)
+
+    def __call__(self, volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
+        """As `lung_models.LungModel`."""
+        from xrecon.models.lung_network import predict
+
+        hu = np.asarray(volume.hu)
+        shares = predict(self._network, hu, volume.spacing_mm)
+        return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=volume.spacing_mm)
+
+
+@lru_cache(maxsize=2)
+def shipped_net() -> NetLungs:
+    """The shipped network, read once."""
+    return NetLungs()
