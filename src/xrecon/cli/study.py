@@ -84,7 +84,8 @@ def pneumothorax(
     names = ["rows.csv", "summary.json", "report.html"]
     check_outputs(output, names, overwrite=overwrite)
     chosen = choose_models(model or ("atlas", "deform"), assets=assets, baselines=())
-    sources = _sources(dataset, split, subset, size=size, geometry=geometry)[:limit]
+    sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
+    sources = sources[:limit]
     plants = plan(len(sources), sizes=_numbers(sizes), repeats=repeats, seed=seed)
     record = {
         "notice": RESEARCH_NOTICE,
@@ -108,9 +109,9 @@ def pneumothorax(
             sources, plants, chosen, output / "results", assets=assets, seed=seed, workers=workers,
             scheduler=scheduler, progress=tell,
         )  # fmt: skip
-    notes = [
+    notes += [
         "The pneumothoraces are planted, not real; films are line integrals without scatter and noise.",
-        "PTX-Seg sees the true CT on the reconstruction's grid, too: its own misses and false alarms there are the floor.",
+        "PTX-Seg sees the true CT on the reconstruction's grid: its own misses and false alarms there are the floor.",
     ]
     if subset is SubsetName.TRAIN:
         notes.append("Train cases: models and priors that have learned from them flatter themselves here.")
@@ -134,19 +135,113 @@ def pneumothorax(
 add_command(app, pneumothorax, name="pneumothorax")
 
 
+@example(
+    "xrecon study robustness --dataset chests-64 --model atlas --model pca --kinds angle,noise -o robustness",
+    "xrecon study robustness --dataset chests-96 --model runs/x/model --model deform -o robustness",
+)
+def robustness(
+    shell: Shell,
+    dataset: DatasetOption,
+    output: OutputFolderOption,
+    split: SplitOption = None,
+    model: ModelOption = None,
+    subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--kinds", metavar="A,B,...", help="angle, distance, rotation, shift, noise, ...; default all."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases.")] = None,
+    size: SizeOption = 64,
+    geometry: GeometryOption = GeometryName.CHEST,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
+    assets: AssetsOption = None,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Disturb the films of known CTs one way at a time, and measure how much worse each model becomes.
+
+    Angle between the views, distance, rotation, shift, noise, gain, gamma, crop, mirrored, swapped and missing film.
+    The model is told the nominal geometry. Writes rows.csv, summary.json and report.html; goes on where it was.
+    """
+    from xrecon.environment import run_environment
+    from xrecon.evaluation.choices import choose_models
+    from xrecon.evaluation.robustness import LEVELS, run_robustness_study
+    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.report.evaluation_robustness import robustness_report, summarise_robustness
+    from xrecon.volume import RESEARCH_NOTICE
+
+    names = ["rows.csv", "summary.json", "report.html"]
+    check_outputs(output, names, overwrite=overwrite)
+    chosen = choose_models(model or ("atlas", "pca"), assets=assets, baselines=())
+    wanted = tuple(LEVELS) if kinds is None else tuple(part.strip() for part in kinds.split(",") if part.strip())
+    sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
+    sources = sources[:limit]
+    record = {
+        "notice": RESEARCH_NOTICE,
+        "command": "xrecon study robustness",
+        "environment": run_environment(),
+        "seed": seed,
+        "inputs": {one.name: {"sha256": one.digest} for one in sources},
+        "models": {one.label: one.digest for one in chosen},
+        "settings": {"subset": subset.value, "kinds": wanted, "size": sources[0].size},
+    }
+    with shell.progress("studying", total=len(sources)) as advance:
+
+        def tell(text: str) -> None:
+            advance(1)
+            shell.note(text)
+
+        rows, failures = run_robustness_study(
+            sources, chosen, output / "results", kinds=wanted, assets=assets, seed=seed, workers=workers,
+            scheduler=scheduler, progress=tell,
+        )  # fmt: skip
+    notes += [f"{len(sources)} cases; films are line integrals without scatter and noise before the disturbance."]
+    entries = summarise_robustness(rows, seed=seed)
+    found = {**record, "notes": notes, "failures": failures, "results": entries}
+    with staged_outputs(output, names, overwrite=overwrite) as stage:
+        _write_rows(stage / "rows.csv", rows)
+        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        page = robustness_report(entries, failures=failures, notes=notes, record=record)
+        (stage / "report.html").write_text(page, encoding="utf-8")
+    columns = ["Model", "Disturbance", "Level", "PSNR, dB", "MAE in the body, HU"]
+    shell.table(
+        columns,
+        [
+            [
+                one["model"], one["kind"], f"{one['level']:g}",
+                f"{one['psnr_2500_db']['value']:.2f}", f"{one['mae_body_hu']['value']:.1f}",
+            ]
+            for one in entries
+        ],
+    )  # fmt: skip
+    for failure in failures:
+        shell.note(f"not measured: {failure}")
+    shell.print(f"report: {output / 'report.html'}")
+    return {**found, "files": [output / name for name in names]}
+
+
+add_command(app, robustness, name="robustness")
+
+
 def _sources(
     dataset: Path, split: Path | None, subset: SubsetName, *, size: int, geometry: GeometryName
-) -> tuple[ChestSource, ...]:
-    """The chests of a data set, or of CT files with a split."""
+) -> tuple[tuple[ChestSource, ...], list[str]]:
+    """The chests of a data set, or of CT files with a split; and who was left out, in words."""
     from xrecon.config import load_config
     from xrecon.data.dataset import PreparedDataset
     from xrecon.data.split import Split, cases_in
     from xrecon.evaluation.chests import file_sources, prepared_sources
 
     if split is None:
-        return prepared_sources(PreparedDataset(dataset, subset.value))
+        prepared = PreparedDataset(dataset, subset.value)
+        sources = prepared_sources(prepared)
+        kept = {one.name for one in sources}
+        out = [case.name for case in prepared.cases if case.name not in kept]
+        words = f"Left out, because `xrecon prepare` found free pleural air in them: {', '.join(out)}."
+        return sources, [words] if out else []
     cases = cases_in(dataset, load_config(Split, split), subset.value)
-    return file_sources(cases, size=size, geometry=geometry.value)
+    return file_sources(cases, size=size, geometry=geometry.value), []
 
 
 def _numbers(text: str) -> list[float]:

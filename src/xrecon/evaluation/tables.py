@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.evaluation.image import DISPLAY
+from xrecon.evaluation.anatomy import ANATOMY_DISPLAY
+from xrecon.evaluation.catalogue import CATALOGUE_DISPLAY
 from xrecon.io.limits import atomic_path
+
+DISPLAY = {**CATALOGUE_DISPLAY, **ANATOMY_DISPLAY}
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class PerCase:
         model: name of the model or baseline.
         metrics: metric name -> value; None or NaN where it could not be measured.
         seconds: wall time of the reconstruction, s.
+        patient: pseudonym of the patient; empty where the case is the patient.
     """
 
     case: str
     model: str
     metrics: Mapping[str, float | None]
     seconds: float
+    patient: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from xrecon.volume import RESEARCH_NOTICE
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#ee7733")
 """Colours that stay apart for colour-blind readers (Tol's bright scheme, and one more)."""
+MIRRORED = ", mirrored"
+"""End of the name of a curve that belongs to another one: same colour, dotted."""
 _LETTERS = {"coronal": ("R", "L", "H", "F"), "sagittal": ("A", "P", "H", "F"), "axial": ("R", "L", "A", "P")}
 _WINDOW_HU = (-1000.0, 400.0)
 _DIFFERENCE_HU = (-400.0, 400.0)
@@ -179,8 +181,10 @@ def curve_figure(
         xs, ys = [one[0] for one in points], [one[1] for one in points]
         bars = [[max(0.0, v - (lo if lo is not None else v)) for _, v, lo, _ in points]]
         bars.append([max(0.0, (hi if hi is not None else v) - v) for _, v, _, hi in points])
-        style: dict[str, Any] = {"color": colour_of(list(curves), model), "label": model, "capsize": 3}
-        axes.errorbar(xs, ys, yerr=bars, marker="o", **style)
+        base = model.removesuffix(MIRRORED)
+        names = list(dict.fromkeys(name.removesuffix(MIRRORED) for name in curves))
+        style: dict[str, Any] = {"color": colour_of(names, base), "label": model, "capsize": 3}
+        axes.errorbar(xs, ys, yerr=bars, marker="o", linestyle="-" if base == model else ":", **style)
     if identity:
         ends = [0.0, max([one[0] for points in curves.values() for one in points] or [1.0])]
         axes.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="all of it")

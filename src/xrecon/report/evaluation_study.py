@@ -8,7 +8,7 @@ from typing import Any
 from xrecon.evaluation.pneumothorax import BLIND, HEALTHY_CT, OTHER, TRUE_CT, StudyResults
 from xrecon.evaluation.pneumothorax_summary import occupancy_pairs
 from xrecon.report.evaluation_page import PageSection, PageTable, agreement_table, render_evaluation
-from xrecon.report.evaluation_plots import bland_altman_figure, curve_figure, scatter_figure
+from xrecon.report.evaluation_plots import MIRRORED, bland_altman_figure, curve_figure, scatter_figure
 
 _CONTROLS = (
     f"“{TRUE_CT}” is the planted CT itself on the same grid: what PTX-Seg can see there at best; nothing can be "
@@ -155,7 +155,7 @@ def _change_figure(found: Mapping[str, Mapping[str, Any]], models: Sequence[str]
             (100 * one["asked"], *_ends(one[key])) for one in found[name]["by_size"] if one[key]["value"] is not None
         ]
         for name in models
-        for key, suffix in (("change_share", ""), ("mirror_share", " ... mirrored"))
+        for key, suffix in (("change_share", ""), ("mirror_share", MIRRORED))
     }
     return curve_figure(curves, x="planted occupancy of the side, %", y="share of the true change of HU")
 
