@@ -58,6 +58,7 @@ def test_disturbances_do_what_they_say(pair: tuple[Films, Volume]) -> None:
     assert np.allclose(shifted[:, 2:], pa[:, :-2], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_study_runs_and_reports(chests: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     base = ["study", "robustness", "--dataset", str(chests), "--limit", "1", "--model", "atlas"]

@@ -86,6 +86,7 @@ def test_a_run_leaves_its_settings_figures_pictures_checkpoints_and_a_model(whol
     assert network(*films).shape == (1, 1, 64, 64, 64)
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_weights(whole: Outcome, data: Path, tmp_path: Path) -> None:
     assert _same(_weights(fit(_training(data), tmp_path / "run")), _weights(whole))
 
@@ -131,6 +132,7 @@ def test_a_killed_run_goes_on_exactly(whole: Outcome, data: Path, tmp_path: Path
     assert not list(run.glob("checkpoints/.unfinished*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lightning_fabric import Fabric
 
@@ -152,6 +154,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(data: Path, tmp_path: Path, mon
     assert fit(_training(data), tmp_path / "run", resume="auto").finished
 
 
+@pytest.mark.slow
 def test_overfits_one_case(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", count=2)
     training = small_training(
@@ -165,6 +168,7 @@ def test_overfits_one_case(tmp_path: Path) -> None:
     assert voxel[-1] < 0.25 * voxel[0]  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell(data: Path, tmp_path: Path) -> None:
     training = small_training(data, optimiser={"learning_rate": 1e-12, "discriminator_rate": 5e-3}, run={"steps": 10})
     fit(training, tmp_path / "run")

@@ -32,13 +32,13 @@ _ROUND_WALL_SHARE = 0.3
 _BALL_WALL_SHARE = 0.45
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 """Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
-_CRESCENT = 0.3
-"""Sphericity below which the shape is a crescent even if thick slices hide a part of its foot."""
+_THICK_MM = 8.0
+"""Thick slices hide a part of the foot of pockets with a smaller inner radius: there the rule does not hold."""
 _BROAD_MM = 6.0
 _THIN_MM = 4.0
 _THIN_VOXELS = 2.1
 _THIN_HU = 60.0
-_LINE_HU = 60.0
+_LINE_HU = 40.0
 _MIDDLE = 0.6
 """Its middle is what lies deeper than this share of its greatest depth: no partial volume of its edge."""
 
@@ -89,7 +89,9 @@ def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirL
     within = grown(part, levels.reach - SHARP_REACH)
     near = grown(within)
     surface = near & ~within
-    to_lung = surface & lung_side
+    # The last step to the wall is partial volume, which belongs to the hemithorax but is not lung.
+    on_wall = surface & grown(~lung_side)
+    to_lung = surface & ~on_wall
     inner = depth(part, spacing)
     middle = values[inner >= _MIDDLE * float(inner.max())]
     bright = ndimage.maximum_filter(values, 3)[to_lung]
@@ -99,7 +101,7 @@ def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirL
     area_mm2 = _area_mm2(part, spacing)
     return Features(
         volume_ml=volume_mm3 / 1000.0,
-        wall_share=float((surface & ~lung_side).sum() / max(1, surface.sum())),
+        wall_share=float(on_wall.sum() / max(1, surface.sum())),
         edge_hu=float(np.percentile(bright, 25)) - levels.air_hu if bright.size else 1000.0,
         step_hu=float(np.median(values[behind])) - levels.air_hu if behind.any() else 1000.0,
         above_air_hu=float(middle.mean()) - levels.air_hu,
@@ -139,9 +141,10 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         return Verdict(UNCERTAIN, 0.5, "the image is smooth and the lung too thin to be told from free air by its HU")
     if features.above_air_hu > levels.impure_hu + (_THIN_HU if thin else 0.0):
         return Verdict(BULLA, 0.7, f"its middle lies {features.above_air_hu:.0f} HU above free air: rarefied lung")
-    # Without a pleural line only a broad pocket of pure air counts.
-    above_hu = features.above_air_hu if features.depth_mm >= _BROAD_MM else float("inf")
-    if not levels.is_edge(features.edge_hu, above_hu):
+    # Without a pleural line only a broad pocket of pure air counts; in a narrow one the line has to be plain to see.
+    broad = features.depth_mm >= _BROAD_MM
+    line_hu = levels.step_hu + (0.0 if broad or levels.smooth else _LINE_HU)
+    if features.edge_hu < line_hu and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
         return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
     if features.sphericity > _BALL and features.edge_hu > _SHEET_HU and features.bottom > 0.5:
         return Verdict(
@@ -152,7 +155,7 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         return Verdict(
             BULLA, 0.6, f"round (sphericity {features.sphericity:.2f}), which air around a lung is not; {wall}"
         )
-    if features.wall_share < _HALF_BALL_WALL_SHARE and features.sphericity > _CRESCENT:
+    if features.wall_share < _HALF_BALL_WALL_SHARE and features.depth_mm > _THICK_MM:
         return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
     edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
     return Verdict(
