@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from xrecon.errors import ConfigError
+from xrecon.errors import ConfigError, XReconError
 
 MAX_CONFIG_BYTES = 1_000_000
 """A settings file is a few hundred lines; a larger file is some other file given by mistake."""
@@ -47,11 +47,34 @@ def load_config(
     overridden = set()
     for text in overrides:
         overridden.add(_apply_override(values, text))
+    return validated(model, values, where=origin, overridden=overridden)
+
+
+def validated(
+    model: type[ConfigT],
+    values: Mapping[str, Any],
+    *,
+    where: str,
+    error: type[XReconError] = ConfigError,
+    overridden: Collection[str] = (),
+) -> ConfigT:
+    """Settings of class `model` from plain values; `where` opens every line of the message.
+
+    Args:
+        model: a subclass of `Config`.
+        values: nested mappings of plain values.
+        where: file or part that the values come from.
+        error: class of what is raised.
+        overridden: dotted keys that come from `--set` instead.
+
+    Raises:
+        XReconError: of the class `error`: unknown keys (with the nearest known one), wrong types, values out of range.
+    """
     try:
         return model.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(model, details, origin, overridden) for details in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from None
+    except ValidationError as found:
+        lines = [_explain(model, details, where, overridden) for details in found.errors(include_url=False)]
+        raise error("\n".join(lines)) from None
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -109,7 +132,7 @@ def _apply_override(values: dict[str, Any], text: str) -> str:
     return key
 
 
-def _explain(model: type[BaseModel], details: Any, origin: str, overridden: set[str]) -> str:
+def _explain(model: type[BaseModel], details: Any, origin: str, overridden: Collection[str]) -> str:
     """One line for one pydantic error: where, which key, what was expected, the closest right key."""
     key = ".".join(str(part) for part in details["loc"])
     where = "--set" if any(key == one or key.startswith(one + ".") for one in overridden) else origin
@@ -117,8 +140,10 @@ def _explain(model: type[BaseModel], details: Any, origin: str, overridden: set[
         return f"{where}: unknown key {key!r}; {_suggest(key, list(known_keys(model)))}"
     if details["type"] == "missing":
         return f"{where}: key {key!r} is required and has no value"
-    message = details["msg"][0].lower() + details["msg"][1:]
-    return f"{where}: {key or 'the settings'} = {details['input']!r}: {message}"
+    message = str(details["msg"]).removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    # The whole settings are no help as "the value": a rule over several fields speaks for itself.
+    return f"{where}: {key} = {details['input']!r}: {message}" if key else f"{where}: {message}"
 
 
 def _suggest(key: str, keys: list[str]) -> str:

@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from xrecon.config import Config
+from xrecon.config import Config, validated
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import FRAME_MM
 from xrecon.io.limits import read_text_capped, sha256_of, write_text_atomic
 from xrecon.io.staging import staged_outputs
-from xrecon.models.config import HU_OFFSET, HU_SCALE, validated
+from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.models.registry import FAMILIES, build, family_of, parameter_count
 from xrecon.volume import RESEARCH_NOTICE
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from xrecon.config import Config, known_keys
-from xrecon.errors import ConfigError, XReconError
+from xrecon.config import Config
 
 HU_OFFSET = 1024.0
 HU_SCALE = 2500.0
@@ -89,33 +86,3 @@ class DiscriminatorConfig(Config):
     """Zero padding that keeps ceil(size / stride) voxels; off: 2 on every side, which adds one."""
     scales: int = Field(default=1, ge=1, le=4)
     """Discriminators on the volume and its successive halvings; more than one gives a tuple of score maps."""
-
-
-ConfigT = TypeVar("ConfigT", bound=Config)
-
-
-def validated(
-    model: type[ConfigT], values: Mapping[str, Any], *, where: str, error: type[XReconError] = ConfigError
-) -> ConfigT:
-    """Settings of class `model` from plain values; `where` opens every line of the message.
-
-    Raises:
-        XReconError: of the class `error`: unknown keys (with the nearest known one), wrong types, values out of range.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as found:
-        raise error("\n".join(f"{where}: {_explain(model, one)}" for one in found.errors(include_url=False))) from None
-
-
-def _explain(model: type[Config], details: Any) -> str:
-    key = ".".join(str(part) for part in details["loc"])
-    if details["type"] == "extra_forbidden":
-        keys = list(known_keys(model))
-        close = difflib.get_close_matches(key, keys, n=1)
-        return f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(keys)}")
-    if details["type"] == "missing":
-        return f"key {key!r} is required and has no value"
-    # The whole settings are no help as "the value": a rule over several fields speaks for itself.
-    value = f"{key} = {details['input']!r}: " if key else ""
-    return value + str(details["msg"]).removeprefix("Value error, ")

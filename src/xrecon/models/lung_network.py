@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xrecon.config import Config
+from xrecon.config import Config, validated
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, InputError
 from xrecon.io.limits import sha256_of, write_text_atomic
@@ -29,7 +29,6 @@ from xrecon.models.checkpoint import (
     check_entries,
     load_information,
 )
-from xrecon.models.config import validated
 from xrecon.resample import resample_separable
 from xrecon.volume import RESEARCH_NOTICE
 

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xrecon.config import Config
+from xrecon.config import Config, validated
 from xrecon.errors import CheckpointError, InputError
 from xrecon.io.limits import check_file
 from xrecon.models.blocks import ConvNormReLU, EncoderStage, Linker, UpBlock
 from xrecon.models.checkpoint import check_entries
-from xrecon.models.config import LEVELS, VIEWS, DiscriminatorConfig, GeneratorConfig, View, validated
+from xrecon.models.config import LEVELS, VIEWS, DiscriminatorConfig, GeneratorConfig, View
 from xrecon.models.discriminator import Discriminator
 from xrecon.models.generator import FusionTrunk, Generator, ViewBranch
 

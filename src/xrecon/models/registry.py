@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from xrecon.config import Config
+from xrecon.config import Config, validated
 from xrecon.errors import ConfigError
 from xrecon.models.blocks import initialise
-from xrecon.models.config import DiscriminatorConfig, GeneratorConfig, validated
+from xrecon.models.config import DiscriminatorConfig, GeneratorConfig
 from xrecon.models.discriminator import Discriminator
 from xrecon.models.generator import Generator
 
