@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from xrecon.data.phantom import Phantom, ThoraxParameters, thorax_phantom
 from xrecon.errors import CheckpointError, InputError, MissingPartError
-from xrecon.models.lung_network import LungNet, LungNetConfig, save_lung_net
+from xrecon.models import create_discriminator
+from xrecon.models.checkpoint import save_model
+from xrecon.models.lung_network import LungNet, LungNetConfig
 from xrecon.ptxseg.airways import Airways, find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.lung_models import AUTO, names, resolve
@@ -102,9 +104,16 @@ def test_without_hemithorax_there_is_no_lung(chest: Chest) -> None:
         hemithoraces_from_shares(shares, chest.hu, body=chest.body, airways=chest.airways, spacing=SPACING)
 
 
+def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
+    judge = create_discriminator("plain", base_channels=2)
+    folder = save_model(judge, tmp_path / "judge", name="x", training_data="x", licence="x")
+    with pytest.raises(CheckpointError, match="family 'discriminator', expected a lung network"):
+        NetLungs(folder)
+
+
 def test_a_network_in_a_folder_is_taken_by_its_path(chest: Chest, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    folder = save_lung_net(
+    folder = save_model(
         LungNet(LungNetConfig(channels=(4, 6), pitch_mm=8.0)),
         tmp_path / "run",
         name="x",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,14 @@ import torch
 
 from xrecon.data.phantom import Phantom
 from xrecon.errors import CheckpointError, InputError, OutputExistsError
-from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME
+from xrecon.models.checkpoint import WEIGHTS_NAME, load_model, save_model
 from xrecon.models.lung_network import (
     LungNet,
     LungNetConfig,
     _fold,
     _unfold,
-    load_lung_net,
     network_input,
     predict,
-    save_lung_net,
 )
 from xrecon.training.lung_augment import augment
 from xrecon.training.lung_cases import OCCUPANCIES, Recipe, coarse_case, make_cases, read_case, recipes
@@ -80,23 +77,19 @@ def test_shares_add_up_on_any_grid() -> None:
 def test_saved_weights_are_the_same_and_guarded(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = LungNet(TINY)
-    save_lung_net(network, tmp_path, name="tiny", training_data="none", licence="none")
-    loaded, information = load_lung_net(tmp_path)
+    save_model(network, tmp_path, name="tiny", training_data="none", licence="none", dtype=torch.float16)
+    loaded, information = load_model(tmp_path, dtype=torch.float32)
     assert information.parameters == sum(one.numel() for one in network.parameters())
     for before, after in zip(network.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(before.half().float(), after)
     with pytest.raises(OutputExistsError):
-        save_lung_net(network, tmp_path, name="tiny", training_data="none", licence="none")
+        save_model(network, tmp_path, name="tiny", training_data="none", licence="none", dtype=torch.float16)
     weights = tmp_path / WEIGHTS_NAME
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(CheckpointError, match="damaged or changed"):
-        load_lung_net(tmp_path)
-    values = json.loads((tmp_path / INFORMATION_NAME).read_text(encoding="utf-8"))
-    (tmp_path / INFORMATION_NAME).write_text(json.dumps({**values, "family": "generator"}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="family 'generator'"):
-        load_lung_net(tmp_path)
+        load_model(tmp_path)
 
 
 def test_every_patient_gets_every_size_and_each_its_own() -> None:
@@ -219,5 +212,5 @@ def test_the_command_makes_weights_that_segment_takes(phantom64_file: Path, tmp_
     (folder / phantom64_file.name).write_bytes(phantom64_file.read_bytes())
     result = CliRunner().invoke(build_app(), ["train", "lungs", str(folder), "-o", str(out), "--minutes", "0.01"])
     assert result.exit_code == 0, result.output
-    assert load_lung_net(out)[1].family == "lungs"
+    assert load_model(out)[1].family == "lungs"
     assert resolve(str(out)).load() is not None

@@ -92,11 +92,13 @@ def lungs(
     Pneumothoraces, bullae, stomach gas and skin emphysema are planted in every CT (some 12 volumes each, kept in
     DIR/cases). Every fifth patient is held out and measured. Weights: DIR/model.safetensors and DIR/model.json.
     """
+    import torch
+
     from xrecon.config import load_config
     from xrecon.data.split import Split
     from xrecon.io.staging import check_outputs
-    from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME
-    from xrecon.models.lung_network import LungNetConfig, save_lung_net
+    from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
+    from xrecon.models.lung_network import LungNetConfig
     from xrecon.training.lung_cases import make_cases
     from xrecon.training.lungs import LungTraining, train_lungs
 
@@ -111,7 +113,7 @@ def lungs(
             volumes, output, settings=settings, network=network, resume=resume, tell=shell.note
         )
     source = load_config(Split, split) if split is not None else None
-    save_lung_net(
+    save_model(
         trained,
         output,
         name="lungs",
@@ -119,6 +121,7 @@ def lungs(
         f"({metrics['training_volumes']} volumes). {source.source if source else 'A folder of CTs, no split.'}",
         licence=f"Apache-2.0; training data {source.licence if source else 'of the user'}",
         metrics=metrics,
+        dtype=torch.float16,
         overwrite=overwrite or resume,
     )
     weights = output / WEIGHTS_NAME

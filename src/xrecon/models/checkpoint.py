@@ -22,7 +22,6 @@ from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import FRAME_MM
 from xrecon.io.limits import read_text_capped, sha256_of, write_text_atomic
 from xrecon.io.staging import staged_outputs
-from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.models.registry import FAMILIES, build, family_of, parameter_count
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -61,7 +60,7 @@ class ModelInformation(Config):
     """Shape and meaning of what comes out."""
     frame_mm: float = Field(default=FRAME_MM, gt=0)
     """Edge of the reconstruction cube and width of the films at the isocentre plane, mm."""
-    value_range: str = f"(HU + {HU_OFFSET:g}) / {HU_SCALE:g}, clipped to 0..1; films 0..1"
+    value_range: str
     """What network values mean."""
     training_data: str
     """What the weights were trained on, with its attribution."""
@@ -88,6 +87,7 @@ def save_model(
     licence: str,
     metrics: Mapping[str, Any] | None = None,
     frame_mm: float = FRAME_MM,
+    dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `model.safetensors` and `model.json` into `folder`; both appear complete or not at all.
@@ -100,6 +100,7 @@ def save_model(
         licence: terms of the weights.
         metrics: JSON-ready figures, each named with its data, split and convention.
         frame_mm: edge of the reconstruction cube, mm.
+        dtype: of the stored weights; None for that of the network.
         overwrite: replace an earlier model.
 
     Returns: the folder.
@@ -110,20 +111,22 @@ def save_model(
     if not isinstance(config, Config):
         raise InputError(f"{type(network).__name__}: cannot be saved, its settings are no Config")
     final = Path(folder)
-    inputs, output = _shapes(config)
+    family = family_of(config)
+    inputs, output = FAMILIES[family].shapes(config)
     with staged_outputs(final, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite) as stage:
         weights = stage / WEIGHTS_NAME
-        tensors = {key: one.detach().cpu().contiguous() for key, one in network.state_dict().items()}
+        tensors = {key: one.detach().to("cpu", dtype).contiguous() for key, one in network.state_dict().items()}
         # One metadata key: safetensors writes several in random order, and equal weights should be equal files.
         save_file(tensors, weights, metadata={"notice": RESEARCH_NOTICE})
         values = {
             "name": name,
-            "family": family_of(config),
+            "family": family,
             "architecture": config.model_dump(mode="json"),
             "parameters": parameter_count(network),
             "inputs": inputs,
             "output": output,
             "frame_mm": frame_mm,
+            "value_range": FAMILIES[family].value_range,
             "training_data": training_data,
             "licence": licence,
             "metrics": dict(metrics or {}),
@@ -258,13 +261,3 @@ def _network_of(information: ModelInformation, weights: Path) -> nn.Module:
             f"{place}: unknown network family {information.family!r}; known: {', '.join(FAMILIES)}; update xrecon"
         )
     return build(validated(family.settings, information.architecture, where=str(place), error=CheckpointError))
-
-
-def _shapes(config: Config) -> tuple[str, str]:
-    """Inputs and output in words, for people who read `model.json`."""
-    size = config.model_dump().get("size", "S")
-    films = f"pa and lateral [N, 1, {size}, {size}]"
-    volume = f"[N, 1, {size}, {size}, {size}], axes D (head to feet), H (front to back), W (patient's right to left)"
-    if family_of(config) == "discriminator":
-        return f"ct {volume}; {films}", "patch scores [N, 1, n, n, n]: 1 real, 0 synthetic"
-    return f"{films}: rows along D; columns along W (PA), along H (lateral)", f"ct {volume}"

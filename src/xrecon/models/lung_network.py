@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xrecon.config import Config, validated
-from xrecon.environment import run_environment
-from xrecon.errors import CheckpointError, InputError
-from xrecon.io.limits import sha256_of, write_text_atomic
-from xrecon.io.staging import staged_outputs
-from xrecon.models.checkpoint import (
-    INFORMATION_NAME,
-    WEIGHTS_NAME,
-    ModelInformation,
-    check_entries,
-    load_information,
-)
+from xrecon.config import Config
 from xrecon.resample import resample_separable
-from xrecon.volume import RESEARCH_NOTICE
 
-FAMILY = "lungs"
 BACKGROUND, RIGHT, LEFT = 0, 1, 2
 CLASSES = 3
 _FOLD = 2
 """The finest level works on blocks of this many voxels per edge: an eighth of the positions at the same information."""
 _OUTSIDE_HU = -1000.0
-_WINDOWS_HU = ((-1000.0, -300.0), (-250.0, 250.0))
+WINDOWS_HU = ((-1000.0, -300.0), (-250.0, 250.0))
 """Air to lung, and fat to enhanced vessel: airless lung differs from its neighbours in the second only."""
 
 
@@ -84,7 +63,7 @@ class LungNet(nn.Module):
         super().__init__()
         self.config = config or LungNetConfig()
         channels = self.config.channels
-        folded = len(_WINDOWS_HU) * _FOLD**3
+        folded = len(WINDOWS_HU) * _FOLD**3
         self.encoder = nn.ModuleList(_Residual(i, o) for i, o in zip((folded, *channels), channels, strict=False))
         pairs = [(channels[i], channels[i - 1]) for i in range(len(channels) - 1, 0, -1)]
         self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for coarse, fine in pairs)
@@ -121,7 +100,7 @@ def _unfold(x: Tensor) -> Tensor:
 
 def network_input(hu: Tensor) -> Tensor:
     """[N, D, H, W] HU as [N, 2, D, H, W]: two windows, each scaled to -1..1 and clipped."""
-    return torch.stack([((hu - low) * (2.0 / (high - low)) - 1.0).clamp(-1.0, 1.0) for low, high in _WINDOWS_HU], dim=1)
+    return torch.stack([((hu - low) * (2.0 / (high - low)) - 1.0).clamp(-1.0, 1.0) for low, high in WINDOWS_HU], dim=1)
 
 
 def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -144,73 +123,3 @@ def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, 
     start = tuple(-o / f for o, f in zip(offset, scale, strict=True))
     fine = [resample_separable(share[c], hu.shape, scale=back, offset=start, fill=0.0) for c in (RIGHT, LEFT)]
     return np.stack([1.0 - fine[0] - fine[1], *fine])
-
-
-def save_lung_net(
-    network: LungNet,
-    folder: str | os.PathLike[str],
-    *,
-    name: str,
-    training_data: str,
-    licence: str,
-    metrics: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write `model.safetensors` (half precision) and `model.json` into `folder`; both appear complete or not at all.
-
-    Raises OutputExistsError, InputError.
-    """
-    final = Path(folder)
-    with staged_outputs(final, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite) as stage:
-        weights = stage / WEIGHTS_NAME
-        tensors = {key: one.detach().cpu().half().contiguous() for key, one in network.state_dict().items()}
-        save_file(tensors, weights, metadata={"notice": RESEARCH_NOTICE})
-        values = {
-            "name": name,
-            "family": FAMILY,
-            "architecture": network.config.model_dump(mode="json"),
-            "parameters": sum(one.numel() for one in network.parameters()),
-            "inputs": "CT [N, 2, D, H, W] as xrecon.models.lung_network.network_input makes it; D head to feet, H "
-            "front to back, W right to left of the patient",
-            "output": "logits [N, 3, D, H, W]: background, right, left hemithorax (lung and free air, no airways)",
-            "value_range": f"windows {_WINDOWS_HU} HU, each scaled to -1..1",
-            "training_data": training_data,
-            "licence": licence,
-            "metrics": dict(metrics or {}),
-            "sha256": sha256_of(weights),
-            "bytes": weights.stat().st_size,
-            "made": datetime.now(timezone.utc).date().isoformat(),
-            "environment": run_environment(),
-        }
-        information = validated(ModelInformation, values, where=INFORMATION_NAME, error=InputError)
-        write_text_atomic(stage / INFORMATION_NAME, information.model_dump_json(indent=2) + "\n")
-    return final
-
-
-def load_lung_net(folder: str | os.PathLike[str]) -> tuple[LungNet, ModelInformation]:
-    """The network in evaluation mode, and what is known of it.
-
-    Raises CheckpointError: a file is absent, damaged, of another family or does not fit.
-    """
-    information = load_information(folder)
-    weights = Path(folder) / WEIGHTS_NAME
-    if information.family != FAMILY:
-        raise CheckpointError(f"{weights}: weights of the family {information.family!r}, expected {FAMILY!r}")
-    if not weights.is_file():
-        raise CheckpointError(f"{weights}: does not exist, though {INFORMATION_NAME} lies there; copy both files")
-    digest = sha256_of(weights)
-    if digest != information.sha256:
-        raise CheckpointError(
-            f"{weights}: damaged or changed: sha256 {digest[:12]}..., {INFORMATION_NAME} says "
-            f"{information.sha256[:12]}...; copy it again"
-        )
-    settings = validated(LungNetConfig, information.architecture, where=str(weights), error=CheckpointError)
-    network = LungNet(settings)
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights}: not a readable safetensors file ({error}); copy it again") from error
-    expected = {key: tuple(one.shape) for key, one in network.state_dict().items()}
-    check_entries(expected, {key: tuple(one.shape) for key, one in tensors.items()}, where=str(weights))
-    network.load_state_dict({key: one.float() for key, one in tensors.items()})
-    return network.eval(), information

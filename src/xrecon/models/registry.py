@@ -13,17 +13,27 @@ from torch import nn
 from xrecon.config import Config, validated
 from xrecon.errors import ConfigError
 from xrecon.models.blocks import initialise
-from xrecon.models.config import DiscriminatorConfig, GeneratorConfig
+from xrecon.models.config import HU_OFFSET, HU_SCALE, DiscriminatorConfig, GeneratorConfig
 from xrecon.models.discriminator import Discriminator
 from xrecon.models.generator import Generator
+from xrecon.models.lung_network import WINDOWS_HU, LungNet, LungNetConfig
 
 
 @dataclass(frozen=True)
 class Family:
-    """A network class and its settings; `model.json` names the family of its weights."""
+    """A network class and its settings; `model.json` names the family of its weights.
+
+    Attributes:
+        settings: class of the settings.
+        network: makes the network of such settings.
+        shapes: inputs and output in words, for people who read `model.json`.
+        value_range: what network values mean, in words.
+    """
 
     settings: type[Config]
     network: Callable[[Any], nn.Module]
+    shapes: Callable[[Any], tuple[str, str]]
+    value_range: str
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,39 @@ class Architecture:
     summary: str
 
 
+def _films_and_ct(size: object) -> tuple[str, str]:
+    axes = "axes D (head to feet), H (front to back), W (patient's right to left)"
+    return f"pa and lateral [N, 1, {size}, {size}]", f"[N, 1, {size}, {size}, {size}], {axes}"
+
+
+def _generator_shapes(config: GeneratorConfig) -> tuple[str, str]:
+    films, volume = _films_and_ct(config.size)
+    return f"{films}: rows along D; columns along W (PA), along H (lateral)", f"ct {volume}"
+
+
+def _discriminator_shapes(_config: DiscriminatorConfig) -> tuple[str, str]:
+    films, volume = _films_and_ct("S")
+    return f"ct {volume}; {films}", "patch scores [N, 1, n, n, n]: 1 real, 0 synthetic"
+
+
+def _lung_shapes(_config: LungNetConfig) -> tuple[str, str]:
+    return (
+        f"CT [N, {len(WINDOWS_HU)}, D, H, W] as xrecon.models.lung_network.network_input makes it; axes as of every CT",
+        "logits [N, 3, D, H, W]: background, right, left hemithorax (lung and free air, no airways)",
+    )
+
+
+_NETWORK_RANGE = f"(HU + {HU_OFFSET:g}) / {HU_SCALE:g}, clipped to 0..1; films 0..1"
+
 FAMILIES: Mapping[str, Family] = {
-    "generator": Family(GeneratorConfig, Generator),
-    "discriminator": Family(DiscriminatorConfig, Discriminator),
+    "generator": Family(GeneratorConfig, Generator, _generator_shapes, _NETWORK_RANGE),
+    "discriminator": Family(DiscriminatorConfig, Discriminator, _discriminator_shapes, _NETWORK_RANGE),
+    "lungs": Family(
+        LungNetConfig,
+        LungNet,
+        _lung_shapes,
+        f"windows {WINDOWS_HU} HU, each scaled to -1..1",
+    ),
 }
 _X2CT_GAN = GeneratorConfig(size=128, dense_layers=(6, 12, 24, 16, 6), mfusionren=False, activation="relu")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.errors import InputError, MissingPartError
+from xrecon.errors import CheckpointError, InputError, MissingPartError
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
@@ -139,7 +139,10 @@ class NetLungs:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        from xrecon.models.lung_network import load_lung_net
+        import torch
+
+        from xrecon.models.checkpoint import load_model
+        from xrecon.models.lung_network import LungNet
 
         place = Path(folder) if folder is not None else Path(str(resources.files("xrecon") / "assets" / SHIPPED))
         if not place.is_dir():
@@ -147,7 +150,13 @@ class NetLungs:
                 f"no weights of the lung network at {place}: train them with `xrecon train lungs FOLDER -o OUT` "
                 f'from a folder of chest CTs, or use lung_model="classical"'
             )
-        self._network, self.information = load_lung_net(place)
+        network, self.information = load_model(place, dtype=torch.float32)
+        if not isinstance(network, LungNet):
+            raise CheckpointError(
+                f"{place}: weights of the family {self.information.family!r}, expected a lung network; give a folder "
+                "of `xrecon train lungs`"
+            )
+        self._network = network
 
     def __call__(self, volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
         """As `lung_models.LungModel`."""
