@@ -7,13 +7,13 @@ import io
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from html_page import Page
 from xrecon.data.phantom import ThoraxParameters, thorax_phantom
 from xrecon.errors import InputError
 from xrecon.quantify.findings import Findings, build_findings
@@ -134,35 +134,6 @@ def test_another_grid_is_refused(sick) -> None:
     moved[0, 3] += 5
     with pytest.raises(InputError, match="different affines"):
         preview_figure(replace(ct, affine=moved), segmentation)
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text; tags must close in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "link", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def test_the_page_is_complete_and_self_contained(sick, findings) -> None:

@@ -22,9 +22,9 @@ from xrecon.errors import InputError, XReconError
 from xrecon.evaluation.anatomy import Anatomy, component_kinds, find_anatomy
 from xrecon.evaluation.chests import Chest, ChestSource
 from xrecon.evaluation.choices import ModelChoice, ResultStore
+from xrecon.evaluation.gather import gathered
 from xrecon.evaluation.segmentation import compare_masks, region
 from xrecon.geometry import FRAME_MM
-from xrecon.preparation.scale import run_jobs
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.warp import Grid
@@ -116,18 +116,14 @@ def run_pneumothorax_study(
         PneumothoraxJob(source, tuple(own), tuple(models), Path(store), assets, seed)
         for source, own in zip(sources, plants, strict=True)
     ]
-    found: dict[int, list[dict[str, Any]]] = {}
-    failures = []
-    for done, (index, outcome) in enumerate(
-        run_jobs(study_patient, jobs, workers=workers, scheduler=scheduler), start=1
-    ):
-        name = jobs[index].source.name
-        if isinstance(outcome, Exception):
-            failures.append(f"{name}: {type(outcome).__name__}: {outcome}")
-        else:
-            found[index] = outcome
-        progress(f"{done} of {len(jobs)} patients: {name}")
-    rows = [row for index in sorted(found) for row in found[index]]
+    rows, failures = gathered(
+        study_patient,
+        jobs,
+        [source.name for source in sources],
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
     failures += [
         f"{row['case']}, plant {row['plant']}, {row['model']}: {row['failure']}" for row in rows if "failure" in row
     ]

@@ -16,8 +16,8 @@ from xrecon.errors import InputError, XReconError
 from xrecon.evaluation.anatomy import Anatomy, anatomy_metrics, component_kinds, find_anatomy
 from xrecon.evaluation.catalogue import full_metrics
 from xrecon.evaluation.choices import ModelChoice, ResultStore
+from xrecon.evaluation.gather import gathered
 from xrecon.evaluation.tables import PerCase
-from xrecon.preparation.scale import run_jobs
 from xrecon.volume import Volume
 
 
@@ -95,27 +95,23 @@ def evaluate_dataset(
     jobs = [
         EvaluationJob(case, tuple(models), dataset.size, Path(store), anatomy, assets, seed) for case in dataset.cases
     ]
-    found: dict[int, list[dict[str, Any]]] = {}
-    failures = []
-    for done, (index, outcome) in enumerate(
-        run_jobs(evaluate_prepared_case, jobs, workers=workers, scheduler=scheduler), start=1
-    ):
-        name = jobs[index].case.name
-        if isinstance(outcome, Exception):
-            failures.append(f"{name}, all models: {outcome}")
-        else:
-            found[index] = outcome
-        progress(f"{done} of {len(jobs)} cases: {name}")
+    done, failures = gathered(
+        evaluate_prepared_case,
+        jobs,
+        [case.name for case in dataset.cases],
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
     rows, details, planes = [], {}, {}
-    for index in sorted(found):
-        for values in found[index]:
-            key = values["case"], values["model"]
-            if "failure" in values:
-                failures.append(f"{key[0]}, {key[1]}: {values['failure']}")
-                continue
-            rows.append(PerCase(*key, values["metrics"], values["seconds"], patient=values["patient"]))
-            details[key] = values["details"]
-            planes[key] = Path(store) / values["planes"]
+    for values in done:
+        key = values["case"], values["model"]
+        if "failure" in values:
+            failures.append(f"{key[0]}, {key[1]}: {values['failure']}")
+            continue
+        rows.append(PerCase(*key, values["metrics"], values["seconds"], patient=values["patient"]))
+        details[key] = values["details"]
+        planes[key] = Path(store) / values["planes"]
     if not rows:
         raise InputError("nothing could be evaluated: " + "; ".join(failures[:5]))
     return DatasetResults(tuple(rows), details, tuple(failures), planes)

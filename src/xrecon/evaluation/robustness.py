@@ -21,10 +21,10 @@ from xrecon.data.body import body_mask
 from xrecon.errors import InputError, XReconError
 from xrecon.evaluation.chests import ChestSource, Films, beams_of
 from xrecon.evaluation.choices import ModelChoice, ResultStore
+from xrecon.evaluation.gather import gathered
 from xrecon.evaluation.image import mae_hu, psnr_volumetric
 from xrecon.evaluation.similarity import similarities
 from xrecon.geometry import ConeBeam
-from xrecon.preparation.scale import run_jobs
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.warp import Grid
@@ -105,16 +105,14 @@ def run_robustness_study(
     if unknown or not kinds:
         raise InputError(f"unknown disturbances {unknown}; choose from {', '.join(LEVELS)}")
     jobs = [RobustnessJob(source, tuple(kinds), tuple(models), Path(store), assets, seed) for source in sources]
-    found: dict[int, list[dict[str, Any]]] = {}
-    failures = []
-    for done, (index, outcome) in enumerate(run_jobs(disturb_case, jobs, workers=workers, scheduler=scheduler), 1):
-        name = jobs[index].source.name
-        if isinstance(outcome, Exception):
-            failures.append(f"{name}: {type(outcome).__name__}: {outcome}")
-        else:
-            found[index] = outcome
-        progress(f"{done} of {len(jobs)} cases: {name}")
-    rows = [row for index in sorted(found) for row in found[index]]
+    rows, failures = gathered(
+        disturb_case,
+        jobs,
+        [source.name for source in sources],
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
     failures += [
         f"{row['case']}, {row['kind']} {row['level']:g}, {row['model']}: {row['failure']}"
         for row in rows

@@ -29,11 +29,29 @@ def flood(hu: NDArray[np.float32], markers: NDArray[np.uint8], open_: Mask, *, l
     _flood(relief.ravel(), markers.reshape(-1), np.ascontiguousarray(open_).ravel(), markers.shape)
 
 
+@numba.njit(inline="always")
+def _neighbour(here, side, depth, height, width):  # type: ignore[no-untyped-def]
+    """Flat index of one of the six neighbours of a voxel, -1 beyond the grid."""
+    plane = height * width
+    d, rest = here // plane, here % plane
+    h, w = rest // width, rest % width
+    if side == 0:
+        return here - plane if d > 0 else -1
+    if side == 1:
+        return here + plane if d < depth - 1 else -1
+    if side == 2:
+        return here - width if h > 0 else -1
+    if side == 3:
+        return here + width if h < height - 1 else -1
+    if side == 4:
+        return here - 1 if w > 0 else -1
+    return here + 1 if w < width - 1 else -1
+
+
 @numba.njit(cache=True, nogil=True)
 def _flood(relief, markers, open_, shape):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Priority flood with one first-in-first-out queue (linked list) for each level."""
     depth, height, width = shape
-    plane = height * width
     head = np.full(LEVELS, -1, dtype=np.int64)
     tail = np.full(LEVELS, -1, dtype=np.int64)
     following = np.full(relief.size, -1, dtype=np.int32)
@@ -41,22 +59,9 @@ def _flood(relief, markers, open_, shape):  # type: ignore[no-untyped-def]  # pr
     for start in range(relief.size):
         if markers[start] != 0 or not open_[start]:
             continue
-        d, rest = start // plane, start % plane
-        h, w = rest // width, rest % width
         for side in range(6):
-            if side == 0 and d > 0:
-                near = start - plane
-            elif side == 1 and d < depth - 1:
-                near = start + plane
-            elif side == 2 and h > 0:
-                near = start - width
-            elif side == 3 and h < height - 1:
-                near = start + width
-            elif side == 4 and w > 0:
-                near = start - 1
-            elif side == 5 and w < width - 1:
-                near = start + 1
-            else:
+            near = _neighbour(start, side, depth, height, width)
+            if near < 0:
                 continue
             if markers[near] != 0 and following[near] == -1 and near != tail[relief[near]]:
                 level = relief[near]
@@ -68,22 +73,9 @@ def _flood(relief, markers, open_, shape):  # type: ignore[no-untyped-def]  # pr
     for water in range(LEVELS):
         here = head[water]
         while here != -1:
-            d, rest = here // plane, here % plane
-            h, w = rest // width, rest % width
             for side in range(6):
-                if side == 0 and d > 0:
-                    near = here - plane
-                elif side == 1 and d < depth - 1:
-                    near = here + plane
-                elif side == 2 and h > 0:
-                    near = here - width
-                elif side == 3 and h < height - 1:
-                    near = here + width
-                elif side == 4 and w > 0:
-                    near = here - 1
-                elif side == 5 and w < width - 1:
-                    near = here + 1
-                else:
+                near = _neighbour(here, side, depth, height, width)
+                if near < 0:
                     continue
                 if markers[near] == 0 and open_[near]:
                     markers[near] = markers[here]
