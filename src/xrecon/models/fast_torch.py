@@ -70,7 +70,8 @@ class Differentiable:
 
     def contract(self, volume: Tensor, weight: Tensor) -> Tensor:
         """Sum over channels with `weight` [C]: [N, 1, D, H, W]."""
-        return functional.conv3d(volume, weight.reshape(1, -1, 1, 1, 1))
+        # Not conv3d: for one output channel and one volume torch computes its derivative on one thread.
+        return torch.matmul(weight.reshape(1, -1), volume.flatten(2)).unflatten(2, volume.shape[2:])
 
 
 def _turned(kernel: Tensor, view: View | None) -> Tensor:
