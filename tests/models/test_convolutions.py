@@ -36,3 +36,13 @@ def test_value_and_gradient(
     for ours, theirs in zip(*results, strict=True):
         assert ours.shape == theirs.shape
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("edge", [1, 5, 7])
+@pytest.mark.parametrize("shape", [(1, 2, 8, 7, 9), (1, 2, 9, 7, 8), (2, 2, 8, 7, 9)])
+def test_any_odd_kernel_with_bias(edge: int, shape: tuple[int, ...]) -> None:
+    draw = torch.Generator().manual_seed(1)
+    volume, bias = torch.randn(shape, generator=draw), torch.randn(4, generator=draw)
+    kernel = torch.randn(4, 2, edge, edge, edge, generator=draw)
+    wanted = functional.conv3d(volume, kernel, bias, padding=edge // 2)
+    assert torch.allclose(convolved(volume, kernel, bias), wanted, rtol=1e-5, atol=1e-4)

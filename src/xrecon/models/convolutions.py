@@ -1,8 +1,8 @@
-"""3^3 convolutions of single volumes as a batch of two half volumes: the same sums, several times faster on a CPU.
+"""Convolutions of single volumes as a batch of two half volumes: the same sums, several times faster on a CPU.
 
 torch gives a convolution to oneDNN only if the batch is larger than one or the volume large; a single small volume in
 float32 goes to a loop of matrix products that is up to ten times slower, and so does its derivative. Two halves with
-the neighbouring plane of the other one are a batch of two.
+the neighbouring planes of the other one are a batch of two.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 
-def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
-    """Zero-padded 3^3 convolution, stride 1: [N, C, D, H, W] and [O, C, 3, 3, 3] to [N, O, D, H, W]."""
+def convolved(volume: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Zero-padded convolution, stride 1: [N, C, D, H, W] and [O, C, k, k, k] with odd k to [N, O, D, H, W]."""
+    reach = kernel.shape[2] // 2
     if not _halved(volume):
-        return functional.conv3d(volume, kernel, padding=1)
+        return functional.conv3d(volume, kernel, bias, padding=reach)
     half = volume.shape[2] // 2
-    padded = functional.pad(volume, (0, 0, 0, 0, 1, 1))
-    halves = torch.cat([padded[:, :, : half + 2], padded[:, :, half:]])
-    below, above = functional.conv3d(halves, kernel, padding=(0, 1, 1)).chunk(2)
+    padded = functional.pad(volume, (0, 0, 0, 0, reach, reach))
+    halves = torch.cat([padded[:, :, : half + 2 * reach], padded[:, :, half:]])
+    below, above = functional.conv3d(halves, kernel, bias, padding=(0, reach, reach)).chunk(2)
     return torch.cat([below, above], dim=2)
 
 
