@@ -71,7 +71,7 @@ class Differentiable:
     def contract(self, volume: Tensor, weight: Tensor) -> Tensor:
         """Sum over channels with `weight` [C]: [N, 1, D, H, W]."""
         # Not conv3d: for one output channel and one volume torch computes its derivative on one thread.
-        return torch.matmul(weight.reshape(1, -1), volume.flatten(2)).unflatten(2, volume.shape[2:])
+        return torch.matmul(weight.reshape(1, -1), volume.flatten(2)).reshape(-1, 1, *volume.shape[2:])
 
 
 def _turned(kernel: Tensor, view: View | None) -> Tensor:
