@@ -51,7 +51,7 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="NAME|DIR",
-            help="atlas, pca, deform, the folder of a trained network, or (CT files) deform+bank; may be repeated.",
+            help="atlas, pca, deform, xrecon, a trained network's folder, or (CT files) deform+bank; may be repeated.",
         ),
     ] = None,
     subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,

@@ -38,7 +38,9 @@ def reconstruct(
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="NAME|DIR", help="default, atlas, pca, deform, or the folder of a trained network."
+            "--model",
+            metavar="NAME|DIR",
+            help="default, atlas, pca, deform, xrecon, or the folder of a network of yours.",
         ),
     ] = "default",
     size: SizeOption = 224,

@@ -31,7 +31,10 @@ SplitOption = Annotated[
 ModelOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", "--models", metavar="NAME|DIR", help="atlas, pca, deform, or a trained network; may be repeated."
+        "--model",
+        "--models",
+        metavar="NAME|DIR",
+        help="atlas, pca, deform, xrecon, or a network's folder; may be repeated.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Patients at a time (more than 1 needs Dask).")]

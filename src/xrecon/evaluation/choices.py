@@ -14,6 +14,7 @@ import numpy as np
 
 from xrecon import __version__
 from xrecon.errors import InputError
+from xrecon.inference.network_model import SHIPPED, network_folder
 from xrecon.inference.reconstruct import MODELS, reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.io.limits import atomic_path, sha256_of
@@ -49,7 +50,7 @@ def choose_models(
     """The models by name or folder, after the `baselines` that every table shows, each once.
 
     Args:
-        names: of `MODELS`, or folders that hold a trained network.
+        names: of `MODELS`, of the shipped networks, or folders that hold a trained network.
         assets: priors file that the built-in models use; None for the shipped one.
         baselines: of `MODELS`.
 
@@ -62,12 +63,13 @@ def choose_models(
         if name in MODELS:
             chosen[name] = ModelChoice(name, name, f"{prior} {name}")
             continue
-        folder = Path(name)
-        if not (folder / INFORMATION_NAME).is_file():
+        folder = network_folder(name)
+        if folder is None or not (folder / INFORMATION_NAME).is_file():
+            known = ", ".join((*MODELS, *SHIPPED))
             raise InputError(
-                f"unknown model {name!r}: neither one of {', '.join(MODELS)} nor a folder that holds {INFORMATION_NAME}"
+                f"unknown model {name!r}: neither one of {known} nor a folder that holds {INFORMATION_NAME}"
             )
-        label = folder.resolve().name
+        label = name if name in SHIPPED else folder.resolve().name
         other = chosen.get(label)
         if other is not None and other.model != str(folder):
             raise InputError(f"two models are called {label!r}: {other.model} and {folder}; rename one of the folders")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from xrecon.models.inference import Precision, run
 from xrecon.priors.deformation import DeformedChest
 from xrecon.priors.films import FilmPair
 from xrecon.priors.warp import Grid, sample
+
+SHIPPED = {"xrecon": "xrecon-64-v1"}
+"""Networks that come with the package: name, and folder among the assets."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,15 @@ class NetworkChest:
         return self.beside.deviation(grid)
 
 
-def is_network(model: str) -> bool:
-    """Whether a model's name is the folder (or model.json) of a trained network."""
-    return (Path(model) / INFORMATION_NAME).is_file() or Path(model).name == INFORMATION_NAME
+def network_folder(model: str) -> Path | None:
+    """Where a network lies: shipped under this name, or the folder (or model.json) of a trained one; None for neither.
+
+    A folder of one's own that has a shipped name is `./NAME`.
+    """
+    if model in SHIPPED:
+        return Path(str(resources.files("xrecon") / "assets" / SHIPPED[model]))
+    given = Path(model)
+    return given if (given / INFORMATION_NAME).is_file() or given.name == INFORMATION_NAME else None
 
 
 def load_network(model: str | os.PathLike[str], *, device: torch.device) -> NetworkModel:

@@ -16,7 +16,7 @@ from torch import Tensor
 from xrecon import __version__
 from xrecon.errors import InputError
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.network_model import NetworkModel, draw_network, is_network, load_network
+from xrecon.inference.network_model import SHIPPED, NetworkModel, draw_network, load_network, network_folder
 from xrecon.inference.result import Reconstruction, ViewResidual
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.bank import BankChest, fit_bank
@@ -75,8 +75,9 @@ def reconstruct(
     Args:
         pa: PA film.
         lateral: lateral film of the same patient.
-        model: "atlas", "pca", "deform", "default" (the best of them: deform), or the folder of a trained network
-            (model.safetensors and model.json, as `xrecon train` writes them).
+        model: "atlas", "pca", "deform", "default" (the best of them: deform), "xrecon" (the network that comes with the
+            package), or the folder of a trained network (model.safetensors and model.json, as `xrecon train` writes
+            them).
         size: voxels per edge of the 384 mm frame, 64..256.
         bank: CTs of other patients to fit one by one beside the statistical prior, averaged over the best (only
             "deform"); framed already (`xrecon.priors.framing.frame_chest`) where the same bank serves many films.
@@ -96,10 +97,11 @@ def reconstruct(
         >>> rec.volume.save("synthetic_ct.nii.gz")
     """
     name = DEFAULT_MODEL if model == "default" else model
-    if name not in MODELS and not is_network(name):
+    folder = None if name in MODELS else network_folder(name)
+    if name not in MODELS and folder is None:
         raise InputError(
-            f"unknown model {model!r}; choose one of default, {', '.join(MODELS)}, or give the folder of a trained "
-            "network, which holds model.json"
+            f"unknown model {model!r}; choose one of default, {', '.join((*MODELS, *SHIPPED))}, or give the folder of "
+            "a trained network, which holds model.json"
         )
     if not SIZES[0] <= size <= SIZES[1]:
         raise InputError(f"size must lie in {SIZES[0]}..{SIZES[1]} voxels per edge, got {size}")
@@ -109,7 +111,7 @@ def reconstruct(
     where = torch.device(device)
     asset = assets if isinstance(assets, PriorAsset) else load_priors(assets)
     asset = replace(asset, prior=asset.prior.to(where))
-    network = None if name in MODELS else load_network(name, device=where)
+    network = None if folder is None else load_network(folder, device=where)
     prepared = None
     if bank is not None:
         progress(f"bank: framing {len(bank)} CTs")

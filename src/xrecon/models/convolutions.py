@@ -12,16 +12,32 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 
-def convolved(volume: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Zero-padded convolution, stride 1: [N, C, D, H, W] and [O, C, k, k, k] with odd k to [N, O, D, H, W]."""
-    reach = kernel.shape[2] // 2
+def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
+    """Zero-padded 3^3 convolution, stride 1: [N, C, D, H, W] and [O, C, 3, 3, 3] to [N, O, D, H, W]."""
     if not _halved(volume):
-        return functional.conv3d(volume, kernel, bias, padding=reach)
+        return functional.conv3d(volume, kernel, padding=1)
     half = volume.shape[2] // 2
-    padded = functional.pad(volume, (0, 0, 0, 0, reach, reach))
-    halves = torch.cat([padded[:, :, : half + 2 * reach], padded[:, :, half:]])
-    below, above = functional.conv3d(halves, kernel, bias, padding=(0, reach, reach)).chunk(2)
+    padded = functional.pad(volume, (0, 0, 0, 0, 1, 1))
+    halves = torch.cat([padded[:, :, : half + 2], padded[:, :, half:]])
+    below, above = functional.conv3d(halves, kernel, padding=(0, 1, 1)).chunk(2)
     return torch.cat([below, above], dim=2)
+
+
+def one_channel(volume: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Zero-padded convolution to one channel: [N, C, D, H, W], [1, C, k, k, k] with odd k, [1] to [N, 1, D, H, W].
+
+    oneDNN works on blocks of output channels and a single one wastes them. So each plane is convolved to k channels, one
+    for each plane of the kernel, and these are added where they belong.
+    """
+    edge = kernel.shape[2]
+    if not _single(volume):
+        return functional.conv3d(volume, kernel, bias, padding=edge // 2)
+    planes, parts = volume[0].transpose(0, 1), kernel[0].transpose(0, 1)
+    shares = functional.conv2d(planes, parts, padding=edge // 2)
+    padded = functional.pad(shares, (0, 0, 0, 0, 0, 0, edge // 2, edge // 2))
+    depth = volume.shape[2]
+    total = sum((padded[k : k + depth, k] for k in range(1, edge)), start=padded[:depth, 0])
+    return total[None, None] + bias
 
 
 def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
@@ -37,11 +53,15 @@ def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _halved(volume: Tensor) -> bool:
+    return _single(volume) and volume.shape[2] % 2 == 0
+
+
+def _single(volume: Tensor) -> bool:
+    """Whether torch would take its slow way."""
     return (
         volume.shape[0] == 1
         and volume.device.type == "cpu"
         and volume.dtype == torch.float32
-        and volume.shape[2] % 2 == 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from xrecon.models.blocks import ConvNormReLU, DecoderStage, Linker, UpBlock, activate
 from xrecon.models.config import LEVELS, View
+from xrecon.models.convolutions import one_channel
 from xrecon.models.fast_linker import linker_slices
 from xrecon.models.fast_stream import Streaming
 from xrecon.models.fast_torch import Differentiable
@@ -253,4 +254,5 @@ class _Run(Generic[VolumeT]):
         stage = self.net.trunk.stage(LEVELS - 1)
         read = [fused, trunk] if self.net.config.trunk_connection else [trunk]
         finest = self._finish(stage, None, self.do.conv(read, stage.compress, None))
-        return activate(head(self.do.leave(finest)), self.net.config.activation)
+        assert head.bias is not None
+        return activate(one_channel(self.do.leave(finest), head.weight, head.bias), self.net.config.activation)

@@ -28,7 +28,7 @@ from xrecon.models.blocks import (
     to_view,
 )
 from xrecon.models.config import LEVELS, Activation, GeneratorConfig, View
-from xrecon.models.convolutions import convolved
+from xrecon.models.convolutions import one_channel
 
 
 class ViewBranch(nn.Module):
@@ -133,7 +133,8 @@ class FusionTrunk(nn.Module):
     def render(self, features: Sequence[Tensor], finest: Tensor) -> Tensor:
         """The volume [N, 1, S, S, S] by MFusionRen from the features of the levels, else from the last block alone."""
         if self.head is not None:
-            return activate(convolved(finest, self.head.weight, self.head.bias), self.activation)
+            assert self.head.bias is not None
+            return activate(one_channel(finest, self.head.weight, self.head.bias), self.activation)
         assert self.rendering is not None
         volume: Tensor = self.rendering(features)
         return volume
