@@ -39,3 +39,13 @@ def phantom64() -> Phantom:
 def phantom64_file(phantom64: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`phantom64` as NIfTI. Shared: read it, do not change it."""
     return phantom64.volume.save(tmp_path_factory.mktemp("phantom64") / "phantom.nii.gz")
+
+
+@pytest.fixture(scope="session")
+def nurbs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chest of three NURBS surfaces; see `nurbs_text`. Shared: read it, do not change it."""
+    from nurbs_text import chest
+
+    path = tmp_path_factory.mktemp("nurbs") / "chest.nrb"
+    path.write_text(chest(), encoding="utf-8")
+    return path

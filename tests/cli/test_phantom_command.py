@@ -83,3 +83,14 @@ def test_wrong_options_exit_2_and_write_nothing(
     assert done.exit_code == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_surfaces_of_a_file(nurbs_file: Path, tmp_path: Path) -> None:
+    ct, labels = tmp_path / "ct.nii.gz", tmp_path / "labels.nii.gz"
+    done = run_phantom("-o", ct, "--labels", labels, "--nurbs", nurbs_file, "--size", 32, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["surfaces"] == ["body", "rlung", "llung"]
+    assert set(np.unique(np.asarray(nib.load(labels).dataobj))) == {0, 1, 2}
+    refused = run_phantom("-o", tmp_path / "b.nii", "--nurbs", nurbs_file, "--random")
+    assert refused.exit_code == 2 and "leave out --random" in refused.stderr
+    assert not (tmp_path / "b.nii").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def test_model_json_says_what_it_is(net: torch.nn.Module, original: Path) -> Non
 def test_equal_weights_are_equal_files(net: torch.nn.Module, original: Path, tmp_path: Path) -> None:
     again = save_model(net, tmp_path / "again", **STATED)
     assert (again / WEIGHTS_NAME).read_bytes() == (original / WEIGHTS_NAME).read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of this kind are those of POSIX systems")
+def test_whoever_reads_the_description_reads_the_weights(original: Path) -> None:
+    modes = {(original / name).stat().st_mode for name in (WEIGHTS_NAME, INFORMATION_NAME)}
+    assert len(modes) == 1
 
 
 def test_dtype_by_argument_and_discriminators(original: Path, tmp_path: Path) -> None:

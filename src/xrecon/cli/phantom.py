@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xrecon.volume import Volume
 
 
 class Side(str, Enum):
@@ -24,6 +30,7 @@ class Side(str, Enum):
     "xrecon phantom -o phantom.nii.gz --size 128",
     "xrecon phantom -o sick.nii.gz --pneumothorax-side right --pneumothorax-ml 600 --labels truth.nii.gz",
     "xrecon phantom -o population --count 200 --seed 1",
+    "xrecon phantom -o nurbs.nii.gz --nurbs gecatsim --size 224",
 )
 def phantom(
     shell: Shell,
@@ -54,6 +61,10 @@ def phantom(
     pneumothorax_share: Annotated[
         float, typer.Option("--pneumothorax-share", min=0.0, max=1.0, help="Share with a pneumothorax, with --count.")
     ] = 0.4,
+    nurbs: Annotated[
+        str | None,
+        typer.Option("--nurbs", metavar="FILE", help="Draw the NURBS surfaces of a .nrb file, or of 'gecatsim'."),
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -61,7 +72,8 @@ def phantom(
 
     The labels are 1 right lung, 2 left lung, 3 free pleural air. With --count the folder gets ct/, labels/ and
     population.json: habitus and disease (pneumothorax, bulla, subcutaneous emphysema) by the seed; `xrecon prepare`
-    takes its ct folder.
+    takes its ct folder. With --nurbs the shapes come from a file in the format of XCAT; `gecatsim` names the chest that
+    the package of this name ships (body, lungs and sternum only).
     """
     from xrecon.errors import InputError
     from xrecon.geometry import FRAME_MM
@@ -82,6 +94,10 @@ def phantom(
             pneumothorax_share=pneumothorax_share,
             overwrite=overwrite,
         )
+    if nurbs is not None:
+        if random or pneumothorax_side is not None:
+            raise InputError("--nurbs draws what the file holds; leave out --random and --pneumothorax-side")
+        return _nurbs(shell, output, labels, nurbs, size=size, spacing_mm=spacing, overwrite=overwrite)
     return _single(
         shell,
         output,
@@ -112,31 +128,56 @@ def _single(
     import numpy as np
 
     from xrecon.data.phantom import ThoraxParameters, thorax_phantom
+
+    _check_labels(output, labels, overwrite=overwrite)
+    habitus = ThoraxParameters.sample(np.random.default_rng(seed)) if random else ThoraxParameters(seed=seed)
+    parameters = replace(habitus, pneumothorax_side=side, pneumothorax_ml=pneumothorax_ml)
+    with shell.progress("computing the phantom"):
+        made = thorax_phantom(size=size, spacing_mm=spacing_mm, parameters=parameters)
+        written = _write(shell, output, labels, made.volume, made.labels, overwrite=overwrite)
+    return {**written, "parameters": asdict(parameters)}
+
+
+def _nurbs(
+    shell: Shell,
+    output: Path,
+    labels: Path | None,
+    source: str,
+    *,
+    size: int,
+    spacing_mm: float,
+    overwrite: bool,
+) -> Mapping[str, Any]:
+    from xrecon.data.nurbs_phantom import nurbs_phantom
+
+    _check_labels(output, labels, overwrite=overwrite)
+    with shell.progress("drawing the surfaces"):
+        made = nurbs_phantom(source, size=size, spacing_mm=spacing_mm)
+        written = _write(shell, output, labels, made.volume, made.labels, overwrite=overwrite)
+    return {**written, "surfaces": made.names}
+
+
+def _check_labels(output: Path, labels: Path | None, *, overwrite: bool) -> None:
     from xrecon.errors import InputError, OutputExistsError
-    from xrecon.io.nifti import write_nifti
-    from xrecon.volume import RESEARCH_NOTICE
 
     if labels is not None and labels.exists() and not overwrite:  # before the CT is written, not after
         raise OutputExistsError(f"{labels} exists already; choose another name or give --overwrite")
     if labels is not None and labels.resolve() == output.resolve():
         raise InputError(f"{output}: the CT and the labels need two different files")
-    habitus = ThoraxParameters.sample(np.random.default_rng(seed)) if random else ThoraxParameters(seed=seed)
-    parameters = replace(habitus, pneumothorax_side=side, pneumothorax_ml=pneumothorax_ml)
-    with shell.progress("computing the phantom"):
-        made = thorax_phantom(size=size, spacing_mm=spacing_mm, parameters=parameters)
-        ct = made.volume.save(output, overwrite=overwrite)
-        if labels is not None:
-            write_nifti(labels, made.labels, made.volume.affine, description=RESEARCH_NOTICE, overwrite=overwrite)
-    shell.print(f"{ct}: {made.volume!r}")
+
+
+def _write(
+    shell: Shell, output: Path, labels: Path | None, volume: Volume, truth: NDArray[np.uint8], *, overwrite: bool
+) -> dict[str, Any]:
+    from xrecon.io.nifti import write_nifti
+    from xrecon.volume import RESEARCH_NOTICE
+
+    ct = volume.save(output, overwrite=overwrite)
+    shell.print(f"{ct}: {volume!r}")
     if labels is not None:
+        write_nifti(labels, truth, volume.affine, description=RESEARCH_NOTICE, overwrite=overwrite)
         shell.print(f"{labels}: labels")
-    return {
-        "ct": ct,
-        "labels": labels,
-        "shape": made.volume.shape,
-        "spacing_mm": made.volume.spacing_mm,
-        "parameters": asdict(parameters),
-    }
+    return {"ct": ct, "labels": labels, "shape": volume.shape, "spacing_mm": volume.spacing_mm}
 
 
 def _population(

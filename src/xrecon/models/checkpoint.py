@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -137,6 +138,8 @@ def save_model(
         }
         information = validated(ModelInformation, values, where=INFORMATION_NAME, error=InputError)
         write_text_atomic(stage / INFORMATION_NAME, information.model_dump_json(indent=2) + "\n")
+        # safetensors makes files that only their owner may read.
+        weights.chmod(stat.S_IMODE((stage / INFORMATION_NAME).stat().st_mode))
     return final
 
 

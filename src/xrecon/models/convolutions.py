@@ -26,8 +26,8 @@ def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
 def one_channel(volume: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Zero-padded convolution to one channel: [N, C, D, H, W], [1, C, k, k, k] with odd k, [1] to [N, 1, D, H, W].
 
-    oneDNN works on blocks of output channels, which one channel wastes. So each plane is convolved to k channels, one for
-    each plane of the kernel, and these are added where they belong.
+    oneDNN works on blocks of output channels, which one channel wastes. So each plane is convolved to k channels, one
+    for each plane of the kernel, and these are added up.
     """
     edge = kernel.shape[2]
     if not _single(volume):

@@ -71,10 +71,11 @@ _ENTRIES: dict[str, Entry] = {
     "lungmask": Entry("lungmask", _lungmask, "the package lungmask (R231), with free air added"),
     "totalsegmentator": Entry("totalsegmentator", _totalsegmentator, "the lobes of TotalSegmentator, air added"),
 }
-AUTO, AIRLESS = "classical", "net"
-"""What `auto` means: the first, and the second for the side of a collapsed lung that has lost its air. On train cases
-held out the first is a little closer to contours of aerated lung, and the second finds lung that the first cannot see
-(docs/ptx-seg.md)."""
+AUTO, NETWORK = "classical", "net"
+"""What `auto` means: the first; the second in smooth images, and for a collapsed lung that has lost its air.
+
+On train cases held out the first is a little closer to contours of aerated lung, and the second tells the sides apart
+where blur has joined the lungs, and finds lung that the first cannot see (docs/ptx-seg.md)."""
 
 
 def register(entry: Entry) -> None:

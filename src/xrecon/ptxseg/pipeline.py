@@ -27,7 +27,7 @@ from xrecon.ptxseg.describe import (
 )
 from xrecon.ptxseg.grid import WorkingGrid, working_grid
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
-from xrecon.ptxseg.lung_models import AIRLESS, resolve
+from xrecon.ptxseg.lung_models import NETWORK, resolve
 from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
 from xrecon.ptxseg.refine import onto_input
@@ -50,8 +50,8 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
 
     Args:
         ct: HU, any orientation and spacing, measured or reconstructed.
-        lung_model: who finds the hemithoraces: "auto" (the classical method; the network for a collapsed lung without
-            air), another name of `lung_models.names()`, or a folder of `xrecon train lungs`.
+        lung_model: who finds the hemithoraces: "auto" (the classical method; the network in smooth images, and for a
+            collapsed lung without air), another name of `lung_models.names()`, or a folder of `xrecon train lungs`.
         progress: told of every step.
 
     Returns:
@@ -85,19 +85,23 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     tell("airways", 0.2)
     scan = _read_levels(grid, inside)
     tell("lungs", 0.35)
+    if lung_model == "auto" and scan.smooth:
+        entry = resolve(NETWORK)
+        model = entry.load()
     chest = model(scan.grid.volume, body=inside, airways=scan.airways)
     tell("air", 0.65)
     sides = {side: _side(scan, chest, side) for side in SIDES}
     classes = _classes(scan.grid, chest, sides)
     name = entry.name
-    airless = airless_sides(np.asarray(scan.grid.volume.hu), classes) if lung_model == "auto" else []
+    may_help = lung_model == "auto" and entry.name != NETWORK
+    airless = airless_sides(np.asarray(scan.grid.volume.hu), classes) if may_help else []
     if airless:
         tell("collapsed lung", 0.75)
-        whole = resolve(AIRLESS).load()(scan.grid.volume, body=inside, airways=scan.airways)
+        whole = resolve(NETWORK).load()(scan.grid.volume, body=inside, airways=scan.airways)
         chest = with_sides(chest, whole, airless)
         sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in airless}
         classes = _classes(scan.grid, chest, sides)
-        name = f"{entry.name}, {AIRLESS} for the {' and the '.join(airless)} lung"
+        name = f"{entry.name}, {NETWORK} for the {' and the '.join(airless)} lung"
     tell("boundary", 0.9)
     edges = edge_levels(sides[Side.RIGHT].levels, min(volume.spacing_mm))
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
