@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from xrecon.data.phantom import thorax_phantom
 from xrecon.data.simulate import film_pair, simulate
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.network_model import load_network
+from xrecon.inference.network_model import load_network, network_folder
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.models import create, create_discriminator
 from xrecon.models.checkpoint import save_model
@@ -108,3 +109,29 @@ def test_networks_of_another_kind_are_refused(
     )
     with pytest.raises(CheckpointError, match="cube of 300 mm"):
         reconstruct(*films, model=str(small), size=64, assets=asset)
+
+
+def test_the_shipped_network_works_out_of_the_box(films: tuple[Radiograph, Radiograph], asset: PriorAsset) -> None:
+    made = reconstruct(*films, model="xrecon", size=64, assets=asset)
+    told = made.provenance["network"]
+    assert told["name"] == "xrecon-64" and told["size"] == 64
+    assert told["training_data"].startswith("11 patients")
+    remark = "network xrecon-64 computes 64^3 voxels of 6 mm, finer ones are interpolated; trained on 11 patients"
+    assert any(note.startswith(remark) for note in made.provenance["notes"])
+    assert any(note.startswith(remark) for note in made.volume.notes)
+    hu = made.volume.hu
+    assert hu.shape == (64, 64, 64) and made.volume.synthetic
+    middle = hu[24:40, 24:40, :]
+    # Aerated lung on both sides of a denser middle, air outside the body.
+    assert (middle[:, :, 14:26] < -500).mean() > 0.2 and (middle[:, :, 38:50] < -500).mean() > 0.2
+    assert np.median(middle[:, :, 28:36]) > -300
+    assert np.median(hu[:, :3, :]) < -900
+
+
+def test_a_folder_of_ones_own_with_a_shipped_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "xrecon")
+    monkeypatch.chdir(tmp_path)
+    assert network_folder("xrecon") != network_folder("./xrecon") == Path("xrecon")
+    assert network_folder("./absent") is None

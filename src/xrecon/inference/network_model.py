@@ -44,6 +44,15 @@ class NetworkModel:
         """Pixels per film edge and voxels per volume edge of the network."""
         return int(self.network.config.size)
 
+    @property
+    def remark(self) -> str:
+        """One line for people: its voxels, and on how many patients it was trained."""
+        trained = self.information.training_data.split(":")[0]
+        return (
+            f"{self.information.name} computes {self.size}^3 voxels of {FRAME_MM / self.size:.2g} mm, finer ones are "
+            f"interpolated; trained on {trained}"
+        )
+
     def summary(self) -> Mapping[str, Any]:
         """What a result says of the network."""
         told = self.information

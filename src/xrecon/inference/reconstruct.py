@@ -128,7 +128,7 @@ def reconstruct(
         fitted = fit_deformation(asset.prior, films, device=where)
         return fitted if prepared is None else fit_bank(fitted, prepared, films, device=where, progress=progress)
 
-    progress(f"fitting {name}" if network is None else f"running the network {network.information.name}")
+    progress(f"fitting {name}" if network is None else f"running the network {network.remark}")
     chest: Drawable = mean_chest(asset.prior)
     with _one_thread():
         hints = mirror_hints(pair, _films_of(chest, pair))
@@ -141,6 +141,8 @@ def reconstruct(
         finished = _finish(chest, mean_chest(asset.prior), pair, refine=refine)
     progress(f"drawing {size} x {size} x {size} voxels")
     volume = _draw(chest, finished, pair, size, where)
+    if network is not None:
+        volume = replace(volume, notes=(*volume.notes, f"network {network.remark}"))
     spread = chest.spread(_output_grid(size)).cpu().numpy() if isinstance(chest, BankChest) else None
     return Reconstruction(
         volume=volume,
@@ -263,5 +265,9 @@ def _provenance(
         "seed": seed,
         "options": options,
         "seconds": seconds,
-        "notes": [f"{film.view.upper()}: {note}" for film in pair.films for note in film.notes] + list(hints),
+        "notes": [
+            *([] if network is None else [f"network {network.remark}"]),
+            *(f"{film.view.upper()}: {note}" for film in pair.films for note in film.notes),
+            *hints,
+        ],
     }
