@@ -85,9 +85,9 @@ class Anatomy:
 
 
 def find_anatomy(volume: Volume) -> Anatomy:
-    """PTX-Seg with its classical lungs on a volume; what it refuses is a result, too, not an end."""
+    """PTX-Seg on a volume, as a user would run it; what it refuses is a result, too, not an end."""
     try:
-        return Anatomy(segment(volume, lung_model="classical"))
+        return Anatomy(segment(volume))
     except InputError as error:
         return Anatomy(None, str(error))
 
