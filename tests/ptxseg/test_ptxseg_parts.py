@@ -241,6 +241,15 @@ def test_verdicts(change: dict[str, float], kind: str) -> None:
     assert verdict.reason
 
 
+def test_what_bulges_into_the_lung_is_counted_with_little_confidence_and_the_reason() -> None:
+    plain, bulging = (
+        judge.judge(judge.Features(**(FEATURES | {"lung_share": share})), LEVELS, pitch_mm=1.8) for share in (0.5, 0.58)
+    )
+    assert plain.kind == bulging.kind == judge.PNEUMOTHORAX
+    assert plain.confidence > 0.6 and bulging.confidence <= 0.3
+    assert "bulges into the lung (58% lung" in bulging.reason and "bulges" not in plain.reason
+
+
 def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
     smooth = AirLevels(-975.0, 5.0, -880.0, smooth=True)
     assert judge.judge(judge.Features(**FEATURES), smooth, pitch_mm=1.8).kind == judge.UNCERTAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.ptxseg.air import SHARP_REACH, AirLevels
+from xrecon.ptxseg.border import REACH_MM, lung_share
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, depth, grown
 
 PNEUMOTHORAX = "pneumothorax"
@@ -32,6 +34,9 @@ _ROUND_WALL_SHARE = 0.3
 _BALL_WALL_SHARE = 0.45
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 """Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
+_INTO_LUNG = 0.54
+"""Free pockets planted in train cases had 0.48 to 0.53, bullae of 60 to 400 mL 0.53 to 0.63, a loculated pocket 0.6."""
+_BULGING_CONFIDENCE = 0.3
 _THICK_MM = 8.0
 """Thick slices hide a part of the foot of pockets with a smaller inner radius: there the rule does not hold."""
 _BROAD_MM = 6.0
@@ -63,6 +68,7 @@ class Features:
         depth_mm: radius of the largest ball that it holds.
         sphericity: 1 for a ball, less for a crescent.
         top, bottom: height of its ends in the hemithorax, 0 at the apex to 1 at the lowest recess.
+        lung_share: which way its border with the lung bulges, see `border.lung_share`; None if it lies at the wall.
     """
 
     volume_ml: float
@@ -75,6 +81,7 @@ class Features:
     sphericity: float
     top: float
     bottom: float
+    lung_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,14 @@ def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirL
         sphericity=float(min(1.0, np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / area_mm2)),
         top=_height(candidate, own)[0],
         bottom=_height(candidate, own)[1],
+        lung_share=_lung_share(candidate, own, spacing),
     )
+
+
+def _lung_share(candidate: Mask, own: Mask, spacing: Spacing) -> float | None:
+    box = bounding_box(candidate, margin=math.ceil(REACH_MM / min(spacing)))
+    assert box is not None
+    return lung_share(candidate[box], own[box], spacing)
 
 
 def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
@@ -176,9 +190,14 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
     if features.wall_share < _HALF_BALL_WALL_SHARE and features.depth_mm > _THICK_MM:
         return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
     edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
-    return Verdict(
-        PNEUMOTHORAX, round(_confidence(features) * (0.7 if levels.smooth else 1.0), 2), f"free air {edge}; {wall}"
-    )
+    confidence, reason = _confidence(features) * (0.7 if levels.smooth else 1.0), f"free air {edge}; {wall}"
+    if features.lung_share is not None and features.lung_share > _INTO_LUNG:
+        confidence = min(confidence, _BULGING_CONFIDENCE)
+        reason += (
+            f"; but it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
+            "bullae and loculated pockets do"
+        )
+    return Verdict(PNEUMOTHORAX, round(confidence, 2), reason)
 
 
 def _confidence(features: Features) -> float:
@@ -198,7 +217,7 @@ def _height(candidate: Mask, own: Mask) -> tuple[float, float]:
 
 def as_json(features: Features) -> dict[str, Any]:
     """Rounded for findings.json."""
-    return {name: round(value, 2) for name, value in asdict(features).items()}
+    return {name: None if value is None else round(value, 2) for name, value in asdict(features).items()}
 
 
 def _area_mm2(mask: Mask, spacing: Spacing) -> float:
