@@ -106,7 +106,7 @@ def scatter_figure(pairs: Mapping[str, Sequence[tuple[float, float]]], *, quanti
                 color=colour_of(list(pairs), model), alpha=0.75, label=model,
             )  # fmt: skip
     axes.set(xlabel=f"{quantity}, true CT", ylabel=f"{quantity}, reconstruction", aspect="equal")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -189,7 +189,7 @@ def curve_figure(
         ends = [0.0, max([one[0] for points in curves.values() for one in points] or [1.0])]
         axes.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="all of it")
     axes.set(xlabel=x, ylabel=y, xscale="symlog" if log else "linear")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
