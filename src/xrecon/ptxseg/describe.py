@@ -14,7 +14,7 @@ from xrecon.ptxseg.air import AirLevels
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.grid import WorkingGrid
 from xrecon.ptxseg.judge import Features, Verdict, as_json
-from xrecon.ptxseg.lungs import Hemithoraces
+from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces
 from xrecon.ptxseg.morphology import Mask
 from xrecon.segmentation import Side
 from xrecon.volume import RESEARCH_NOTICE, Volume
@@ -29,6 +29,8 @@ DETECTION_LIMIT_ML = 45.0
 (docs/ptx-seg.md)."""
 _AIRLESS_OCCUPANCY = 0.4
 _AIRLESS_MASS_SHARE = 0.5
+_MISSING_SHARE = 0.03
+"""Of the dark voxels of both sides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def describe(
     """The findings: levels, flags and components. `classes` are the working labels (lungs 1, 2, air 3, 4)."""
     flags = {
         "field_of_view_cut": plausibility.cut_sides(chest.sides),
-        "one_lung_missing": chest.missing,
+        "one_lung_missing": chest.missing or _without_air(np.asarray(scan.grid.volume.hu), chest.sides),
         "airless_lung": airless_sides(np.asarray(scan.grid.volume.hu), classes),
         "thick_slices": plausibility.is_thick(scan.grid.source.spacing_mm),
         "smooth_image": scan.smooth,
@@ -96,6 +98,13 @@ def describe(
         "flags": flags,
         "components": [one for result in sides.values() for one in result.components],
     }
+
+
+def _without_air(hu: NDArray[np.float32], sides: NDArray[np.uint8]) -> str | None:
+    """The side that holds hardly anything darker than tissue: a model may have found the lung all the same."""
+    dark = {side: int(np.count_nonzero(hu[sides == side] < EDGE_HU)) for side in SIDES}
+    total = sum(dark.values())
+    return next((SIDES[side] for side, count in dark.items() if count < _MISSING_SHARE * total), None)
 
 
 def detection_limit_ml(flags: Mapping[str, Any]) -> float | None:
