@@ -29,8 +29,7 @@ DETECTION_LIMIT_ML = 45.0
 (docs/ptx-seg.md)."""
 _AIRLESS_OCCUPANCY = 0.4
 _AIRLESS_MASS_SHARE = 0.5
-_MISSING_SHARE = 0.03
-"""Of the dark voxels of both sides."""
+_AERATED_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +100,9 @@ def describe(
 
 
 def _without_air(hu: NDArray[np.float32], sides: NDArray[np.uint8]) -> str | None:
-    """The side that holds hardly anything darker than tissue: a model may have found the lung all the same."""
-    dark = {side: int(np.count_nonzero(hu[sides == side] < EDGE_HU)) for side in SIDES}
-    total = sum(dark.values())
-    return next((SIDES[side] for side, count in dark.items() if count < _MISSING_SHARE * total), None)
+    """The side of which less than half is darker than tissue: a model may have found its lung all the same."""
+    dark = {side: float((hu[sides == side] < EDGE_HU).mean()) for side in SIDES if (sides == side).any()}
+    return next((SIDES[side] for side, share in dark.items() if share < _AERATED_SHARE), None)
 
 
 def detection_limit_ml(flags: Mapping[str, Any]) -> float | None:
