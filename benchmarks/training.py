@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from xrecon.config import load_config
 from xrecon.environment import run_environment
 from xrecon.training.config import Training
-from xrecon.training.loop import _fabric, _size
+from xrecon.training.loop import make_fabric, volume_size
 from xrecon.training.samples import TrainingSamples, loader, open_data
 from xrecon.training.step import Game
 
@@ -81,9 +81,9 @@ def measure(given: argparse.Namespace, dataset: Path) -> None:
     training = load_config(Training, given.config, [f"data.path={dataset}", *given.set])
     if training.run.threads is not None:
         torch.set_num_threads(training.run.threads)
-    fabric = _fabric(training)
+    fabric = make_fabric(training)
     cases, _ = open_data(training.data)
-    size = _size(training)
+    size = volume_size(training)
     game = Game(training, fabric, spacing_mm=cases.frame_mm / size, steps=1000)
     samples = TrainingSamples(cases, training.data.augment, size=size, seed=training.seed)
     batches = loader(samples, first=0, settings=training.data, rank=0, processes=1)

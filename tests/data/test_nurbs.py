@@ -57,6 +57,8 @@ def _offsets(shape: tuple[int, ...], centre: NDArray[np.float64]) -> NDArray[np.
     [
         ("rlung\n2\n", "rlung\n77\n", "material 77 is not known"),
         ("U Knot Vector", "U Knots", "line 6: expected the line 'U Knot Vector', found 'U Knots'"),
+        ("rlung\n2\n", "rlung\nnan\n", "expected a material, found 'nan'"),
+        ("25 :M", "inf :M", "expected a count, found 'inf :M'"),
         ("33 :N", "two :N", "line 5: expected a count, found 'two :N'"),
         ("25 :M", "3 :M", "more than 3 and at most"),
         ("Control Points\n", "Control Points\n1 2\n", "expected three coordinates, found '1 2'"),

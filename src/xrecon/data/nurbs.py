@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,14 +163,17 @@ class _Lines:
 
     def number(self, wanted: str) -> float:
         try:
-            return float(self.next().split()[0])
+            value = float(self.next().split()[0])
         except (ValueError, IndexError):
             raise self.error(wanted) from None
+        if not math.isfinite(value):
+            raise self.error(wanted)
+        return value
 
     def knots(self, title: str, count: int) -> NDArray[np.float64]:
         self.title(title)
         values = np.array([self.number("a knot") for _ in range(count + _DEGREE + 1)])
-        if not (np.isfinite(values).all() and (np.diff(values) >= 0).all() and values[-1] > values[0]):
+        if not ((np.diff(values) >= 0).all() and values[-1] > values[0]):
             raise self.error("knots that rise")
         return values
 

@@ -78,7 +78,7 @@ def describe(
     """The findings: levels, flags and components. `classes` are the working labels (lungs 1, 2, air 3, 4)."""
     flags = {
         "field_of_view_cut": plausibility.cut_sides(chest.sides),
-        "one_lung_missing": chest.missing or _without_air(np.asarray(scan.grid.volume.hu), chest.sides),
+        "one_lung_missing": chest.missing or _without_air(np.asarray(scan.grid.volume.hu), classes),
         "airless_lung": airless_sides(np.asarray(scan.grid.volume.hu), classes),
         "thick_slices": plausibility.is_thick(scan.grid.source.spacing_mm),
         "smooth_image": scan.smooth,
@@ -99,10 +99,14 @@ def describe(
     }
 
 
-def _without_air(hu: NDArray[np.float32], sides: NDArray[np.uint8]) -> str | None:
-    """The side of which less than half is darker than tissue: a model may have found its lung all the same."""
-    dark = {side: float((hu[sides == side] < EDGE_HU).mean()) for side in SIDES if (sides == side).any()}
-    return next((SIDES[side] for side, share in dark.items() if share < _AERATED_SHARE), None)
+def _without_air(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> str | None:
+    """A side without free air, of whose lung less than half is darker than tissue, though a model may have found it."""
+    for side, name in SIDES.items():
+        lung = classes == side
+        airless = lung.any() and float((hu[lung] < EDGE_HU).mean()) < _AERATED_SHARE
+        if airless and not (classes == side + AIR_CLASS).any():
+            return name
+    return None
 
 
 def detection_limit_ml(flags: Mapping[str, Any]) -> float | None:

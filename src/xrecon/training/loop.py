@@ -75,9 +75,9 @@ def fit(
     """
     if training.run.threads is not None:
         torch.set_num_threads(training.run.threads)
-    fabric = fabric if fabric is not None else _fabric(training)
+    fabric = fabric if fabric is not None else make_fabric(training)
     cases, held_out = open_data(training.data)
-    size = _size(training)
+    size = volume_size(training)
     per_step = training.data.batch_size * training.optimiser.accumulate * fabric.world_size
     steps = training.run.steps or math.ceil(int(training.run.epochs or 0) * len(cases) / per_step)
     run = RunFolder(folder)
@@ -145,7 +145,8 @@ class _Progress:
     figures: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _fabric(training: Training) -> Fabric:
+def make_fabric(training: Training) -> Fabric:
+    """Launched, for the devices and the precision of `training.run`. Raises ConfigError where they do not fit."""
     run = training.run
     try:
         fabric = Fabric(
@@ -161,7 +162,8 @@ def _fabric(training: Training) -> Fabric:
     return fabric
 
 
-def _size(training: Training) -> int:
+def volume_size(training: Training) -> int:
+    """Voxels per edge of the generator's volume. Raises ConfigError where the settings name no generator."""
     from xrecon.models import create
 
     network = create(training.generator.name, device="meta", **training.generator.settings)
