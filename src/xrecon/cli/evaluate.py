@@ -66,6 +66,12 @@ def evaluate(
     anatomy: Annotated[
         bool, typer.Option("--anatomy/--no-anatomy", help="Data sets: PTX-Seg on truth and reconstruction.")
     ] = True,
+    structures: Annotated[
+        Path | None,
+        typer.Option(
+            "--structures", metavar="FILE", help="Data sets: YAML with label maps, to measure heart and spine."
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Data sets: cases at a time (more than 1 needs Dask).")
     ] = 1,
@@ -92,7 +98,8 @@ def evaluate(
     if split is None and ((dataset / MANIFEST_NAME).is_file() or dataset.name == MANIFEST_NAME):
         return _evaluate_dataset(
             shell, dataset, output, models=model or (), subset=subset.value, baseline=baseline, baselines=baselines,
-            anatomy=anatomy, workers=workers, scheduler=scheduler, assets=assets, seed=seed, overwrite=overwrite,
+            anatomy=anatomy, structures=structures, workers=workers, scheduler=scheduler, assets=assets, seed=seed,
+            overwrite=overwrite,
         )  # fmt: skip
     if split is None:
         raise InputError(
@@ -115,6 +122,7 @@ def _evaluate_dataset(
     baseline: str,
     baselines: bool,
     anatomy: bool,
+    structures: Path | None,
     workers: int,
     scheduler: str | None,
     assets: Path | None,
@@ -127,6 +135,7 @@ def _evaluate_dataset(
     from xrecon.errors import InputError
     from xrecon.evaluation.choices import choose_models
     from xrecon.evaluation.prepared import evaluate_dataset
+    from xrecon.evaluation.structures import load_structure_maps
     from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
     from xrecon.evaluation.tables import summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
@@ -140,6 +149,7 @@ def _evaluate_dataset(
     chosen = choose_models(models, assets=assets, baselines=MODELS if baselines else ())
     if not chosen:
         raise InputError("give at least one --model, or leave --no-baselines out")
+    maps = None if structures is None else load_structure_maps(structures)
     labels = [one.label for one in chosen]
     if baseline not in labels:
         baseline = labels[0]
@@ -150,8 +160,8 @@ def _evaluate_dataset(
             shell.note(text)
 
         results = evaluate_dataset(
-            cases, chosen, output / "results", anatomy=anatomy, assets=assets, seed=seed, workers=workers,
-            scheduler=scheduler, progress=tell,
+            cases, chosen, output / "results", anatomy=anatomy, assets=assets, seed=seed, structures=maps,
+            workers=workers, scheduler=scheduler, progress=tell,
         )  # fmt: skip
     rows = results.rows
     lungs = pairs_of(rows, results.details, "right_lung_ml")
@@ -167,7 +177,7 @@ def _evaluate_dataset(
         "seed": seed,
         "dataset": cases.provenance(),
         "models": {one.label: one.digest for one in chosen},
-        "settings": {"subset": subset, "anatomy": anatomy, "workers": workers},
+        "settings": {"subset": subset, "anatomy": anatomy, "structures": maps is not None, "workers": workers},
     }
     done = {row.model for row in rows}
     found = {

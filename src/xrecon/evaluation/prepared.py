@@ -17,6 +17,7 @@ from xrecon.evaluation.anatomy import Anatomy, anatomy_metrics, component_kinds,
 from xrecon.evaluation.catalogue import full_metrics
 from xrecon.evaluation.choices import ModelChoice, ResultStore
 from xrecon.evaluation.gather import gathered
+from xrecon.evaluation.structures import StructureMaps, structure_masks, structure_metrics
 from xrecon.evaluation.tables import PerCase
 from xrecon.volume import Volume
 
@@ -33,6 +34,7 @@ class EvaluationJob:
         anatomy: run PTX-Seg on truth and reconstructions.
         assets: priors file, None for the shipped one.
         seed: of random choices.
+        structures: label maps of heart and spine, None for none.
     """
 
     case: PreparedCase
@@ -42,6 +44,7 @@ class EvaluationJob:
     anatomy: bool
     assets: Path | None
     seed: int
+    structures: StructureMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def evaluate_dataset(
     anatomy: bool = True,
     assets: Path | None = None,
     seed: int = 0,
+    structures: StructureMaps | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -82,23 +86,31 @@ def evaluate_dataset(
         anatomy: also run PTX-Seg on truth and reconstructions.
         assets: priors file; None for the shipped one.
         seed: of random choices.
+        structures: label maps of some of the cases; None leaves heart and spine out.
         workers: processes on this machine (more than one needs Dask).
         scheduler: address of a Dask scheduler.
         progress: called with a line of text after each case.
 
     Raises:
-        InputError: no model, or not a single result.
+        InputError: no model, a label map of a case that the data set does not have, or not a single result.
         MissingPartError: a scheduler without Dask.
     """
     if not models:
         raise InputError("give at least one model to evaluate")
+    known = [case.name for case in dataset.cases]
+    if structures is not None and not set(structures.maps) & set(known):
+        raise InputError(
+            f"the label maps are of {', '.join(structures.maps)}, the {dataset.subset} cases of the data set are "
+            f"{', '.join(known)}: name them alike"
+        )
     jobs = [
-        EvaluationJob(case, tuple(models), dataset.size, Path(store), anatomy, assets, seed) for case in dataset.cases
+        EvaluationJob(case, tuple(models), dataset.size, Path(store), anatomy, assets, seed, structures)
+        for case in dataset.cases
     ]
     done, failures = gathered(
         evaluate_prepared_case,
         jobs,
-        [case.name for case in dataset.cases],
+        known,
         workers=workers,
         scheduler=scheduler,
         progress=progress,
@@ -128,6 +140,7 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
     data = job.case.load()
     truth, body = centred_truth(data), data.body > 0
     wanted: list[Anatomy] = []  # of the truth, found when first needed
+    maps = job.structures if job.structures is not None and job.case.name in job.structures.maps else None
 
     def measure(choice: ModelChoice, name: str) -> dict[str, Any]:
         started = time.perf_counter()
@@ -146,6 +159,9 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
             metrics.update(anatomy_metrics(result.volume, truth, found=found, wanted=wanted[0], body=body))
             details["found"] = {**found.volumes(), **component_kinds(found)}
             details["true"] = {**wanted[0].volumes(), **component_kinds(wanted[0])}
+        if maps is not None:
+            masks = structure_masks(maps, job.case.name, data)
+            metrics.update(structure_metrics(result.volume, truth, masks, maps.rules()))
         planes = store.path(name, settings_of(choice)).with_suffix(".npz")
         store.arrays(name, settings_of(choice), lambda: middle_planes(result.volume, truth))
         return {
@@ -159,13 +175,14 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
         }
 
     def settings_of(choice: ModelChoice) -> dict[str, Any]:
-        return {
+        settings = {
             "case": job.case.record.sha256,
             "model": choice.digest,
             "size": job.size,
             "anatomy": job.anatomy,
             "seed": job.seed,
         }
+        return settings if maps is None else {**settings, "structures": maps.digest(job.case.name)}
 
     rows = []
     for choice in job.models:

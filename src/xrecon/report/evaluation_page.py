@@ -14,6 +14,7 @@ from xrecon import __version__
 from xrecon.evaluation.anatomy import ANATOMY_CONVENTIONS
 from xrecon.evaluation.catalogue import CATALOGUE
 from xrecon.evaluation.prepared import DatasetResults
+from xrecon.evaluation.structures import STRUCTURE_CONVENTIONS
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.html import data_uri, flatten
 from xrecon.volume import RESEARCH_NOTICE
@@ -163,7 +164,7 @@ def agreement_table(agreements: Mapping[str, Mapping[str, Any]], *, decimals: in
 
 def conventions_section(names: Sequence[str]) -> PageSection:
     """What every metric of the page is."""
-    words = {**CATALOGUE, **ANATOMY_CONVENTIONS}
+    words = {**CATALOGUE, **ANATOMY_CONVENTIONS, **STRUCTURE_CONVENTIONS}
     return PageSection(
         "What the numbers are",
         ["A number without its convention means nothing in this field; compare only equal names."],
