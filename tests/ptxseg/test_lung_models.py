@@ -83,19 +83,34 @@ def test_coarse_shares_become_sharp_sides(chest: Chest) -> None:
     assert (found.sides[chest.phantom.labels == Label.AIR] == 2).mean() > 0.97
 
 
-def test_lung_without_air_belongs_to_its_side(chest: Chest) -> None:
-    """A third of the left lung is filled: no threshold finds it, the network's shares do."""
+def with_filled_lung(chest: Chest, value: float) -> tuple[NDArray[np.float32], Mask]:
+    """The chest with the lower third of the left lung at one HU, and where that is."""
     hu = chest.hu.copy()
     lung = chest.phantom.labels == Label.LEFT_LUNG
     rows = np.flatnonzero(lung.any(axis=(1, 2)))
     filled = lung.copy()
     filled[: rows[0] + 2 * len(rows) // 3] = False
-    hu[filled] = 40.0
+    hu[filled] = value
+    return hu, filled
+
+
+def test_lung_without_air_belongs_to_its_side(chest: Chest) -> None:
+    """A third of the left lung is filled: no threshold finds it, the network's shares do."""
+    hu, filled = with_filled_lung(chest, 40.0)
     found = hemithoraces_from_shares(
         blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
     )
     assert (found.sides[filled] == 2).mean() > 0.8
     assert dice(found.sides == 2, chest.sides == 2) > 0.94
+
+
+def test_fat_is_no_lung_without_air(chest: Chest) -> None:
+    """What the network takes for lung beside the heart, but is as light as fat, is left out."""
+    hu, fat = with_filled_lung(chest, -80.0)
+    found = hemithoraces_from_shares(
+        blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
+    )
+    assert (found.sides[fat] == 2).mean() < 0.35
 
 
 def test_without_hemithorax_there_is_no_lung(chest: Chest) -> None:

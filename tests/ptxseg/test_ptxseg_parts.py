@@ -250,6 +250,15 @@ def test_what_bulges_into_the_lung_is_counted_with_little_confidence_and_the_rea
     assert "bulges into the lung (58% lung" in bulging.reason and "bulges" not in plain.reason
 
 
+def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_reason() -> None:
+    plain, lineless = (
+        judge.judge(judge.Features(**(FEATURES | {"edge_hu": rise})), LEVELS, pitch_mm=1.8) for rise in (440.0, 150.0)
+    )
+    assert plain.kind == lineless.kind == judge.PNEUMOTHORAX
+    assert plain.confidence > 0.6 and lineless.confidence <= 0.3
+    assert "no pleural line is seen (HU rise by 150" in lineless.reason and "pleural line" not in plain.reason
+
+
 def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
     smooth = AirLevels(-975.0, 5.0, -880.0, smooth=True)
     assert judge.judge(judge.Features(**FEATURES), smooth, pitch_mm=1.8).kind == judge.UNCERTAIN

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from xrecon.projector import kernels
 from xrecon.projector.buffers import borrowed
+from xrecon.projector.level import forward_level, is_level
 from xrecon.projector.lines import OTHER_AXES, Lines, lines_of
 from xrecon.projector.rays import RayFrame
 from xrecon.projector.reference import line_integrals
@@ -40,6 +41,7 @@ class Bundle:
         cols: columns of the detector; `values` is padded to a multiple of 16.
         values: [7, rows, padded] float32, `Lines.values`.
         blocks: [rows, padded / 16, 3] int32: first plane, plane after the last, columns close together (0 or 1).
+        level: whether the view is square to the voxels (`level.is_level`) and runs along H or W.
     """
 
     view: int
@@ -47,6 +49,7 @@ class Bundle:
     cols: int
     values: Tensor
     blocks: Tensor
+    level: bool = False
 
 
 def supports(volume: Tensor) -> bool:
@@ -71,7 +74,9 @@ def bundle(lines: Lines, *, view: int, shape: tuple[int, int, int]) -> Bundle:
         last = values[:, :, -1:].expand(-1, -1, padding).clone()
         last[6] = 0.0
         values = torch.cat([values, last], dim=2)
-    return Bundle(view, lines.axis, cols, values.contiguous(), _blocks(values, lines, shape))
+    values = values.contiguous()
+    level = lines.axis > 0 and bool(lines.chosen.all()) and is_level(values.detach().numpy(), shape[lines.axis])
+    return Bundle(view, lines.axis, cols, values, _blocks(values, lines, shape), level)
 
 
 def bundles_of(
@@ -206,15 +211,35 @@ def _sums(volume: Tensor, b: Bundle) -> Tensor:
     batch, rows, padded = volume.shape[0], *b.values.shape[1:]
     result = torch.zeros(batch, rows, padded)
     flat, values, blocks = volume.view(-1).numpy(), b.values.detach().numpy(), b.blocks.numpy()
+    threads = torch.get_num_threads()
+    voxels = volume[0].numel()
+    if b.level:
+        tasks = [
+            (
+                flat,
+                n * voxels,
+                b.axis == 2,
+                strides[:2],
+                sizes,
+                *values[:6],
+                blocks,
+                result[n].view(-1).numpy(),
+                first,
+                last,
+            )
+            for n in range(batch)
+            for first, last in _ranges(rows, multiple=1, count=threads)
+        ]
+        _run(forward_level, tasks)
+        return result
     if b.axis == 2:
         kernel, strides = kernels.forward_along, strides[1:]
     else:
         kernel, strides = kernels.forward_rows, strides[:2]
-    voxels = volume[0].numel()
     tasks = [
         (flat, n * voxels, strides, sizes, *values[:6], blocks, result[n].numpy(), first, last)
         for n in range(batch)
-        for first, last in _ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * torch.get_num_threads())
+        for first, last in _ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * threads)
     ]
     _run(kernel, tasks)
     return result

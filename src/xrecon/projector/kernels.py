@@ -57,7 +57,7 @@ MOST_SPAN = 20
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(function: _Function) -> _Function:
+def compiled(function: _Function) -> _Function:
     """Compile at the first call, without the interpreter's lock; kept on disk where a cache folder can be written."""
     options: dict[str, Any] = {
         "nogil": True,
@@ -72,7 +72,7 @@ def _compiled(function: _Function) -> _Function:
 
 
 @njit(inline="always")
-def _share(k, k0, k1):
+def slab_share(k, k0, k1):
     """Part of the slab of plane k between k0 and k1."""
     half = splat(np.float32(0.5))
     inside = smaller(k + half, k1) - larger(k - half, k0)
@@ -80,18 +80,19 @@ def _share(k, k0, k1):
 
 
 @njit(inline="always")
-def _clamped(position, size):
+def clamped(position, size):
+    """The position moved into the range of voxel centres."""
     return smaller(larger(position, splat(np.float32(0))), splat(np.float32(size - 1)))
 
 
 @njit(inline="always")
-def _lower(position, size):
+def lower_neighbour(position, size):
     """Lower neighbour of a clamped position; the upper one is inside the axis, too."""
     return truncated(smaller(position, splat(np.float32(size - 1.5))))
 
 
 @njit(inline="always")
-def _tent(position, row):
+def tent(position, row):
     """Weight of a voxel row in linear interpolation at the position."""
     distance = magnitude(position - splat(np.float32(row)))
     return larger(splat(np.float32(1)) - distance, splat(np.float32(0)))
@@ -111,7 +112,7 @@ def _span(first, last, size):
 @njit(inline="always")
 def _picked(volume, base, stride_u, u, v, size_u, size_v):
     """Bilinear samples at (u, v), voxel by voxel; v runs along the contiguous axis."""
-    iu, iv = _lower(u, size_u), _lower(v, size_v)
+    iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
     fu, fv = u - as_float(iu), v - as_float(iv)
     index = iu * splat(np.int32(stride_u)) + iv
     a, b = gather(volume, base, index), gather(volume, base + 1, index)
@@ -128,7 +129,7 @@ def _upwards(u0, du, row, plane):
     return there >= here
 
 
-@_compiled
+@compiled
 def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
     """film[first:last] += sums over planes of D or H; v is W. `strides`, `sizes`: (plane, u); (planes, u, v)."""
     stride_k, stride_u = strides
@@ -151,8 +152,8 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                 for k in range(low, high):
                     plane = np.float32(k)
                     kk = splat(plane)
-                    u, v = _clamped(a_u + kk * b_u, size_u), _clamped(a_v + kk * b_v, size_v)
-                    share = _share(kk, start_k, end_k)
+                    u, v = clamped(a_u + kk * b_u, size_u), clamped(a_v + kk * b_v, size_v)
+                    share = slab_share(kk, start_k, end_k)
                     base = offset + k * stride_k
                     if blocks[row, block, 2] == 0:
                         result = result + share * _picked(volume, base, stride_u, u, v, size_u, size_v)
@@ -165,7 +166,7 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     ahead = base + (beyond if upwards else near - 1) * stride_u + left
                     prefetch(volume, ahead)
                     prefetch(volume, ahead + LANES)
-                    lower = _lower(v, size_v)
+                    lower = lower_neighbour(v, size_v)
                     fraction = v - as_float(lower)
                     index = lower - splat(np.int32(left))
                     following = index + splat(np.int32(1))
@@ -173,12 +174,12 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     for r in range(near, beyond):
                         here = base + r * stride_u + left
                         p, q = lookup(volume, here, index), lookup(volume, here, following)
-                        sample = sample + _tent(u, r) * (p + fraction * (q - p))
+                        sample = sample + tent(u, r) * (p + fraction * (q - p))
                     result = result + share * sample
                 store(line, col, result)
 
 
-@_compiled
+@compiled
 def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
     """film[first:last] += sums over planes of W, the contiguous axis. `strides`, `sizes`: (u, v); (planes, u, v)."""
     stride_u, stride_v = strides
@@ -202,17 +203,17 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                 for own in range(low, high, LANES):
                     k = min(own, size_k - LANES)
                     kk = splat(np.float32(k)) + lane_numbers()
-                    share = _share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
+                    share = slab_share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
                     u, v = a_u + np.float32(k) * b_u, a_v + np.float32(k) * b_v
                     near, beyond = _span(u, u + step * b_u, size_u)
                     left, right = _span(v, v + step * b_v, size_v)
                     ahead = beyond if upwards else near - 1
                     prefetch(volume, offset + ahead * stride_u + (left + right) // 2 * stride_v + k)
-                    lanes_u = _clamped(splat(a_u) + kk * splat(b_u), size_u)
-                    lanes_v = _clamped(splat(a_v) + kk * splat(b_v), size_v)
+                    lanes_u = clamped(splat(a_u) + kk * splat(b_u), size_u)
+                    lanes_v = clamped(splat(a_v) + kk * splat(b_v), size_v)
                     sample = splat(np.float32(0))
                     if (beyond - near) * (right - left) > MOST_ROWS * MOST_ROWS:
-                        iu, iv = _lower(lanes_u, size_u), _lower(lanes_v, size_v)
+                        iu, iv = lower_neighbour(lanes_u, size_u), lower_neighbour(lanes_v, size_v)
                         fu, fv = lanes_u - as_float(iu), lanes_v - as_float(iv)
                         index = iu * splat(np.int32(stride_u)) + iv * splat(np.int32(stride_v))
                         index = index + truncated(lane_numbers())
@@ -225,11 +226,11 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                         if right - left <= FEW_ROWS:
                             left = min(left, size_v - FEW_ROWS)
                             for j in range(FEW_ROWS):
-                                store(tents, j * LANES, _tent(lanes_v, left + j))
+                                store(tents, j * LANES, tent(lanes_v, left + j))
                             right = left + FEW_ROWS
                         else:
                             for j in range(left, right):
-                                store(tents, (j - left) * LANES, _tent(lanes_v, j))
+                                store(tents, (j - left) * LANES, tent(lanes_v, j))
                         for i in range(near, beyond):
                             across = splat(np.float32(0))
                             here = offset + i * stride_u + left * stride_v + k
@@ -240,12 +241,12 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                             else:
                                 for j in range(right - left):
                                     across = across + load(tents, j * LANES) * load(volume, here + j * stride_v)
-                            sample = sample + _tent(lanes_u, i) * across
+                            sample = sample + tent(lanes_u, i) * across
                     result = result + share * sample
                 film[row, col] += total(result)
 
 
-@_compiled
+@compiled
 def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
     """Transpose of `forward_rows` for the planes first..last: volume += film. The film holds value times path.
 
@@ -275,10 +276,10 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     if k < blocks[row, block, 0] or k >= blocks[row, block, 1]:
                         continue
                     col = block * LANES
-                    u = _clamped(load(line_u0, col) + kk * load(line_du, col), size_u)
-                    v = _clamped(load(line_v0, col) + kk * load(line_dv, col), size_v)
-                    value = _share(kk, load(line_k0, col), load(line_k1, col)) * load(line, col)
-                    iu, iv = _lower(u, size_u), _lower(v, size_v)
+                    u = clamped(load(line_u0, col) + kk * load(line_du, col), size_u)
+                    v = clamped(load(line_v0, col) + kk * load(line_dv, col), size_v)
+                    value = slab_share(kk, load(line_k0, col), load(line_k1, col)) * load(line, col)
+                    iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
                     fu, fv = u - as_float(iu), v - as_float(iv)
                     far = fu * value
                     near = value - far
@@ -297,7 +298,7 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                         add_pair(volume, index + stride_u, far_pairs, 2 * ray)
 
 
-@_compiled
+@compiled
 def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
     """Transpose of `forward_along` for the planes first..last (first a multiple of 16): volume += film.
 
@@ -326,24 +327,24 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
             for own in range(low, high, LANES):
                 k = min(own, size_k - LANES)
                 kk = splat(np.float32(k)) + lane_numbers()
-                share = value * _share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
+                share = value * slab_share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
                 u, v = a_u + np.float32(k) * b_u, a_v + np.float32(k) * b_v
                 near, beyond = _span(u, u + step * b_u, size_u)
                 left, right = _span(v, v + step * b_v, size_v)
                 ahead = beyond if upwards else near - 1
                 prefetch(volume, offset + ahead * stride_u + (left + right) // 2 * stride_v + k)
-                lanes_u = _clamped(splat(a_u) + kk * splat(b_u), size_u)
-                lanes_v = _clamped(splat(a_v) + kk * splat(b_v), size_v)
+                lanes_u = clamped(splat(a_u) + kk * splat(b_u), size_u)
+                lanes_v = clamped(splat(a_v) + kk * splat(b_v), size_v)
                 if right - left <= FEW_ROWS:
                     left = min(left, size_v - FEW_ROWS)
                     for j in range(FEW_ROWS):
-                        store(tents, j * LANES, _tent(lanes_v, left + j))
+                        store(tents, j * LANES, tent(lanes_v, left + j))
                     right = left + FEW_ROWS
                 else:
                     for j in range(left, right):
-                        store(tents, (j - left) * LANES, _tent(lanes_v, j))
+                        store(tents, (j - left) * LANES, tent(lanes_v, j))
                 for i in range(near, beyond):
-                    along = share * _tent(lanes_u, i)
+                    along = share * tent(lanes_u, i)
                     start = offset + i * stride_u + left * stride_v + k
                     if right - left <= FEW_ROWS:
                         for j in range(FEW_ROWS):
@@ -355,7 +356,7 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                             store(volume, here, load(volume, here) + along * load(tents, j * LANES))
 
 
-@_compiled
+@compiled
 def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, result, first, last):
     """Derivatives of a film's plane sums by the ray's parameters; result [6, rows, padded columns].
 
@@ -373,14 +374,14 @@ def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
             for k in range(blocks[row, block, 0], blocks[row, block, 1]):
                 kk = splat(np.float32(k))
                 free_u, free_v = a_u + kk * b_u, a_v + kk * b_v
-                u, v = _clamped(free_u, size_u), _clamped(free_v, size_v)
-                iu, iv = _lower(u, size_u), _lower(v, size_v)
+                u, v = clamped(free_u, size_u), clamped(free_v, size_v)
+                iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
                 fu, fv = u - as_float(iu), v - as_float(iv)
                 index = iu * splat(np.int32(stride_u)) + iv * splat(np.int32(stride_v))
                 here = offset + k * stride_k
                 p, q = gather(volume, here, index), gather(volume, here + stride_v, index)
                 r, s = gather(volume, here + stride_u, index), gather(volume, here + stride_u + stride_v, index)
-                share = _share(kk, start_k, end_k)
+                share = slab_share(kk, start_k, end_k)
                 one, two = p + fv * (q - p), r + fv * (s - r)
                 slope_u = share * (two - one) * _equal(u, free_u)
                 slope_v = share * ((q - p) + fu * ((s - r) - (q - p))) * _equal(v, free_v)

@@ -149,6 +149,17 @@ def load(typing: Any, array: Any, start: Any) -> Any:
 
 
 @intrinsic
+def load_integers(typing: Any, array: Any, start: Any) -> Any:
+    """array[start : start + 16] of a 1-D int32 array."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig.args[0], args[0], args[1])
+        return builder.load(builder.bitcast(address, _INTS.as_pointer()), align=4)
+
+    return INTS(array, types.intp), generate
+
+
+@intrinsic
 def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
     """array[start : start + 16] = value, for floats in a float32 and for integers in an int32 array."""
 
@@ -172,6 +183,34 @@ def store_pairs(typing: Any, array: Any, start: Any, first: Any, second: Any) ->
         return context.get_dummy_value()
 
     return types.none(array, types.intp, first, second), generate
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, start: Any, pitch: Any, target: Any, where: Any, target_pitch: Any) -> Any:
+    """target[where + i * target_pitch + j] = source[start + j * pitch + i] for i and j in 0..15, in registers."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        from_array, begin, step, to_array, place, to_step = args
+
+        def rows(array_type: Any, array: Any, base: Any, pitch: Any) -> list[Any]:
+            at = [builder.add(base, builder.mul(pitch, ir.Constant(base.type, i))) for i in range(LANES)]
+            found = (_address(context, builder, array_type, array, index) for index in at)
+            return [builder.bitcast(address, _FLOATS.as_pointer()) for address in found]
+
+        lines = [builder.load(address, align=4) for address in rows(sig.args[0], from_array, begin, step)]
+        # Squares of growing size swap their off-diagonal halves.
+        for size in (1, 2, 4, 8):
+            low = _constant_indices([i if not i & size else LANES + (i ^ size) for i in range(LANES)])
+            high = _constant_indices([i ^ size if not i & size else LANES + i for i in range(LANES)])
+            for i in range(LANES):
+                if not i & size:
+                    pair = lines[i], lines[i | size]
+                    lines[i], lines[i | size] = (builder.shuffle_vector(*pair, order) for order in (low, high))
+        for line, address in zip(lines, rows(sig.args[3], to_array, place, to_step), strict=True):
+            builder.store(line, address, align=4)
+        return context.get_dummy_value()
+
+    return types.none(source, types.intp, types.intp, target, types.intp, types.intp), generate
 
 
 @intrinsic

@@ -37,6 +37,7 @@ _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 _INTO_LUNG = 0.54
 """Free pockets planted in train cases had 0.48 to 0.53, bullae of 60 to 400 mL 0.53 to 0.63, a loculated pocket 0.6."""
 _BULGING_CONFIDENCE = 0.3
+_LINELESS_CONFIDENCE = 0.3
 _THICK_MM = 8.0
 """Thick slices hide a part of the foot of pockets with a smaller inner radius: there the rule does not hold."""
 _BROAD_MM = 6.0
@@ -176,7 +177,8 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
     # Without a pleural line only a broad pocket of pure air counts; in a narrow one the line has to be plain to see.
     broad = features.depth_mm >= _BROAD_MM
     line_hu = levels.step_hu + (0.0 if broad or levels.smooth else _LINE_HU)
-    if features.edge_hu < line_hu and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
+    lineless = features.edge_hu < line_hu
+    if lineless and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
         return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
     if features.sphericity > _BALL and features.edge_hu > _SHEET_HU and features.bottom > 0.5:
         return Verdict(
@@ -196,6 +198,12 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         reason += (
             f"; but it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
             "bullae and loculated pockets do"
+        )
+    if lineless:
+        confidence = min(confidence, _LINELESS_CONFIDENCE)
+        reason += (
+            f"; but no pleural line is seen (HU rise by {features.edge_hu:.0f} towards the lung, a pleura by "
+            f"{line_hu:.0f}), and a large bulla on the wall looks the same"
         )
     return Verdict(PNEUMOTHORAX, round(confidence, 2), reason)
 

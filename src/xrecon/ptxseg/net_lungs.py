@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xrecon.errors import CheckpointError, InputError, MissingPartError
 from xrecon.ptxseg.airways import Airways
@@ -48,6 +49,8 @@ _DENSE_OPEN_MM = 5.0
 _DENSE_RIM_MM = 2.0
 """The corners that this takes away are given back this far."""
 _DENSE_HU = 180.0
+_FAT_HU = (-140.0, -5.0)
+"""Mean over 27 voxels: fat round heart and hilum, with its partial volume. Lung without air is as dense as muscle."""
 _MIN_DENSE_ML = 5.0
 _MIN_AIR_ML = 3.0
 
@@ -95,7 +98,7 @@ def _sides(
     voxel_ml = float(np.prod(spacing)) / 1000.0
     air = (hu < EDGE_HU) & inside & ~dilate(tubes, WALL_MM, spacing)
     sides = _parted(_thoracic(air, 1.0 - shares[0], _MIN_AIR_ML / voxel_ml), shares, hu)
-    tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes
+    tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes & ~_fat(hu)
     for side in (RIGHT, LEFT):
         dense = at_least(tissue & (shares[side] > _DENSE_SHARE), _MIN_DENSE_ML / voxel_ml)
         core = at_least(erode(dense, _DENSE_OPEN_MM, spacing), 1)
@@ -103,6 +106,12 @@ def _sides(
         own = filled(closed((sides == side) | thick, CLOSE_MM, spacing))
         sides[own & (sides == 0) & inside & ~tubes] = side
     return sides
+
+
+def _fat(hu: NDArray[np.float32]) -> Mask:
+    """Fat thicker than two voxels: thinner layers of its density are the edge between lung and tissue."""
+    mean = ndimage.uniform_filter(hu, 3)
+    return np.asarray(ndimage.binary_opening((mean > _FAT_HU[0]) & (mean < _FAT_HU[1])))
 
 
 def _thoracic(air: Mask, chest: NDArray[np.float32], least: float) -> Mask:
