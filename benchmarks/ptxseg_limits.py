@@ -26,7 +26,7 @@ from xrecon.errors import InputError
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.volume import Volume
 
-POCKETS_ML = (90.0, 400.0)
+POCKETS_ML = (90.0, 200.0, 400.0)
 BULLAE_ML = (120.0, 400.0)
 SMOOTH_SIZE = 64
 LEAST_ML = 5.0

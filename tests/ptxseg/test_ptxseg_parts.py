@@ -248,6 +248,8 @@ def test_what_bulges_into_the_lung_is_counted_with_little_confidence_and_the_rea
     assert plain.kind == bulging.kind == judge.PNEUMOTHORAX
     assert plain.confidence > 0.6 and bulging.confidence <= 0.3
     assert "bulges into the lung (58% lung" in bulging.reason and "bulges" not in plain.reason
+    on_wall = judge.judge(judge.Features(**(FEATURES | {"lung_share": 0.58, "wall_share": 0.6})), LEVELS, pitch_mm=1.8)
+    assert on_wall.confidence > 0.6 and "bulges" not in on_wall.reason
 
 
 def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_reason() -> None:

@@ -205,18 +205,16 @@ GRADIENTS = """
 import sys
 from pathlib import Path
 import torch, yaml
-from lightning_fabric import Fabric
 sys.path.insert(0, sys.argv[3])
 from xrecon.training.config import Training
+from xrecon.training.loop import make_fabric
 from xrecon.training.samples import TrainingSamples, loader, open_data
+from xrecon.training.sharding import whole
 from xrecon.training.step import Game
 
 torch.set_num_threads(1)
 settings = Training.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
-processes = int(sys.argv[4])
-fabric = Fabric(accelerator="cpu", devices=1, num_nodes=1) if processes == 1 else Fabric(
-    accelerator="cpu", devices=processes, strategy="ddp")
-fabric.launch()
+fabric = make_fabric(settings)
 cases, _ = open_data(settings.data)
 samples = TrainingSamples(cases, settings.data.augment, size=64, seed=0)
 batches = loader(samples, first=0, settings=settings.data, rank=fabric.global_rank, processes=fabric.world_size)
@@ -227,18 +225,19 @@ def keep(name, module, optimiser):
     def noted(*a, **k):
         for key, one in module.named_parameters():
             if one.grad is not None:
-                found[name + "." + key] = one.grad.clone()
+                found[name + "." + key] = whole(one.grad).clone()
         return step(*a, **k)
     optimiser.step = noted
 keep("generator", game.network, game.of_fast)
 keep("judge", game.plain_judge, game.of_judge)
 game.step([next(batches)], 0)
-found.update({"after." + key: value.clone() for key, value in game.network.state_dict().items()})
+found.update({"after." + key: whole(value).clone() for key, value in game.network.state_dict().items()})
 torch.save(found, f"{sys.argv[2]}-{fabric.global_rank}.pt")
 """
 
 
-def test_two_processes_with_one_case_each_are_one_process_with_two(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_with_one_case_each_are_one_process_with_two(strategy: str, data: Path, tmp_path: Path) -> None:
     script = tmp_path / "gradients.py"
     script.write_text(GRADIENTS)
     outcomes = {}
@@ -248,6 +247,7 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(data: Path, t
             data,
             generator={"settings": {**_slim(), "dropout": 0.0}},
             data={"batch_size": batch, "fold": None},
+            run={"devices": processes, "strategy": strategy if processes > 1 else "auto"},
         )
         settings.write_text(yaml.safe_dump(training.model_dump(mode="json")))
         place = tmp_path / f"gradients{processes}"
@@ -257,7 +257,6 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(data: Path, t
             str(settings),
             str(place),
             str(Path(__file__).parents[1]),
-            str(processes),
         ]
         subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
         outcomes[processes] = [torch.load(f"{place}-{rank}.pt", weights_only=True) for rank in range(processes)]
@@ -268,11 +267,52 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(data: Path, t
     for name, value in one.items():
         assert torch.equal(first[name], second[name]), name  # identical weights and gradients on all ranks
         if not name.startswith("after"):
-            # Float32 sums in another order, through many normalisations.
-            assert float((first[name] - value).norm()) <= 0.01 * float(value.norm()) + 1e-5 * largest, name
+            # Float32 sums in another order, through many normalisations; a share that is wrong would be off by half.
+            assert float((first[name] - value).norm()) <= 0.03 * float(value.norm()) + 1e-5 * largest, name
 
 
 def _slim() -> dict[str, object]:
     from training_runs import SLIM
 
     return SLIM
+
+
+SHARDED = """
+import sys
+from pathlib import Path
+import torch, yaml
+from xrecon.training import loop
+from xrecon.training.config import Training
+
+torch.set_num_threads(1)
+settings = Training.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
+if len(sys.argv) > 3:
+    loop._out_of_time = lambda *_: True  # the time limit, after one step
+outcome = loop.fit(settings, Path(sys.argv[2]), resume="auto")
+print(outcome.step, outcome.finished)
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_from_its_checkpoint_and_ends_with_whole_weights(data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    training = small_training(
+        data,
+        generator={"settings": {**_slim(), "dropout": 0.0}},
+        optimiser={"ema": 0.9, "clip_norm": 1.0},
+        run={"devices": 2, "strategy": "fsdp", "steps": 3},
+    )
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(training.model_dump(mode="json")))
+    weights = []
+    for folder, stops in (("whole", [()]), ("parts", [("stop",), ()])):
+        for more in stops:
+            command = [sys.executable, str(script), str(settings), str(tmp_path / folder), *more]
+            subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        weights.append(load_file(tmp_path / folder / "model" / "model.safetensors"))
+    largest = max(float(value.abs().max()) for value in weights[0].values())
+    for name, value in weights[0].items():
+        assert float((value - weights[1][name]).abs().max()) < 1e-3 * largest, name
+    steps = [line["step"] for line in _lines(tmp_path / "parts") if line["kind"] == "step"]
+    assert steps == [1, 2, 3]

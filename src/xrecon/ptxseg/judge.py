@@ -35,7 +35,10 @@ _BALL_WALL_SHARE = 0.45
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 """Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
 _INTO_LUNG = 0.54
-"""Free pockets planted in train cases had 0.48 to 0.53, bullae of 60 to 400 mL 0.53 to 0.63, a loculated pocket 0.6."""
+_MOSTLY_WALL = 0.5
+"""Free pockets planted in train cases have 0.47 to 0.55 lung round their border from 200 mL on (smaller ones up to
+0.64), and 57 % or more of their surface on the wall; bullae of 120 to 400 mL 0.55 to 0.59, and at most 45 % on it
+(`benchmarks/ptxseg_limits.py`)."""
 _BULGING_CONFIDENCE = 0.3
 _LINELESS_CONFIDENCE = 0.3
 _THICK_MM = 8.0
@@ -193,11 +196,12 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
     edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
     confidence, reason = _confidence(features) * (0.7 if levels.smooth else 1.0), f"free air {edge}; {wall}"
-    if features.lung_share is not None and features.lung_share > _INTO_LUNG:
+    into_lung = features.lung_share is not None and features.lung_share > _INTO_LUNG
+    if into_lung and features.wall_share < _MOSTLY_WALL:
         confidence = min(confidence, _BULGING_CONFIDENCE)
         reason += (
             f"; but it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
-            "bullae and loculated pockets do"
+            "bullae do"
         )
     if lineless:
         confidence = min(confidence, _LINELESS_CONFIDENCE)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from xrecon.errors import CheckpointError, ConfigError, XReconError
 from xrecon.geometry import FRAME_MM
@@ -21,6 +21,7 @@ from xrecon.models.registry import build
 from xrecon.training.config import Training
 from xrecon.training.run_folder import RunFolder
 from xrecon.training.samples import TrainingSamples, loader, open_data
+from xrecon.training.sharding import load_sharded, save_sharded, sharded_strategy
 from xrecon.training.step import Game
 from xrecon.training.tracker import Tell, Tracker, silent
 from xrecon.training.validation import mean_of, validate, validation_samples, write_panel
@@ -118,8 +119,10 @@ def fit(
             if fabric.is_global_zero:
                 progress(at.step, steps, tracker.stepped(at.step, logged, waited=waited))
             ended = at.step == steps or _out_of_time(fabric, training, began)
-            if checks and (at.step % training.run.validate_every == 0 or at.step == steps):
-                _validate(game, checks, run, tracker, at, device=fabric.device)
+            if held_out is not None and (at.step % training.run.validate_every == 0 or at.step == steps):
+                network = _to_validate(game, fabric)
+                if checks and network is not None:
+                    _validate(network, checks, run, tracker, at, device=fabric.device)
             late = _agreed(fabric, time.monotonic() - saved > 60 * training.run.checkpoint_minutes)
             if ended or late or at.step % training.run.checkpoint_every == 0:
                 _save(fabric, game, run, at, keep_last=training.run.keep_last)
@@ -129,7 +132,8 @@ def fit(
     finally:
         tracker.close()
     finished = at.step == steps
-    made = _finish(training, game, run, at, cases.provenance()) if finished and fabric.is_global_zero else None
+    weights = game.final_weights() if finished else {}
+    made = _finish(training, game, weights, run, at, cases.provenance()) if weights and fabric.is_global_zero else None
     fabric.barrier()
     return Outcome(folder, at.step, finished, at.validation, made)
 
@@ -153,7 +157,7 @@ def make_fabric(training: Training) -> Fabric:
             accelerator=run.accelerator,
             devices=run.devices,
             num_nodes=run.nodes,
-            strategy=run.strategy,
+            strategy=sharded_strategy() if run.strategy == "fsdp" else run.strategy,
             precision=run.precision,
         )
         fabric.launch()
@@ -182,10 +186,15 @@ def _out_of_time(fabric: Fabric, training: Training, began: float) -> bool:
     return limit is not None and _agreed(fabric, time.monotonic() - began > 60 * limit)
 
 
-def _validate(game: Game, checks: Any, run: RunFolder, tracker: Tracker, at: _Progress, *, device: Any) -> None:
-    network = game.fast
-    if game.mean is not None:
-        network = FastGenerator(_with_weights(game)).to(device)
+def _to_validate(game: Game, fabric: Fabric) -> Any:
+    """What the first process validates with; None on the others, which may have to hand over their weights."""
+    if game.mean is None and not game.sharded:
+        return game.fast if fabric.is_global_zero else None
+    weights = game.final_weights()
+    return FastGenerator(_with_weights(game, weights)).to(fabric.device) if fabric.is_global_zero else None
+
+
+def _validate(network: Any, checks: Any, run: RunFolder, tracker: Tracker, at: _Progress, *, device: Any) -> None:
     figures, volumes = validate(network, checks, device)
     at.validation, at.figures = mean_of(figures), figures
     tracker.validated(at.step, figures, at.validation)
@@ -194,10 +203,10 @@ def _validate(game: Game, checks: Any, run: RunFolder, tracker: Tracker, at: _Pr
         at.best, at.best_step = at.validation["body_mae_hu"], at.step
 
 
-def _with_weights(game: Game) -> Generator:
-    """The generator with the weights to use."""
+def _with_weights(game: Game, weights: dict[str, Tensor]) -> Generator:
+    """The generator with the weights to use, whole."""
     made = build(game.network.config).to_empty(device="cpu")
-    made.load_state_dict({name: value.detach().cpu() for name, value in game.final_weights().items()})
+    made.load_state_dict({name: value.detach().cpu() for name, value in weights.items()})
     assert isinstance(made, Generator)
     return made
 
@@ -206,7 +215,11 @@ def _save(fabric: Fabric, game: Game, run: RunFolder, at: _Progress, *, keep_las
     """Every process takes part; the file gets its name only when it is complete."""
     temporary = run.checkpoints / f".unfinished-{at.step:08d}"
     try:
-        fabric.save(temporary, {**game.state(), "loop": asdict(at)})
+        state = {**game.state(), "loop": asdict(at)}
+        if game.sharded:
+            save_sharded(temporary, state, first=fabric.is_global_zero)
+        else:
+            fabric.save(temporary, state)
     except BaseException:
         run.discard(temporary)  # a full disk needs the room, and the checkpoint before is complete
         raise
@@ -219,7 +232,10 @@ def _save(fabric: Fabric, game: Game, run: RunFolder, at: _Progress, *, keep_las
 def _restore(fabric: Fabric, game: Game, path: Path) -> _Progress:
     state = {**game.state(), "loop": {}}
     try:
-        fabric.load(path, state, weights_only=True)
+        if game.sharded:
+            load_sharded(path, state)
+        else:
+            fabric.load(path, state, weights_only=True)
     except (RuntimeError, KeyError, ValueError, OSError, EOFError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of this run's networks ({type(error).__name__}: {error}); choose another one, "
@@ -229,11 +245,13 @@ def _restore(fabric: Fabric, game: Game, path: Path) -> _Progress:
     return _Progress(**state["loop"])
 
 
-def _finish(training: Training, game: Game, run: RunFolder, at: _Progress, data: Any) -> Path:
+def _finish(
+    training: Training, game: Game, weights: dict[str, Tensor], run: RunFolder, at: _Progress, data: Any
+) -> Path:
     licences = "; ".join(f"{one['source']}: {one['licence'] or 'not stated'}" for one in data["licences"])
     metrics: dict[str, Any] = {f"validation_{key}": value for key, value in at.validation.items()}
     metrics |= {"steps": at.step, "validation_cases": [one["case"] for one in at.figures]}
-    network: nn.Module = _with_weights(game)
+    network: nn.Module = _with_weights(game, weights)
     return save_model(
         network,
         run.model,

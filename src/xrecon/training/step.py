@@ -23,6 +23,7 @@ from xrecon.training.losses import (
     generator_game,
 )
 from xrecon.training.schedule import WeightMean, rate_factor
+from xrecon.training.sharding import divided_like, is_sharded, whole
 
 
 class Game:
@@ -49,6 +50,7 @@ class Game:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name not in dead)
         self.fast, self.of_fast = self._set_up(fast, training.optimiser.learning_rate)
+        self.sharded = is_sharded(network)
         self.judge: Any = None
         self.plain_judge: Discriminator | None = None
         if training.losses.adversarial:
@@ -62,11 +64,12 @@ class Game:
         self.mean = WeightMean(network, training.optimiser.ema) if training.optimiser.ema else None
 
     def _set_up(self, module: torch.nn.Module, rate: float) -> tuple[Any, Any]:
-        live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        # First the network: sharding replaces its parameters, and the optimiser has to hold the new ones.
+        ready: Any = self.fabric.setup_module(module)
+        live = [parameter for parameter in ready.parameters() if parameter.requires_grad]
         adam = torch.optim.Adam(live, lr=rate, betas=self.training.optimiser.betas)
         adam.param_groups[0]["base_rate"] = rate
-        made: tuple[Any, Any] = self.fabric.setup(module, adam)
-        return made
+        return ready, self.fabric.setup_optimizers(adam)
 
     def step(self, batches: list[Batch], number: int, *, norms: bool = False) -> dict[str, float]:
         """Step `number` on the batches of one accumulation; returns every term, unweighted, and the rate.
@@ -85,6 +88,7 @@ class Game:
         self._update(self.fast, self.of_fast, "generator_norm", logged)
         if self.judge is not None:
             self._set_rate(self.of_judge, factor)
+            self.of_judge.zero_grad()  # sharded, it has gradients of the generator's game
             for k, (batch, fake) in enumerate(zip(batches, fakes, strict=True)):
                 self._discriminator_pass(batch, fake, last=k == len(batches) - 1, share=1 / len(batches), logged=logged)
             self._update(self.judge, self.of_judge, "discriminator_norm", logged)
@@ -98,8 +102,10 @@ class Game:
         fake: Tensor = self.fast(batch.pa, batch.lateral).float()
         terms = self.losses.terms(fake, batch, poses=poses)
         if self.plain_judge is not None:
-            # The bare module: no gradients of its own are wanted here, so nothing is to be exchanged either.
-            self.plain_judge.requires_grad_(False)
+            # The bare module: no gradients of its own are wanted here, so nothing is to be exchanged either. Sharded
+            # parameters keep what they were told when they were divided.
+            if not self.sharded:
+                self.plain_judge.requires_grad_(False)
             terms.update(self._played(fake, batch))
             self.plain_judge.requires_grad_(True)
         if norms:
@@ -142,7 +148,7 @@ class Game:
         limit = self.training.optimiser.clip_norm
         if limit is not None:
             norm = self.fabric.clip_gradients(module, adam, max_norm=limit, error_if_nonfinite=False)
-            logged[name] = float(norm) if norm is not None else 0.0
+            logged[name] = float(whole(norm)) if norm is not None else 0.0
         adam.step()
         adam.zero_grad()
 
@@ -158,11 +164,13 @@ class Game:
     def restored(self, found: Mapping[str, Any]) -> None:
         """Take over what `fabric.load` could not put in place itself."""
         if self.mean is not None:
-            self.mean.values = {name: value.to(self.fabric.device) for name, value in found["mean"].items()}
+            values = self.mean.values
+            self.mean.values = {name: divided_like(value, values[name]) for name, value in found["mean"].items()}
 
     def final_weights(self) -> dict[str, Tensor]:
-        """The weights to use: the mean where there is one."""
-        return self.mean.state() if self.mean is not None else self.network.state_dict()
+        """The weights to use, whole: the mean where there is one. Of all processes together where they are sharded."""
+        values = self.mean.state() if self.mean is not None else self.network.state_dict()
+        return {name: whole(value.detach()) for name, value in values.items()}
 
 
 def _seed(*parts: int) -> int:
