@@ -236,7 +236,7 @@ torch.save(found, f"{sys.argv[2]}-{fabric.global_rank}.pt")
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_with_one_case_each_are_one_process_with_two(strategy: str, data: Path, tmp_path: Path) -> None:
     script = tmp_path / "gradients.py"
     script.write_text(GRADIENTS)
