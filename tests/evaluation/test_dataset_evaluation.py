@@ -132,6 +132,10 @@ def test_store_keeps_values_by_their_settings(tmp_path: Path) -> None:
     assert store.values("a/b", {"x": 1}, lambda: {"v": float("inf")}) == {"v": float("inf")}
     assert store.values("a/b", {"x": 1}, lambda: {"v": 2.0}) == {"v": float("inf")}
     assert store.values("a/b", {"x": 2}, lambda: {"v": 2.0}) == {"v": 2.0}
+    # A point in the name, as of a level of 0.05, must not swallow what comes after it.
+    assert store.values("c-0.05", {"x": 1}, lambda: {"v": 1.0}) == {"v": 1.0}
+    assert store.values("c-0.05", {"x": 2}, lambda: {"v": 2.0}) == {"v": 2.0}
+    assert store.values("c-0.2", {"x": 1}, lambda: {"v": 3.0}) == {"v": 3.0}
     made = store.arrays("c", {}, lambda: {"n": np.arange(3)})
     again = store.arrays("c", {}, lambda: {"n": np.zeros(1)})
     assert np.array_equal(made["n"], again["n"])

@@ -86,14 +86,14 @@ class ResultStore:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
-    def path(self, name: str, settings: Mapping[str, Any]) -> Path:
-        """File of a result; `name` may hold `/` for sub-folders."""
+    def path(self, name: str, settings: Mapping[str, Any], suffix: str) -> Path:
+        """File of a result; `name` may hold `/` for sub-folders, and points, which begin no suffix."""
         text = json.dumps(settings, sort_keys=True, default=str)
-        return self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}{suffix}"
 
     def values(self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The stored JSON values, or those of `make`, stored for the next time."""
-        path = self.path(name, settings).with_suffix(".json")
+        path = self.path(name, settings, ".json")
         if path.is_file():
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return found
@@ -108,7 +108,7 @@ class ResultStore:
         self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray[Any, Any]]]
     ) -> dict[str, np.ndarray[Any, Any]]:
         """The stored arrays, or those of `make`, stored for the next time."""
-        path = self.path(name, settings).with_suffix(".npz")
+        path = self.path(name, settings, ".npz")
         if path.is_file():
             with np.load(path, allow_pickle=False) as found:
                 return {key: found[key] for key in found.files}

@@ -162,7 +162,7 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
         if maps is not None:
             masks = structure_masks(maps, job.case.name, data)
             metrics.update(structure_metrics(result.volume, truth, masks, maps.rules()))
-        planes = store.path(name, settings_of(choice)).with_suffix(".npz")
+        planes = store.path(name, settings_of(choice), ".npz")
         store.arrays(name, settings_of(choice), lambda: middle_planes(result.volume, truth))
         return {
             "case": job.case.name,
