@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -311,8 +312,11 @@ def test_a_sharded_run_goes_on_from_its_checkpoint_and_ends_with_whole_weights(d
             command = [sys.executable, str(script), str(settings), str(tmp_path / folder), *more]
             subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
         weights.append(load_file(tmp_path / folder / "model" / "model.safetensors"))
-    largest = max(float(value.abs().max()) for value in weights[0].values())
-    for name, value in weights[0].items():
-        assert float((value - weights[1][name]).abs().max()) < 1e-3 * largest, name
+    # Gradients differ by about 1 % from run to run, as above, which leaves 0.0016; without Adam's moments it is 0.044.
+    apart, size = (
+        math.sqrt(sum(float(value.square().sum()) for value in values))
+        for values in ([value - weights[1][name] for name, value in weights[0].items()], weights[0].values())
+    )
+    assert apart < 0.01 * size
     steps = [line["step"] for line in _lines(tmp_path / "parts") if line["kind"] == "step"]
     assert steps == [1, 2, 3]
