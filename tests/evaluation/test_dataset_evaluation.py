@@ -17,7 +17,7 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.anatomy import ANATOMY_CONVENTIONS, ANATOMY_DISPLAY
 from xrecon.evaluation.catalogue import CATALOGUE
-from xrecon.evaluation.choices import ModelChoice, ResultStore, choose_models
+from xrecon.evaluation.choices import BANK_MODEL, ModelChoice, ResultStore, bank_for, choose_models
 from xrecon.evaluation.prepared import evaluate_dataset
 from xrecon.evaluation.summary import compare_with_baseline, summarise
 from xrecon.evaluation.tables import PerCase
@@ -159,3 +159,20 @@ def test_summary_states_what_is_missing_and_tests_are_paired() -> None:
     assert tests["good", "lungs_dice"]["p"] is None
     with pytest.raises(InputError, match="baseline"):
         compare_with_baseline(rows, "nobody")
+
+
+def test_the_bank_holds_the_train_cases_only(chests: Path) -> None:
+    bank = bank_for([BANK_MODEL], chests, "test")
+    assert [case.name for case in bank] == ["three"]
+    assert bank_for(["deform"], chests, "test") == ()
+    (choice,) = choose_models([BANK_MODEL], baselines=(), bank=bank)
+    assert choice.label == BANK_MODEL
+    assert choice.digest != choose_models(["deform"], baselines=())[0].digest
+    for folder, subset in ((None, "test"), (chests, "train")):
+        with pytest.raises(InputError, match="train cases of a data set"):
+            bank_for([BANK_MODEL], folder, subset)
+    with pytest.raises(InputError, match="needs cases of other patients"):
+        choose_models([BANK_MODEL], baselines=())
+    films = next(iter(PreparedDataset(chests, "test"))).load().films()
+    made = choice.run(films, size=64, assets=None, seed=0)
+    assert made.provenance["model"] == BANK_MODEL

@@ -51,7 +51,7 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="NAME|DIR",
-            help="atlas, pca, deform, xrecon, a trained network's folder, or (CT files) deform+bank; may be repeated.",
+            help="atlas, pca, deform, deform+bank, xrecon, or (data sets) a trained network's folder; may be repeated.",
         ),
     ] = None,
     subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,
@@ -133,7 +133,7 @@ def _evaluate_dataset(
     from xrecon.data.dataset import PreparedDataset
     from xrecon.environment import run_environment
     from xrecon.errors import InputError
-    from xrecon.evaluation.choices import choose_models
+    from xrecon.evaluation.choices import bank_for, choose_models
     from xrecon.evaluation.prepared import evaluate_dataset
     from xrecon.evaluation.structures import load_structure_maps
     from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
@@ -146,7 +146,8 @@ def _evaluate_dataset(
     names = ["per-case.csv", "summary.json", "table.md", "report.html"]
     check_outputs(output, names, overwrite=overwrite)
     cases = PreparedDataset(path, subset)  # type: ignore[arg-type]
-    chosen = choose_models(models, assets=assets, baselines=MODELS if baselines else ())
+    bank = bank_for(models, path, subset)
+    chosen = choose_models(models, assets=assets, baselines=MODELS if baselines else (), bank=bank)
     if not chosen:
         raise InputError("give at least one --model, or leave --no-baselines out")
     maps = None if structures is None else load_structure_maps(structures)

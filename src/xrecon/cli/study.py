@@ -77,7 +77,7 @@ def pneumothorax(
     are its own.
     """
     from xrecon.environment import run_environment
-    from xrecon.evaluation.choices import choose_models
+    from xrecon.evaluation.choices import bank_for, choose_models
     from xrecon.evaluation.pneumothorax import plan, run_pneumothorax_study
     from xrecon.evaluation.pneumothorax_summary import summarise_study
     from xrecon.io.staging import check_outputs, staged_outputs
@@ -86,7 +86,8 @@ def pneumothorax(
 
     names = ["rows.csv", "summary.json", "report.html"]
     check_outputs(output, names, overwrite=overwrite)
-    chosen = choose_models(model or ("atlas", "deform"), assets=assets, baselines=())
+    bank = bank_for(model or (), dataset if split is None else None, subset.value)
+    chosen = choose_models(model or ("atlas", "deform"), assets=assets, baselines=(), bank=bank)
     sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
     sources = sources[:limit]
     plants = plan(len(sources), sizes=_numbers(sizes), repeats=repeats, seed=seed)
@@ -168,7 +169,7 @@ def robustness(
     The model is told the nominal geometry. Writes rows.csv, summary.json and report.html; goes on where it was.
     """
     from xrecon.environment import run_environment
-    from xrecon.evaluation.choices import choose_models
+    from xrecon.evaluation.choices import bank_for, choose_models
     from xrecon.evaluation.robustness import LEVELS, run_robustness_study
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.report.evaluation_robustness import robustness_report, summarise_robustness
@@ -176,7 +177,8 @@ def robustness(
 
     names = ["rows.csv", "summary.json", "report.html"]
     check_outputs(output, names, overwrite=overwrite)
-    chosen = choose_models(model or ("atlas", "pca"), assets=assets, baselines=())
+    bank = bank_for(model or (), dataset if split is None else None, subset.value)
+    chosen = choose_models(model or ("atlas", "pca"), assets=assets, baselines=(), bank=bank)
     wanted = tuple(LEVELS) if kinds is None else tuple(part.strip() for part in kinds.split(",") if part.strip())
     sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
     sources = sources[:limit]
