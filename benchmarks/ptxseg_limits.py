@@ -26,21 +26,19 @@ from xrecon.errors import InputError
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.volume import Volume
 
-POCKETS_ML = (90.0, 200.0, 400.0)
-BULLAE_ML = (120.0, 400.0)
 SMOOTH_SIZE = 64
 LEAST_ML = 5.0
 SHOWN = ("edge_hu", "lung_share", "pure_share", "spread_hu", "depth_mm", "wall_share")
 
 
-def chests(name: str, ct: Volume) -> Iterator[tuple[str, Volume]]:
+def chests(name: str, ct: Volume, *, pockets: list[float], bullae: list[float]) -> Iterator[tuple[str, Volume]]:
     """(what is in it, CT): healthy, with pockets, with bullae."""
     index = TRAIN.index(name)
     side = ("right", "left")[index % 2]
     yield "healthy", ct
     chest = find_lungs(ct)
     lung_ml = float((chest.right if side == "right" else chest.left).sum()) * ct.voxel_ml
-    for turn, volume_ml in enumerate(POCKETS_ML):
+    for turn, volume_ml in enumerate(pockets):
         pattern = ("supine", "upright", "lateral", "apical")[(index + turn) % 4]
         yield (
             "pocket",
@@ -48,7 +46,7 @@ def chests(name: str, ct: Volume) -> Iterator[tuple[str, Volume]]:
                 ct, side=side, occupancy=volume_ml / lung_ml, pattern=pattern, seed=index, chest=chest
             )[0],
         )
-    for turn, volume_ml in enumerate(BULLAE_ML):
+    for turn, volume_ml in enumerate(bullae):
         try:
             yield "bulla", plant_bulla(ct, side=side, volume_ml=volume_ml, seed=index + turn)[0]
         except InputError as error:
@@ -106,6 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, default=Path("../shared/data/ct"), help="folder of case_XXX.nii.gz")
     parser.add_argument("--cases", nargs="+", default=TRAIN, choices=TRAIN)
+    parser.add_argument("--pockets", type=float, nargs="*", default=[90.0, 200.0, 400.0], metavar="ML")
+    parser.add_argument("--bullae", type=float, nargs="*", default=[120.0, 400.0], metavar="ML")
     parser.add_argument("--json", type=Path, help="every row")
     given = parser.parse_args()
     if not given.dataset.is_dir():
@@ -113,7 +113,8 @@ def main() -> None:
         return
     rows: list[dict[str, Any]] = []
     for name in given.cases:
-        for kind, chest in chests(name, xrecon.load_ct(given.dataset / f"case_{name}.nii.gz").canonical()):
+        ct = xrecon.load_ct(given.dataset / f"case_{name}.nii.gz").canonical()
+        for kind, chest in chests(name, ct, pockets=given.pockets, bullae=given.bullae):
             for version, ct in versions(kind, chest):
                 found = largest(ct) or {}
                 rows.append({"case": name, "holds": kind, "version": version, **found})

@@ -128,6 +128,12 @@ def test_unusable_maps_are_refused(chests: Path, tmp_path: Path) -> None:
     case = next(iter(PreparedDataset(chests, "test"))).load()
     with pytest.raises(InputError, match="none of the labels 77 of the heart"):
         structure_masks(maps, "one", case)
+    out = tmp_path / "o"
+    done = CliRunner().invoke(
+        build_app(), ["evaluate", "--dataset", str(chests), "--structures", str(settings), "-o", str(out)]
+    )
+    assert done.exit_code == 2 and "none of the labels 77" in done.stderr  # before any work, not once per model
+    assert not (out / "results").exists()
     settings.write_text(text.replace("one:", "nobody:"), encoding="utf-8")
     done = CliRunner().invoke(
         build_app(),

@@ -151,6 +151,7 @@ def _evaluate_dataset(
     if not chosen:
         raise InputError("give at least one --model, or leave --no-baselines out")
     maps = None if structures is None else load_structure_maps(structures)
+    told = None if maps is None else {name: rule.model_dump() for name, rule in maps.rules().items()}
     labels = [one.label for one in chosen]
     if baseline not in labels:
         baseline = labels[0]
@@ -178,7 +179,7 @@ def _evaluate_dataset(
         "seed": seed,
         "dataset": cases.provenance(),
         "models": {one.label: one.digest for one in chosen},
-        "settings": {"subset": subset, "anatomy": anatomy, "structures": maps is not None, "workers": workers},
+        "settings": {"subset": subset, "anatomy": anatomy, "structures": told, "workers": workers},
     }
     done = {row.model for row in rows}
     found = {

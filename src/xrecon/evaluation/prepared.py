@@ -17,7 +17,7 @@ from xrecon.evaluation.anatomy import Anatomy, anatomy_metrics, component_kinds,
 from xrecon.evaluation.catalogue import full_metrics
 from xrecon.evaluation.choices import ModelChoice, ResultStore
 from xrecon.evaluation.gather import gathered
-from xrecon.evaluation.structures import StructureMaps, structure_masks, structure_metrics
+from xrecon.evaluation.structures import StructureMaps, check_structure_maps, structure_masks, structure_metrics
 from xrecon.evaluation.tables import PerCase
 from xrecon.volume import Volume
 
@@ -92,17 +92,13 @@ def evaluate_dataset(
         progress: called with a line of text after each case.
 
     Raises:
-        InputError: no model, a label map of a case that the data set does not have, or not a single result.
+        InputError: no model, a label map that does not fit, or not a single result.
         MissingPartError: a scheduler without Dask.
     """
     if not models:
         raise InputError("give at least one model to evaluate")
-    known = [case.name for case in dataset.cases]
-    if structures is not None and not set(structures.maps) & set(known):
-        raise InputError(
-            f"the label maps are of {', '.join(structures.maps)}, the {dataset.subset} cases of the data set are "
-            f"{', '.join(known)}: name them alike"
-        )
+    if structures is not None:
+        check_structure_maps(structures, dataset)
     jobs = [
         EvaluationJob(case, tuple(models), dataset.size, Path(store), anatomy, assets, seed, structures)
         for case in dataset.cases
@@ -110,7 +106,7 @@ def evaluate_dataset(
     done, failures = gathered(
         evaluate_prepared_case,
         jobs,
-        known,
+        [case.name for case in dataset.cases],
         workers=workers,
         scheduler=scheduler,
         progress=progress,

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from xrecon.config import Config, load_config
 from xrecon.data.case_file import CaseData
+from xrecon.data.dataset import PreparedDataset
 from xrecon.data.distance import distance_mm
 from xrecon.errors import InputError
 from xrecon.evaluation.image import mae_hu
@@ -50,14 +51,15 @@ class StructureMaps(Config):
         return f"{sha256_of(self.maps[case])} {self.model_dump_json(exclude={'maps'})}"
 
 
-_TISSUES = {"heart": "soft tissue (from -200 HU)", "spine": "bone (from 150 HU)"}
+_TISSUES = {"heart": "soft tissue", "spine": "bone"}
 STRUCTURE_CONVENTIONS: Mapping[str, str] = MappingProxyType(
     {
         f"{name}_{kind}": text.format(name=name, tissue=tissue)
         for name, tissue in _TISSUES.items()
         for kind, text in {
             "dice": "Dice of the {tissue} at the {name}: the estimate's beside or in the true mask, without what is "
-            "{tissue} of a neighbour in the truth, against the truth's inside the mask. 1 for the truth itself.",
+            "{tissue} of a neighbour in the truth, against the truth's inside the mask. 1 for the truth itself. "
+            "From which HU on, and how far beside the mask: `settings` of summary.json.",
             "shift_mm": "Distance, mm, of the centres of the two regions of {name}_dice.",
             "mae_hu": "MAE, HU, over the voxels of the true mask of the {name}; values not clipped.",
         }.items()
@@ -77,6 +79,23 @@ STRUCTURE_DISPLAY: Mapping[str, tuple[str, str, int]] = MappingProxyType(
     }
 )
 """Metric name -> (label, unit, decimals)."""
+
+
+def check_structure_maps(maps: StructureMaps, dataset: PreparedDataset) -> None:
+    """Read every map of the subset before any work is done.
+
+    Raises:
+        InputError: a map is of a case that the data set does not have, none is of this subset, or one does not fit.
+    """
+    here = {case.name: case for case in dataset.cases}
+    strangers = sorted(set(maps.maps) - {record.name for record in dataset.manifest.cases})
+    if strangers or not set(maps.maps) & set(here):
+        raise InputError(
+            f"the label maps are of {', '.join(strangers or maps.maps)}, the {dataset.subset} cases of the data set "
+            f"are {', '.join(here)}: name them alike"
+        )
+    for name in set(maps.maps) & set(here):
+        structure_masks(maps, name, here[name].load())
 
 
 def load_structure_maps(path: str | os.PathLike[str]) -> StructureMaps:

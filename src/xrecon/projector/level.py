@@ -20,7 +20,6 @@ from xrecon.projector.simd import (
     as_float,
     gather,
     load,
-    load_integers,
     lookup,
     prefetch,
     splat,
@@ -182,7 +181,7 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
             for block in range(columns):
                 number = k * columns + block
                 left = lefts[number]
-                index = load_integers(lowers, number * LANES)
+                index = load(lowers, number * LANES)
                 if not along_w:
                     prefetch(volume, here + stride_u + left)
                     prefetch(volume, here + stride_u + left + LANES)

@@ -139,24 +139,14 @@ def lane_numbers(typing: Any) -> Any:
 
 @intrinsic
 def load(typing: Any, array: Any, start: Any) -> Any:
-    """array[start : start + 16] of a 1-D float32 array."""
+    """array[start : start + 16] of a 1-D float32 or int32 array."""
+    lanes, vector = (INTS, _INTS) if array.dtype == types.int32 else (FLOATS, _FLOATS)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address = _address(context, builder, sig.args[0], args[0], args[1])
-        return builder.load(builder.bitcast(address, _FLOATS.as_pointer()), align=4)
+        return builder.load(builder.bitcast(address, vector.as_pointer()), align=4)
 
-    return FLOATS(array, types.intp), generate
-
-
-@intrinsic
-def load_integers(typing: Any, array: Any, start: Any) -> Any:
-    """array[start : start + 16] of a 1-D int32 array."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, sig.args[0], args[0], args[1])
-        return builder.load(builder.bitcast(address, _INTS.as_pointer()), align=4)
-
-    return INTS(array, types.intp), generate
+    return lanes(array, types.intp), generate
 
 
 @intrinsic
