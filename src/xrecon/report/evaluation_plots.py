@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def violin_figure(rows: Sequence[PerCase], names: Sequence[str]) -> Figure:
             if values:
                 axes.hlines(float(np.mean(values)), position - 0.3, position + 0.3, color=colour, linewidth=2)
         axes.set_xticks(range(len(models)), models, rotation=25, ha="right")
-        axes.set_ylabel(label(name))
+        axes.set_ylabel(textwrap.fill(label(name), 36))
     return figure
 
 
@@ -88,7 +89,7 @@ def difference_figure(rows: Sequence[PerCase], names: Sequence[str], *, baseline
             axes.plot([position] * len(values), values, "o", color=colour_of(models, model), alpha=0.8)
         axes.axhline(0.0, color="black", linewidth=1)
         axes.set_xticks(range(len(others)), others, rotation=25, ha="right")
-        axes.set_ylabel(f"{label(name)}, minus {baseline}")
+        axes.set_ylabel(textwrap.fill(f"{label(name)}, minus {baseline}", 36))
     return figure
 
 
