@@ -201,7 +201,7 @@ def _forward(volume: Tensor, job: _Job) -> Tensor:
     films = job.films(volume.shape[0])
     for b in job.bundles:
         for n, sums in enumerate(_sums(volume, b)):
-            films[n, b.view] += (sums * b.values[6].detach())[:, : b.cols]
+            films[n, b.view].addcmul_(sums[:, : b.cols], b.values[6].detach()[:, : b.cols])
     return films
 
 
@@ -337,10 +337,21 @@ def _run(kernel: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
         for task in tasks:
             kernel(*task)
         return
-    if _pool is None or _pool_threads < threads:
-        _pool, _pool_threads = ThreadPoolExecutor(threads, thread_name_prefix="xrecon-projector"), threads
-    for _ in _pool.map(lambda task: kernel(*task), tasks):
-        pass
+    # This thread takes a share: one thread fewer to wake up.
+    if _pool is None or _pool_threads < threads - 1:
+        _pool, _pool_threads = ThreadPoolExecutor(threads - 1, thread_name_prefix="xrecon-projector"), threads - 1
+    waiting = iter(tasks)  # next() of an iterator over a sequence is safe between threads
+
+    def work() -> None:
+        for task in waiting:
+            kernel(*task)
+
+    others = [_pool.submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for other in others:
+            other.result()
 
 
 def _forget_pool() -> None:

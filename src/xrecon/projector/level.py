@@ -1,8 +1,9 @@
-"""Films square to the patient: the volume is read once, voxel row by voxel row, in the order of memory.
+"""Films square to the patient: the volume is read once, voxel row by voxel row, nearly in the order of memory.
 
-There a row of pixels meets a plane at one height and a column at one width, so sampling is separable: a voxel row is
-interpolated to the detector's columns once, and added to the few rows of pixels that see it. Sums, weights and rays are
-those of `kernels`, in another order.
+There a row of pixels meets a plane at one height and a column at one width, so sampling is separable. A voxel row is
+interpolated to the detector's columns once; what comes of a few planes is kept, and every row of pixels collects its
+share of the two slabs that it lies between, several planes at a time, so that a pixel is loaded and stored once for
+them. Sums, weights and rays are those of `kernels`, in another order.
 
 For rays along W, the axis that is contiguous in memory, what is seen of a slab is first transposed.
 """
@@ -29,6 +30,12 @@ from xrecon.projector.simd import (
 
 STRIP = 4 * LANES
 """Planes of W that are transposed at a time: whole pieces of memory, and few enough for the nearest cache."""
+_FEW_PLANES = 8
+"""Planes of H whose samples are kept before pixels collect them: they stay in the second-level cache."""
+_MANY_SAMPLES = 2**20
+"""More samples than this are not kept for planes of W, where fewer planes at a time cost more reading."""
+GROUP = 4
+"""Planes that are added to a pixel at a time."""
 _LEVEL_VOXELS = 1e-4
 """How far a detector row may leave a slab's plane: well below what float32 positions tell apart."""
 
@@ -47,13 +54,13 @@ def is_level(values: NDArray[np.float32], planes: int) -> bool:
 
 
 @compiled
-def _transpose_strip(volume, start, ahead, width, strip, heights, scratch, pitch):
-    """scratch[(w - strip) * pitch + h] = volume[start + h * width + w] for `STRIP` columns w, rows h in `heights`.
+def _transpose_strip(volume, start, ahead, width, planes, heights, scratch, pitch):
+    """scratch[(w - first) * pitch + h] = volume[start + h * width + w] for w in `planes`, h in `heights`.
 
-    The same piece of the next slab, `ahead` floats further, is asked for.
+    The same piece of the next slab, `ahead` floats further, is asked for. `heights` begins with the height of a slab.
     """
+    strip, end = planes
     height, low, high = heights
-    end = min(strip + STRIP, width)
     whole_h, whole_w = min(high, height // LANES * LANES), strip + (end - strip) // LANES * LANES
     for h in range(low // LANES * LANES, whole_h, LANES):
         for w in range(strip, whole_w, LANES):
@@ -67,22 +74,17 @@ def _transpose_strip(volume, start, ahead, width, strip, heights, scratch, pitch
 
 
 @compiled
-def _seen_heights(line_v0, line_dv, size_k, size_v):
-    """For every `STRIP` planes the voxels on the axis of v, first and the one after the last, that any pixel needs."""
-    strips = (size_k + STRIP - 1) // STRIP
-    seen = np.empty((strips, 2), np.int64)
-    for strip in range(strips):
-        low, high = np.float32(size_v - 1), np.float32(0)
-        for k in (strip * STRIP, min((strip + 1) * STRIP, size_k) - 1):
-            for col in range(line_v0.size):
-                v = line_v0[col] + np.float32(k) * line_dv[col]
-                low, high = min(low, v), max(high, v)
-        seen[strip, 0] = max(np.int64(np.floor(low - np.float32(0.01))), 0)
-        seen[strip, 1] = min(np.int64(np.floor(high + np.float32(0.01))) + 2, size_v)
+def _seen_heights(line_v0, line_dv, planes, size_v):
+    """Voxels on the axis of v, first and the one after the last, that any pixel needs on some planes."""
+    low, high = np.float32(size_v - 1), np.float32(0)
+    for k in (planes[0], planes[1] - 1):
+        for col in range(line_v0.size):
+            v = line_v0[col] + np.float32(k) * line_dv[col]
+            low, high = min(low, v), max(high, v)
+    first = max(np.int64(np.floor(low - np.float32(0.01))), 0)
+    last = min(np.int64(np.floor(high + np.float32(0.01))) + 2, size_v)
     # A clamped position may take both of the outermost voxels.
-    seen[:, 0] = np.minimum(seen[:, 0], size_v - 2)
-    seen[:, 1] = np.maximum(seen[:, 1], 2)
-    return seen
+    return min(first, size_v - 2), max(last, 2)
 
 
 @compiled
@@ -139,71 +141,130 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
 
     `film` is flat, `blocks` as in `kernels`. All rays have the same dominant axis; see `is_level`.
     """
-    stride_k, stride_u = strides
     size_k, size_u, size_v = sizes
     columns = blocks.shape[1]
     width = columns * LANES
-    pitch = max(WINDOW, (size_v + LANES - 1) // LANES * LANES)
-    scratch = np.zeros(STRIP * pitch if along_w else 1, np.float32)
-    source = scratch if along_w else volume
-    lowers, fractions, lefts = _columns(v0[first], dv[first], size_k, size_v, pitch if along_w else size_v)
-    whole, all_low, all_high = _whole(k0, k1, blocks, first, last)
     lowest, highest = size_k, 0
     for row in range(first, last):
         for block in range(columns):
             if blocks[row, block, 1] > blocks[row, block, 0]:
                 lowest, highest = min(lowest, blocks[row, block, 0]), max(highest, blocks[row, block, 1])
+    if lowest >= highest:
+        return
+    pitch = max(WINDOW, (size_v + LANES - 1) // LANES * LANES) if along_w else size_v
+    places = _columns(v0[first], dv[first], size_k, size_v, pitch)
+    whole, all_low, all_high = _whole(k0, k1, blocks, first, last)
     begin, end = _slabs(u0, du, (first, last), (lowest, highest), size_u)
-    heights = _seen_heights(v0[first], dv[first], size_k, size_v)
-    weights = np.empty(last - first, np.float32)
+    strip = STRIP if along_w else _FEW_PLANES
+    while strip > LANES and (end - begin) * strip * width > _MANY_SAMPLES:
+        strip //= 2
+    scratch = np.zeros(strip * pitch if along_w else 1, np.float32)
+    samples = np.empty((end - begin) * strip * width, np.float32)
+    slabs, shares = np.empty((last - first, GROUP), np.int64), np.empty((last - first, 2 * GROUP), np.float32)
+    for start in range(lowest // strip * strip, highest, strip):
+        low, high = max(start, lowest), min(start + strip, highest)
+        corner, seen = (start, min(start + strip, size_k)), (size_v, 0, 0)
+        if along_w:
+            top, bottom = _seen_heights(v0[first], dv[first], corner, size_v)
+            seen = size_v, top, bottom
+        near, beyond = _slabs(u0, du, (first, last), (low, high), size_u)
+        for d in range(near, beyond):
+            here = offset + d * strides[1]
+            target = ((d - begin) * strip + low - start) * width
+            if along_w:
+                _transpose_strip(volume, here, strides[1], size_k, corner, seen, scratch, pitch)
+                _sample_slab(scratch, (low - start) * pitch, pitch, 0, low, high, places, samples, target, columns)
+            else:
+                here += low * strides[0]
+                _sample_slab(volume, here, strides[0], strides[1], low, high, places, samples, target, columns)
+        for k in range(low, high, GROUP):
+            planes = k, min(k + GROUP, high)
+            steps = strip * width, width
+            _row_weights(u0, du, first, last, planes, (begin, k - start), steps, size_u, slabs, shares)
+            everywhere = all_low <= np.float32(k) and np.float32(planes[1] - 1) <= all_high
+            rays = k0, k1, blocks, whole, everywhere
+            _collect(film, first, last, planes, samples, steps[0], slabs, shares, rays)
+
+
+@compiled
+def _sample_slab(source, start, stride, ahead, low, high, places, samples, target, columns):
+    """samples[target...] = a slab's voxel rows on planes low to high, interpolated to the detector's columns.
+
+    Plane `low` begins at source[start], the next one `stride` floats further. Where `ahead` is not 0, the same piece of
+    the next slab is asked for.
+    """
+    lowers, fractions, lefts = places
     following = splat(np.int32(1))
-    for d in range(begin, end):
-        transposed = -1
-        for k in range(lowest, highest):
-            plane = np.float32(k)
-            near, beyond = _rows_at(u0, du, first, last, plane, d)
-            while near < beyond and _weight(u0, du, near, plane, d, size_u) == 0:
-                near += 1
-            while near < beyond and _weight(u0, du, beyond - 1, plane, d, size_u) == 0:
-                beyond -= 1
-            if near >= beyond:
+    here = start
+    for k in range(low, high):
+        for block in range(columns):
+            number = k * columns + block
+            left = lefts[number]
+            index = load(lowers, number * LANES)
+            if ahead > 0:
+                prefetch(source, here + ahead + left)
+                prefetch(source, here + ahead + left + LANES)
+            if left >= 0:
+                p, q = lookup(source, here + left, index), lookup(source, here + left, index + following)
+            else:
+                p, q = gather(source, here, index), gather(source, here + 1, index)
+            store(samples, target, p + load(fractions, number * LANES) * (q - p))
+            target += LANES
+        here += stride
+
+
+@compiled
+def _row_weights(u0, du, first, last, planes, begin, steps, size_u, slabs, shares):
+    """For every row of pixels and plane of a group: where in `samples` the slab before it begins, and both weights.
+
+    `begin`: slab and plane of samples[0], the latter counted from the group's first; `steps`: samples per slab and per
+    plane. Beyond the outermost centres the outermost slab counts. Planes that the group lacks weigh nothing.
+    """
+    k, end = planes
+    for row in range(first, last):
+        number = row - first
+        for j in range(GROUP):
+            plane = min(k + j, end - 1)
+            u = u0[row, 0] + np.float32(plane) * du[row, 0]
+            u = min(max(u, np.float32(0)), np.float32(size_u - 1))
+            d = min(np.int64(u), size_u - 2)
+            share = u - np.float32(d)
+            slabs[number, j] = (d - begin[0]) * steps[0] + (plane - k + begin[1]) * steps[1]
+            shares[number, 2 * j] = np.float32(1) - share if k + j < end else np.float32(0)
+            shares[number, 2 * j + 1] = share if k + j < end else np.float32(0)
+
+
+@njit(inline="always")
+def _between(samples, slab_samples, slabs, shares, number, j, col):
+    """Samples of 16 columns between two slabs, for a row of pixels on one plane."""
+    at = slabs[number, j] + col
+    near, far = load(samples, at), load(samples, at + slab_samples)
+    return splat(shares[number, 2 * j]) * near + splat(shares[number, 2 * j + 1]) * far
+
+
+@compiled
+def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, rays):
+    """film[first:last] += what the rays collect on the planes of a group."""
+    k0, k1, blocks, whole, everywhere = rays
+    columns = blocks.shape[1]
+    for row in range(first, last):
+        number = row - first
+        for block in range(columns):
+            col = block * LANES
+            place = row * columns * LANES + col
+            value = load(film, place)
+            if everywhere:
+                for j in range(GROUP):
+                    value = value + _between(samples, slab_samples, slabs, shares, number, j, col)
+                store(film, place, value)
                 continue
-            for row in range(near, beyond):
-                weights[row - first] = _weight(u0, du, row, plane, d, size_u)
-            if along_w and transposed != k // STRIP:
-                transposed = k // STRIP
-                seen = size_v, heights[transposed, 0], heights[transposed, 1]
-                _transpose_strip(
-                    volume, offset + d * stride_u, stride_u, size_k, transposed * STRIP, seen, scratch, pitch
-                )
-            here = (k - transposed * STRIP) * pitch if along_w else offset + d * stride_u + k * stride_k
-            everywhere = all_low <= plane <= all_high
-            for block in range(columns):
-                number = k * columns + block
-                left = lefts[number]
-                index = load(lowers, number * LANES)
-                if not along_w:
-                    prefetch(volume, here + stride_u + left)
-                    prefetch(volume, here + stride_u + left + LANES)
-                if left >= 0:
-                    p, q = lookup(source, here + left, index), lookup(source, here + left, index + following)
-                else:
-                    p, q = gather(source, here, index), gather(source, here + 1, index)
-                sample = p + load(fractions, number * LANES) * (q - p)
-                col = block * LANES
-                if everywhere:
-                    for row in range(near, beyond):
-                        place = row * width + col
-                        store(film, place, load(film, place) + splat(weights[row - first]) * sample)
-                    continue
-                for row in range(near, beyond):
-                    if not blocks[row, block, 0] <= k < blocks[row, block, 1]:
-                        continue
-                    value = splat(weights[row - first]) * sample
-                    if not whole[row - first, block, 0] <= plane <= whole[row - first, block, 1]:
-                        value = value * slab_share(splat(plane), load(k0[row], col), load(k1[row], col))
-                    place = row * width + col
-                    store(film, place, load(film, place) + value)
+            for k in range(max(planes[0], blocks[row, block, 0]), min(planes[1], blocks[row, block, 1])):
+                sample = _between(samples, slab_samples, slabs, shares, number, k - planes[0], col)
+                plane = np.float32(k)
+                if not whole[number, block, 0] <= plane <= whole[number, block, 1]:
+                    sample = sample * slab_share(splat(plane), load(k0[row], col), load(k1[row], col))
+                value = value + sample
+            store(film, place, value)
 
 
 @compiled
@@ -218,23 +279,3 @@ def _slabs(u0, du, rows, planes, size_u):
     begin = np.int64(np.floor(max(top, np.float32(0)) - np.float32(0.01)))
     end = np.int64(np.floor(bottom + np.float32(0.01))) + 2
     return max(begin, 0), min(end, size_u)
-
-
-@njit(inline="always")
-def _rows_at(u0, du, first, last, plane, d):
-    """Rows of pixels, first and the one after the last, that may see slab d at a plane: u is linear in the row."""
-    start = u0[first, 0] + plane * du[first, 0]
-    step = (u0[last - 1, 0] + plane * du[last - 1, 0] - start) / np.float32(max(1, last - 1 - first))
-    if abs(step) <= np.float32(1e-3):
-        return first, last
-    middle, reach = (np.float32(d) - start) / step, np.float32(1.01) / abs(step)
-    near = first + np.int64(np.ceil(middle - reach))
-    beyond = first + np.int64(np.floor(middle + reach)) + 1
-    return min(max(near, first), last), min(max(beyond, first), last)
-
-
-@njit(inline="always")
-def _weight(u0, du, row, plane, d, size_u):
-    """Weight of slab d in the interpolation for a row of pixels; beyond the outermost centres the outermost count."""
-    u = min(max(u0[row, 0] + plane * du[row, 0], np.float32(0)), np.float32(size_u - 1))
-    return max(np.float32(1) - abs(u - np.float32(d)), np.float32(0))
