@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ def run_environment() -> dict[str, Any]:
 
     Returns:
         JSON-ready: `xrecon`, `commit`, `python`, `platform` (system and processor family), `processors`, `device`,
-        `threads` (of torch) and `packages` (name to version; None where not installed).
+        `threads` (of torch) and `packages` (name to version; None where not installed). A process that has not loaded
+        torch ran without it, on the processor, and `threads` is None: loading it only to ask would take seconds.
     """
-    state = torch_state()
+    state = torch_state() if "torch" in sys.modules else {"device": "cpu", "threads": None}
     return {
         "xrecon": __version__,
         "commit": git_commit(),

@@ -16,7 +16,8 @@ from xrecon.errors import InputError, OutputExistsError
 from xrecon.evaluation.image import CONVENTIONS, image_metrics
 from xrecon.evaluation.tables import PerCase
 from xrecon.geometry import ConeBeam
-from xrecon.report.html import geometry_in_words, render_report, write_report
+from xrecon.report.html import geometry_in_words, render_report
+from xrecon.report.page import write_report
 from xrecon.volume import RESEARCH_NOTICE
 
 HOSTILE = '<script>alert("x")</script><img src=https://evil.example/a.png>'

@@ -40,7 +40,7 @@ def demo(
     from xrecon.io.sample import find_lidc_sample
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.report.demo import run_demo
-    from xrecon.report.html import write_report
+    from xrecon.report.page import write_report
     from xrecon.volume import RESEARCH_NOTICE
 
     check_outputs(output, NAMES, overwrite=overwrite)

@@ -69,8 +69,8 @@ def doctor(shell: Shell) -> Mapping[str, Any]:
     """Show versions, device, threads and which optional parts are installed."""
     from xrecon.environment import run_environment, torch_state
 
-    environment = run_environment()
     state = torch_state()
+    environment = {**run_environment(), "device": state["device"], "threads": state["threads"]}
     machine = {"processor": processor_name(), "memory_gb": memory_gb(), "device_name": state["device_name"]}
     parts = optional_parts()
     if not shell.json:

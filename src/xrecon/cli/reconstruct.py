@@ -80,7 +80,8 @@ def reconstruct(
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.radiograph import load_radiograph
     from xrecon.report.figures import reconstruction_preview, save_figure
-    from xrecon.report.html import render_report, write_report
+    from xrecon.report.html import render_report
+    from xrecon.report.page import write_report
 
     names = ["ct.nii.gz", "preview.png", "reconstruction.json", *(["report.html"] if report else [])]
     check_outputs(output, names, overwrite=overwrite)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,17 +36,21 @@ def segment(
     """
     from xrecon.io.nifti import write_nifti
     from xrecon.io.staging import check_outputs, staged_outputs
-    from xrecon.ptxseg.pipeline import segment as run
-    from xrecon.quantify.findings import build_findings
-    from xrecon.report.figures import save_figure
-    from xrecon.report.html import write_report
-    from xrecon.report.pneumothorax import preview_figure
-    from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, render_findings
     from xrecon.volume import RESEARCH_NOTICE, load_ct
 
     check_outputs(output, _NAMES, overwrite=overwrite)
-    volume = load_ct(ct, series=series)
-    record = run_record("segment", seed=None, inputs={"ct": ct}, settings={"lung_model": lung_model, "series": series})
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load_ct, ct, series=series)
+        # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
+        from xrecon.ptxseg.parallel import at_once
+        from xrecon.ptxseg.pipeline import segment as run
+        from xrecon.quantify.findings import build_findings
+        from xrecon.report.figures import save_figure
+        from xrecon.report.page import write_report
+        from xrecon.report.pneumothorax import preview_figure
+        from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, render_findings
+
+        volume = reading.result()
     with shell.progress("segmenting", total=_STEPS) as advance:
         done = 0
 
@@ -56,13 +61,18 @@ def segment(
             done = now
 
         found = run(volume, lung_model=lung_model, progress=tell)
+    record = run_record("segment", seed=None, inputs={"ct": ct}, settings={"lung_model": lung_model, "series": series})
     findings = build_findings(found, provenance=record)
     with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
-        found.save(stage / _NAMES[0])
-        write_nifti(stage / _NAMES[1], found.air_side, found.affine, description=RESEARCH_NOTICE)
+        files: list[Callable[[], object]] = [
+            lambda: save_figure(preview_figure(volume, found), stage / _NAMES[3]),
+            lambda: found.save(stage / _NAMES[0]),
+            lambda: write_nifti(stage / _NAMES[1], found.air_side, found.affine, description=RESEARCH_NOTICE),
+        ]
+        at_once(lambda write: write(), files)
         (stage / _NAMES[2]).write_text(findings.to_json(), encoding="utf-8")
-        save_figure(preview_figure(volume, found), stage / _NAMES[3])
-        write_report(stage / _NAMES[4], render_findings(volume, found, findings))
+        preview = (stage / _NAMES[3]).read_bytes()
+        write_report(stage / _NAMES[4], render_findings(volume, found, findings, preview_png=preview))
     shell.print(headline(findings))
     shell.print(mediastinum_in_words(findings.mediastinum))
     shell.print(findings.detection_limit.statement)

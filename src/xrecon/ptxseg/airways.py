@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled, grown, select, voxels
+from xrecon.ptxseg.parallel import at_once
 
 _LUMEN_THRESHOLDS_HU = (-850.0, -750.0, -650.0, -500.0)
 """From sharp CTs to smooth reconstructed ones, whose windpipe is a shallow valley."""
@@ -70,14 +71,18 @@ def _windpipe(hu: NDArray[np.float32], body: Mask, spacing: Spacing, threshold: 
     air = (hu < threshold) & body
     pixel_mm2 = spacing[1] * spacing[2]
     small = np.zeros_like(air)
-    for d in range(air.shape[0]):
-        labels, count = cc3d.connected_components(np.ascontiguousarray(air[d]), connectivity=4, return_N=True)
-        if count == 0:
-            continue
-        areas = np.bincount(labels.ravel(), minlength=count + 1) * pixel_mm2
-        fits = (areas >= _AREA_MM2[0]) & (areas <= _AREA_MM2[1])
-        fits[0] = False
-        small[d] = fits[labels]
+
+    def keep_lumens(slices: range) -> None:
+        for d in slices:
+            labels, count = cc3d.connected_components(np.ascontiguousarray(air[d]), connectivity=4, return_N=True)
+            if count == 0:
+                continue
+            areas = np.bincount(labels.ravel(), minlength=count + 1) * pixel_mm2
+            fits = (areas >= _AREA_MM2[0]) & (areas <= _AREA_MM2[1])
+            fits[0] = False
+            small[d] = fits[labels]
+
+    at_once(keep_lumens, (range(0, len(air), 2), range(1, len(air), 2)))
     labels3, sizes = components(small)
     best, best_score = None, 0.0
     middle = _middle(body)

@@ -122,10 +122,12 @@ def airless_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> list[s
     """
     found = []
     voxels = np.bincount(classes.ravel(), minlength=5)
-    mass = {side: float((hu[classes == side] + 1000.0).sum(dtype=np.float64)) for side in SIDES}
     for side, other in ((Side.RIGHT, Side.LEFT), (Side.LEFT, Side.RIGHT)):
         air, lung = float(voxels[side + AIR_CLASS]), float(voxels[side])
-        if air > _AIRLESS_OCCUPANCY * (air + lung) and mass[side] < _AIRLESS_MASS_SHARE * mass[other]:
+        if air <= _AIRLESS_OCCUPANCY * (air + lung):
+            continue
+        mass, usual = (float((hu[classes == one] + 1000.0).sum(dtype=np.float64)) for one in (side, other))
+        if mass < _AIRLESS_MASS_SHARE * usual:
             found.append(SIDES[side])
     return found
 

@@ -25,6 +25,7 @@ from xrecon.ptxseg.morphology import (
     voxels,
     widened,
 )
+from xrecon.ptxseg.parallel import at_once
 from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
 
 EDGE_HU = -350.0
@@ -80,7 +81,7 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
     labels, sizes = components(air)
     low, high = (airways.air_hu + step for step in _LUNG_TEXTURE_HU)
     texture = (hu > low) & (hu < high)
-    textured = np.bincount(labels.ravel(), weights=texture.ravel(), minlength=len(sizes) + 1)[1:]
+    textured = np.bincount(labels[texture], minlength=len(sizes) + 1)[1:]
     large = sizes * voxel_ml >= _MIN_PART_ML
     lungs = large & (textured >= _TEXTURE_SHARE * sizes)
     found_ml = float(textured[lungs].sum()) * voxel_ml
@@ -137,7 +138,8 @@ def _closed_sides(sides: NDArray[np.uint8], airways: Mask, body: Mask, spacing: 
     """Each side closed over its vessels; neither takes a voxel of the other, of the airways or from outside."""
     out = sides.copy()
     free = (sides == 0) & body & ~airways
-    for side in (RIGHT, LEFT):
-        whole = filled(closed(sides == side, CLOSE_MM, spacing))
+    both = (RIGHT, LEFT)
+    wholes = at_once(lambda side: filled(closed(sides == side, CLOSE_MM, spacing)), both)
+    for side, whole in zip(both, wholes, strict=True):
         out[whole & free & (out == 0)] = side
     return out

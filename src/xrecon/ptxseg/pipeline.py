@@ -30,6 +30,7 @@ from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
 from xrecon.ptxseg.lung_models import NETWORK, resolve
 from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
+from xrecon.ptxseg.parallel import at_once
 from xrecon.ptxseg.refine import onto_input
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume
@@ -90,7 +91,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
         model = entry.load()
     chest = model(scan.grid.volume, body=inside, airways=scan.airways)
     tell("air", 0.65)
-    sides = {side: _side(scan, chest, side) for side in SIDES}
+    sides = dict(zip(SIDES, at_once(lambda side: _side(scan, chest, side), SIDES), strict=True))
     classes = _classes(scan.grid, chest, sides)
     name = entry.name
     may_help = lung_model == "auto" and entry.name != NETWORK
@@ -198,7 +199,6 @@ def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDA
     order = [int(np.flatnonzero(row)[0]) for row in back]
     flips = tuple(slice(None, None, int(row.sum())) for row in back)
     fine = np.ascontiguousarray(fine.transpose(order)[flips])
-    air_side = np.zeros_like(fine)
-    air = fine > AIR_CLASS
-    air_side[air] = fine[air] - np.uint8(AIR_CLASS)
+    air_side = np.maximum(fine, np.uint8(AIR_CLASS))
+    air_side -= np.uint8(AIR_CLASS)
     return np.minimum(fine, np.uint8(Label.AIR)), air_side

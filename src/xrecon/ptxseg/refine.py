@@ -14,6 +14,7 @@ from xrecon.ptxseg.air import EdgeLevels
 from xrecon.ptxseg.grid import WorkingGrid
 from xrecon.ptxseg.lungs import EDGE_HU
 from xrecon.ptxseg.morphology import bounding_box
+from xrecon.ptxseg.parallel import at_once
 
 _THREADS = 2
 
@@ -36,10 +37,12 @@ def onto_input(grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: EdgeLeve
         target[...] = classes
         return out
     # Only where classes meet is there anything to decide, and only among voxels finer than the working grid's.
-    mixed = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
     used = bounding_box(classes > 0, margin=2)
     if used is None:
         return out
+    mixed = np.zeros(classes.shape, dtype=np.bool_)
+    highest, lowest = at_once(lambda of: of(classes[used], 3), (ndimage.maximum_filter, ndimage.minimum_filter))
+    mixed[used] = highest != lowest
     pairs = zip(used, grid.ratios, strict=True)
     rows = [slice(part.start * r.block // r.split, -(-part.stop * r.block // r.split)) for part, r in pairs]
     task = _Task(

@@ -16,7 +16,7 @@ from xrecon.evaluation.catalogue import CATALOGUE
 from xrecon.evaluation.prepared import DatasetResults
 from xrecon.evaluation.structures import STRUCTURE_CONVENTIONS
 from xrecon.evaluation.tables import format_value, label
-from xrecon.report.html import data_uri, flatten
+from xrecon.report.page import data_uri, flatten
 from xrecon.volume import RESEARCH_NOTICE
 
 _FEWEST = 20

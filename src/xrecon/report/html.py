@@ -6,29 +6,22 @@ that forbids scripts and network access, should something slip through.
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from xrecon import __version__
 from xrecon.environment import run_environment
-from xrecon.errors import InputError
 from xrecon.evaluation.image import CONVENTIONS, ImageMetrics
 from xrecon.evaluation.tables import PerCase, format_statistic, format_value, label, metric_names, summary
 from xrecon.inference.result import Reconstruction
-from xrecon.io.limits import write_text_atomic
 from xrecon.radiograph import Radiograph
-from xrecon.report.figures import percent, planes_figure, png_metadata, projection_figure, support_figure
-from xrecon.report.panels import DPI
+from xrecon.report.figures import percent, planes_figure, projection_figure, support_figure
+from xrecon.report.page import data_uri, flatten
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 _BEAMS = {
@@ -111,18 +104,6 @@ def render_report(
         notes=_notes(reconstruction, truth, notes),
         credit=credit,
     )
-
-
-def write_report(path: Path, html: str, *, overwrite: bool = False) -> Path:
-    """Write the page as UTF-8, atomically.
-
-    Raises:
-        InputError: the name does not end in .html, or the folder cannot be written.
-        OutputExistsError: the file exists and `overwrite` is False.
-    """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: a report is an HTML page; choose a name that ends in .html")
-    return write_text_atomic(path, html, overwrite=overwrite)
 
 
 def geometry_in_words(film: Radiograph) -> str:
@@ -223,13 +204,6 @@ def _figures(reconstruction: Reconstruction, truth: Volume | None) -> dict[str, 
     }
 
 
-def data_uri(figure: Figure) -> str:
-    """A figure as a PNG inside a data URI, for pages without other files."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="auto", metadata=png_metadata())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _residual_table(reconstruction: Reconstruction) -> _Table:
     body = [
         (_VIEW_NAMES.get(view, view), percent(residual.before), percent(residual.after))
@@ -306,19 +280,3 @@ def _notes(reconstruction: Reconstruction, truth: Volume | None, more: Sequence[
     if truth is not None:
         found += [f"True CT: {note}" for note in truth.notes]
     return list(dict.fromkeys([*found, *more]))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as lines (dotted name, text); None is left out."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        elif isinstance(value, (list, tuple)):
-            yield name, ", ".join(map(_plain, value))
-        elif value is not None:
-            yield name, _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else str(value)

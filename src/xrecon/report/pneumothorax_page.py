@@ -12,7 +12,7 @@ from xrecon.quantify.findings import Component, Findings
 from xrecon.quantify.measures import SideMeasures
 from xrecon.quantify.mediastinum import MediastinalShift
 from xrecon.report.figures import percent
-from xrecon.report.html import data_uri, flatten
+from xrecon.report.page import data_uri, flatten
 from xrecon.report.pneumothorax import measurement_figure, preview_figure
 from xrecon.segmentation import Segmentation
 from xrecon.volume import RESEARCH_NOTICE, Volume
@@ -26,6 +26,7 @@ def render_findings(
     segmentation: Segmentation,
     findings: Findings,
     *,
+    preview_png: bytes | None = None,
     title: str = "Free pleural air in a chest CT",
     created: datetime | None = None,
 ) -> str:
@@ -35,6 +36,7 @@ def render_findings(
         ct: the CT that was segmented.
         segmentation: its labels.
         findings: built from the same segmentation.
+        preview_png: the preview figure as a PNG file, where it was drawn already.
         title: heading of the page.
         created: time of the report; None is now.
 
@@ -56,7 +58,7 @@ def render_findings(
         schema=findings.schema_version,
         headline=headline(findings),
         tiles=_tiles(findings),
-        preview=data_uri(preview_figure(ct, segmentation)),
+        preview=data_uri(preview_figure(ct, segmentation) if preview_png is None else preview_png),
         measures=None if measures is None else data_uri(measures),
         rows=list(_rows(findings)),
         mediastinum=mediastinum_in_words(findings.mediastinum),
