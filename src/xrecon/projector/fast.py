@@ -133,7 +133,10 @@ def _blocks(values: Tensor, lines: Lines, shape: tuple[int, int, int]) -> Tensor
 
 def project_fast(volume: Tensor, bundles: Sequence[Bundle], views: int) -> Tensor:
     """Films [N, views, rows, cols] of volumes [N, D, H, W] (`supports`); differentiable in volume and lines."""
-    films: Tensor = _Project.apply(volume, _Job(tuple(bundles), views), *(b.values for b in bundles))  # type: ignore[no-untyped-call]
+    job = _Job(tuple(bundles), views)
+    if not torch.is_grad_enabled():
+        return _forward(volume, job)
+    films: Tensor = _Project.apply(volume, job, *(b.values for b in bundles))  # type: ignore[no-untyped-call]
     return films
 
 

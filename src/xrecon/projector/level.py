@@ -54,16 +54,22 @@ def is_level(values: NDArray[np.float32], planes: int) -> bool:
 
 
 @compiled
-def _transpose_strip(volume, start, ahead, width, planes, heights, scratch, pitch):
-    """scratch[(w - first) * pitch + h] = volume[start + h * width + w] for w in `planes`, h in `heights`.
+def _transpose_strip(volume, start, ahead, width, planes, size_v, d, seen, scratch, pitch):
+    """scratch[(w - first) * pitch + h] = volume[start + h * width + w] for w in `planes` and what is `seen` of slab d.
 
-    The same piece of the next slab, `ahead` floats further, is asked for. `heights` begins with the height of a slab.
+    The same piece of the next slab, `ahead` floats further, is asked for.
     """
     strip, end = planes
-    height, low, high = heights
-    whole_h, whole_w = min(high, height // LANES * LANES), strip + (end - strip) // LANES * LANES
+    low, high = size_v, 0
+    for part in range(strip // LANES, (end + LANES - 1) // LANES):
+        if seen[part, 0] <= d < seen[part, 1]:
+            low, high = min(low, seen[part, 2]), max(high, seen[part, 3])
+    whole_h, whole_w = min(high, size_v // LANES * LANES), strip + (end - strip) // LANES * LANES
     for h in range(low // LANES * LANES, whole_h, LANES):
         for w in range(strip, whole_w, LANES):
+            part = w // LANES
+            if d < seen[part, 0] or d >= seen[part, 1] or h + LANES <= seen[part, 2] or h >= seen[part, 3]:
+                continue
             here = start + h * width + w
             for i in range(LANES):
                 prefetch(volume, here + ahead + i * width)
@@ -74,17 +80,23 @@ def _transpose_strip(volume, start, ahead, width, planes, heights, scratch, pitc
 
 
 @compiled
-def _seen_heights(line_v0, line_dv, planes, size_v):
-    """Voxels on the axis of v, first and the one after the last, that any pixel needs on some planes."""
-    low, high = np.float32(size_v - 1), np.float32(0)
-    for k in (planes[0], planes[1] - 1):
-        for col in range(line_v0.size):
-            v = line_v0[col] + np.float32(k) * line_dv[col]
-            low, high = min(low, v), max(high, v)
-    first = max(np.int64(np.floor(low - np.float32(0.01))), 0)
-    last = min(np.int64(np.floor(high + np.float32(0.01))) + 2, size_v)
-    # A clamped position may take both of the outermost voxels.
-    return min(first, size_v - 2), max(last, 2)
+def _seen(u0, du, v0, dv, rows, sizes):
+    """What rows of pixels see of every 16 planes: slabs (first, one after the last) and voxels on the axis of v."""
+    size_k, size_u, size_v = sizes
+    parts = (size_k + LANES - 1) // LANES
+    seen = np.empty((parts, 4), np.int64)
+    for part in range(parts):
+        planes = part * LANES, min((part + 1) * LANES, size_k)
+        seen[part, 0], seen[part, 1] = _slabs(u0, du, rows, planes, size_u)
+        low, high = np.float32(size_v - 1), np.float32(0)
+        for k in (planes[0], planes[1] - 1):
+            for col in range(v0.shape[1]):
+                v = v0[rows[0], col] + np.float32(k) * dv[rows[0], col]
+                low, high = min(low, v), max(high, v)
+        # A clamped position may take both of the outermost voxels.
+        seen[part, 2] = min(max(np.int64(np.floor(low - np.float32(0.01))), 0), size_v - 2)
+        seen[part, 3] = max(min(np.int64(np.floor(high + np.float32(0.01))) + 2, size_v), 2)
+    return seen
 
 
 @compiled
@@ -161,22 +173,25 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
     scratch = np.zeros(strip * pitch if along_w else 1, np.float32)
     samples = np.empty((end - begin) * strip * width, np.float32)
     slabs, shares = np.empty((last - first, GROUP), np.int64), np.empty((last - first, 2 * GROUP), np.float32)
+    seen = _seen(u0, du, v0, dv, (first, last), sizes)
     for start in range(lowest // strip * strip, highest, strip):
         low, high = max(start, lowest), min(start + strip, highest)
-        corner, seen = (start, min(start + strip, size_k)), (size_v, 0, 0)
-        if along_w:
-            top, bottom = _seen_heights(v0[first], dv[first], corner, size_v)
-            seen = size_v, top, bottom
         near, beyond = _slabs(u0, du, (first, last), (low, high), size_u)
         for d in range(near, beyond):
             here = offset + d * strides[1]
-            target = ((d - begin) * strip + low - start) * width
-            if along_w:
-                _transpose_strip(volume, here, strides[1], size_k, corner, seen, scratch, pitch)
-                _sample_slab(scratch, (low - start) * pitch, pitch, 0, low, high, places, samples, target, columns)
-            else:
+            target = ((d - begin) * strip - start) * width
+            if not along_w:
                 here += low * strides[0]
+                target += low * width
                 _sample_slab(volume, here, strides[0], strides[1], low, high, places, samples, target, columns)
+                continue
+            corner = start, min(start + strip, size_k)
+            _transpose_strip(volume, here, strides[1], size_k, corner, size_v, d, seen, scratch, pitch)
+            for part in range(start // LANES, (high + LANES - 1) // LANES):
+                if seen[part, 0] <= d < seen[part, 1]:
+                    one, other = max(low, part * LANES), min(high, (part + 1) * LANES)
+                    here = (one - start) * pitch
+                    _sample_slab(scratch, here, pitch, 0, one, other, places, samples, target + one * width, columns)
         for k in range(low, high, GROUP):
             planes = k, min(k + GROUP, high)
             steps = strip * width, width

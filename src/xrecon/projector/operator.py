@@ -151,7 +151,7 @@ def _bundles(
         if pose is None:
             keep = math.prod(view.detector_shape) <= _CACHED_PIXELS
             make = _nominal_bundles if keep else _nominal_bundles.__wrapped__
-            bundles += [replace(b, view=v) for b in make(shape, spacing, view)]
+            bundles += [b if b.view == v else replace(b, view=v) for b in make(shape, spacing, view)]
             continue
         frame = _frame(view, pose, torch.device("cpu"), shape, spacing)
         bundles += fast.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing, detector_shape=view.detector_shape)
