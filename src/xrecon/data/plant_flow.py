@@ -109,8 +109,8 @@ def inflow_velocity(cavity: Cavity, inflow: Floats, contraction: Floats) -> Floa
         velocity[axis][high] += 0.5 * step
     for (axis, direction, _), side in zip(faces, sides, strict=True):
         velocity[axis] -= 0.5 * direction * side
-    velocity = np.stack([_extended(part, mask) for part in velocity])
-    return _along_the_wall(cavity, velocity, _extended(inflow * np.float32(scale), _rim(cavity)))
+    velocity = _extended(velocity, mask)
+    return _along_the_wall(cavity, velocity, _extended((inflow * np.float32(scale))[None], _rim(cavity))[0])
 
 
 def collapse_to(cavity: Cavity, velocity: Floats, remaining: float) -> Collapse:
@@ -140,7 +140,8 @@ def collapse_to(cavity: Cavity, velocity: Floats, remaining: float) -> Collapse:
     for axis in range(3):
         shift[axis][near] = (place[:, axis] - start[:, axis]) * np.float32(pitch)
     density[near] = place[:, 3]
-    return Collapse(np.stack([_extended(part, near) for part in shift]), _extended(density, near), now)
+    smooth = _extended(np.stack([*shift, density]), near)
+    return Collapse(smooth[:3], smooth[3], now)
 
 
 def smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Floats:
@@ -202,14 +203,15 @@ def _potential(mask: Mask, source: NDArray[np.floating]) -> Floats:
 
 
 def _extended(values: Floats, known: Mask) -> Floats:
-    """Values of the known voxels, slightly smoothed, continued smoothly to all others."""
+    """Values [channels, D, H, W] of the known voxels, slightly smoothed, continued smoothly to all others."""
     out = np.zeros(values.shape, dtype=np.float32)
-    missing = np.ones(values.shape, dtype=bool)
+    missing = np.ones(known.shape, dtype=bool)
     for sigma in (1.2, 3.0, 9.0):
         weight = ndimage.gaussian_filter(known.astype(np.float32), sigma)
-        mean = ndimage.gaussian_filter(np.where(known, values, 0.0).astype(np.float32), sigma)
         usable = missing & (weight > 0.02)
-        out[usable] = mean[usable] / weight[usable]
+        for part, smooth in zip(values, out, strict=True):
+            mean = ndimage.gaussian_filter(np.where(known, part, 0.0).astype(np.float32), sigma)
+            smooth[usable] = mean[usable] / weight[usable]
         missing &= ~usable
         if not missing.any():
             break

@@ -67,7 +67,9 @@ class Game:
         # First the network: sharding replaces its parameters, and the optimiser has to hold the new ones.
         ready: Any = self.fabric.setup_module(module)
         live = [parameter for parameter in ready.parameters() if parameter.requires_grad]
-        adam = torch.optim.Adam(live, lr=rate, betas=self.training.optimiser.betas)
+        # In half precision Fabric cannot clip gradients that the optimiser itself unscales.
+        fused = self.fabric.device.type == "cpu" and not is_sharded(ready) and "16" not in self.training.run.precision
+        adam = torch.optim.Adam(live, lr=rate, betas=self.training.optimiser.betas, fused=fused or None)
         adam.param_groups[0]["base_rate"] = rate
         return ready, self.fabric.setup_optimizers(adam)
 
