@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from scipy import ndimage
 from xrecon.data.phantom import Phantom
 from xrecon.errors import InputError
 from xrecon.ptxseg import judge, lung_models, morphology, plausibility
-from xrecon.ptxseg.air import AirLevels, edge_levels, find_candidates
+from xrecon.ptxseg.air import AirLevels, _ends_at_wall_and_step, edge_levels, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.flood import flood
@@ -110,12 +112,42 @@ def test_a_ball_of_air_comes_back_from_the_working_grid(pitch: float) -> None:
     grid = working_grid(volume, (slice(0, count),) * 3)
     edges = edge_levels(LEVELS, pitch)
     classes = np.where(grid.volume.hu < edges.wall_hu, np.uint8(3), np.uint8(0))
-    fine = onto_input(grid, classes, edges=edges, air_hu=-980.0)
+    fine = onto_input(grid, classes, edges=(edges, edges), air_hu=-980.0)
     real = share >= 0.5
     assert 2.0 * float(((fine == 3) & real).sum()) / float((fine == 3).sum() + real.sum()) > (
         0.97 if pitch < 3.0 else 0.93
     )
     assert set(np.unique(fine)) == {0, 3}
+
+
+def test_lung_behind_a_thin_pleura_stays_lung() -> None:
+    # Air, a pleura of 1 mm, lung; voxels of 0.7 mm, so that two make one of the working grid.
+    place = (np.arange(96) + 0.5) * 0.7 - 33.6
+    pleura = ndimage.gaussian_filter1d((np.abs(place) < 0.5).astype(float), 0.6)
+    hu = np.where(place < 0, LEVELS.air_hu, LEVELS.lung_hu) + pleura * (40.0 - LEVELS.lung_hu)
+    volume = Volume.centred(np.broadcast_to(hu, (40, 40, 96)).astype(np.float32), (0.7, 0.7, 0.7))
+    grid = working_grid(volume, (slice(0, 40), slice(0, 40), slice(0, 96)))
+    half = grid.volume.shape[2] // 2
+    classes = np.full(grid.volume.shape, 1, np.uint8)
+    classes[:, :, :half] = 3
+    edges = edge_levels(LEVELS, 0.7)
+    fine = onto_input(grid, classes, edges=(edges, edges), air_hu=LEVELS.air_hu)
+    row = fine[20, 20]
+    # The working grid parts them within a voxel of the pleura's middle; no lung beyond it may turn into air.
+    assert (row[place > 0.7] == 1).all()
+    assert (row[place < -1.4] == 3).all()
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_a_core_reaches_a_wall_that_interpolation_has_blurred(split: int) -> None:
+    own = D > 8
+    # The core begins behind the partial volume of the wall, which interpolation lengthens.
+    core = (np.abs(D - 10 - split) < 1.5) & (np.hypot(H - 20, W - 20) < 10)
+    hu = np.where(core, -980.0, np.where(own, -550.0, 40.0)).astype(np.float32)
+    levels = replace(LEVELS, spread=(split - 1, 0, 0))
+    assert _ends_at_wall_and_step(core, own, hu, levels)
+    if split > 1:
+        assert not _ends_at_wall_and_step(core, own, hu, LEVELS)
 
 
 def test_lungs_that_touch_part_at_the_ridge() -> None:

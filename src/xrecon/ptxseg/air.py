@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.morphology import Mask, Spacing, at_least, components, depth, grown, holding, select, shrunk, widened
+from xrecon.ptxseg.morphology import (
+    Mask,
+    Spacing,
+    at_least,
+    components,
+    depth,
+    grown,
+    holding,
+    select,
+    shrunk,
+    stretched,
+    widened,
+)
 
 _SEED_SHARE = 0.45
 """A seed's HU lies below this share of the way from free air to lung."""
@@ -45,6 +57,7 @@ class AirLevels:
         lung_hu: median of the aerated lung of the side.
         smooth: the image is too blurred to show the pleura: edges are ramps, without a ridge between air and lung.
         reach: voxels over which HU rises from free air to what bounds it.
+        spread: voxels by which interpolation of thick slices lengthens that, per axis D, H, W.
     """
 
     air_hu: float
@@ -52,6 +65,7 @@ class AirLevels:
     lung_hu: float
     smooth: bool = False
     reach: int = SHARP_REACH
+    spread: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def seed_hu(self) -> float:
@@ -87,14 +101,21 @@ class AirLevels:
 
 
 def side_levels(
-    hu: NDArray[np.float32], own: Mask, *, air_hu: float, noise_hu: float, smooth: bool, reach: int
+    hu: NDArray[np.float32],
+    own: Mask,
+    *,
+    air_hu: float,
+    noise_hu: float,
+    smooth: bool,
+    reach: int,
+    spread: tuple[int, int, int] = (0, 0, 0),
 ) -> AirLevels:
     """Levels of one hemithorax. Free air is left out of the lung's median, or a large pocket would pull it down."""
     values = hu[own & (hu < _AERATED_HU)]
     lung = values[values > air_hu + max(60.0, 3.0 * noise_hu)]
     # With hardly any parenchyma left to measure, the usual density of lung stands in.
     lung_hu = float(np.median(lung)) if lung.size > 1000 else air_hu + 130.0
-    return AirLevels(air_hu, noise_hu, lung_hu, smooth, reach)
+    return AirLevels(air_hu, noise_hu, lung_hu, smooth, reach, spread)
 
 
 def find_candidates(
@@ -140,7 +161,7 @@ def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Sp
     boxes = cc3d.statistics(labels)["bounding_boxes"]
     kept = []
     for number in 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_SEED_ML):
-        box = widened(boxes[number], levels.reach + 2, hu.shape)
+        box = widened(boxes[number], levels.reach + max(levels.spread) + 2, hu.shape)
         if levels.smooth or _ends_at_wall_and_step(labels[box] == number, own[box], hu[box], levels):
             kept.append(int(number))
     return select(labels, kept, len(sizes)), len(kept)
@@ -149,7 +170,10 @@ def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Sp
 def _ends_at_wall_and_step(part: Mask, own: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:
     inner = grown(part, levels.reach - 1)
     ring = grown(inner) & ~inner
-    wall_share = int(np.count_nonzero(ring & ~own)) / max(1, int(np.count_nonzero(ring)))
+    # Between slices that were far apart the wall lies further off than the pleura's ridge in the other directions.
+    wide = stretched(inner, levels.spread)
+    at_wall = grown(wide) & ~wide
+    wall_share = int(np.count_nonzero(at_wall & ~own)) / max(1, int(np.count_nonzero(at_wall)))
     to_lung = ring & own
     if wall_share < _MIN_WALL_SHARE:
         return False
@@ -166,11 +190,13 @@ class EdgeLevels(NamedTuple):
         wall_hu: beside soft tissue.
         pleura_hu: beside the visceral pleura with lung behind it.
         plain_below_hu: where no neighbour is brighter than this no pleura shows, and the midpoint to it counts.
+        lung_hu: beside bare lung. A voxel behind the pleura is darker than the pleura's midpoint, but not than this.
     """
 
     wall_hu: float
     pleura_hu: float
     plain_below_hu: float
+    lung_hu: float
 
 
 def edge_levels(levels: AirLevels, pitch_mm: float) -> EdgeLevels:
@@ -179,12 +205,13 @@ def edge_levels(levels: AirLevels, pitch_mm: float) -> EdgeLevels:
     The pleura with the tissue pressed against it is about 1 mm thick. Of the half voxel beside the air, widened by the
     scanner's blur, it fills a share; the rest is lung. Where the image is too smooth to show a pleura it is all lung.
     """
-    wall = (levels.air_hu + _TISSUE_HU) / 2.0
+    wall, lung = (levels.air_hu + _TISSUE_HU) / 2.0, (levels.air_hu + levels.lung_hu) / 2.0
     if levels.smooth:
-        return EdgeLevels(wall, (levels.air_hu + levels.lung_hu) / 2.0, -np.inf)
+        return EdgeLevels(wall, lung, -np.inf, lung)
     share = min(1.0, _PLEURA_MM / (0.5 * pitch_mm + _BLUR_MM))
     pleura = share * _TISSUE_HU + (1.0 - share) * levels.lung_hu
-    return EdgeLevels(wall, (levels.air_hu + pleura) / 2.0, levels.lung_hu + _RIDGE_HU + 2.0 * levels.noise_hu)
+    plain_below = levels.lung_hu + _RIDGE_HU + 2.0 * levels.noise_hu
+    return EdgeLevels(wall, (levels.air_hu + pleura) / 2.0, plain_below, lung)
 
 
 def _edge_hu(hu: NDArray[np.float32], levels: AirLevels, pitch_mm: float) -> NDArray[np.float32]:

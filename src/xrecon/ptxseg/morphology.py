@@ -105,6 +105,19 @@ def grown(mask: Mask, steps: int = 1) -> Mask:
     return out
 
 
+def stretched(mask: Mask, steps: tuple[int, int, int]) -> Mask:
+    """The mask and its neighbours along each axis, as many as `steps` (D, H, W) says."""
+    out = mask.copy()
+    for axis, count in enumerate(steps):
+        for _ in range(count):
+            before = out.copy()
+            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            out[tuple(ahead)] |= before[tuple(behind)]
+            out[tuple(behind)] |= before[tuple(ahead)]
+    return out
+
+
 def shrunk(mask: Mask, steps: int = 1) -> Mask:
     """Voxels of the mask all of whose face neighbours (inside the array) belong to it, `steps` times."""
     return ~grown(~mask, steps)

@@ -104,7 +104,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
         classes = _classes(scan.grid, chest, sides)
         name = f"{entry.name}, {NETWORK} for the {' and the '.join(airless)} lung"
     tell("boundary", 0.9)
-    edges = edge_levels(sides[Side.RIGHT].levels, min(volume.spacing_mm))
+    edges = [edge_levels(sides[side].levels, min(volume.spacing_mm)) for side in (Side.RIGHT, Side.LEFT)]
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
     findings = describe(name, scan, chest, sides=sides, classes=classes)
     tell("done", 1.0)
@@ -142,7 +142,16 @@ def _side(scan: Scan, chest: Hemithoraces, side: Side) -> SideResult:
         return SideResult(air, AirLevels(airways.air_hu, airways.noise_hu, airways.air_hu + 130.0), [])
     hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
     reach = _reach(scan)
-    levels = side_levels(hu, own, air_hu=airways.air_hu, noise_hu=airways.noise_hu, smooth=scan.smooth, reach=reach)
+    coarse = [0 if scan.smooth else ratio.split - 1 for ratio in grid.ratios]
+    levels = side_levels(
+        hu,
+        own,
+        air_hu=airways.air_hu,
+        noise_hu=airways.noise_hu,
+        smooth=scan.smooth,
+        reach=reach,
+        spread=(coarse[0], coarse[1], coarse[2]),
+    )
     labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
     components: list[dict[str, Any]] = []
     for number in range(1, count + 1):

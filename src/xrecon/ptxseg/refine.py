@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,14 +20,16 @@ from xrecon.ptxseg.parallel import at_once
 _THREADS = 2
 
 
-def onto_input(grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: EdgeLevels, air_hu: float) -> NDArray[np.uint8]:
+def onto_input(
+    grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: Sequence[EdgeLevels], air_hu: float
+) -> NDArray[np.uint8]:
     """Classes of every input voxel.
 
     Args:
         grid: ties working voxels to input voxels.
         classes: [D, H, W] on the working grid: 0 background, 1 right lung, 2 left lung, 3 air right, 4 air left.
         air_hu: level of free air.
-        edges: HU of an input voxel that is half air.
+        edges: HU of an input voxel that is half air, on the right and on the left side.
 
     Returns:
         Classes [D, H, W] of the whole input in canonical orientation.
@@ -51,7 +54,7 @@ def onto_input(grid: WorkingGrid, classes: NDArray[np.uint8], *, edges: EdgeLeve
         classes,
         mixed,
         np.array([[r.block, r.split] for r in grid.ratios]),
-        np.array([air_hu, *edges], dtype=np.float64),
+        np.array([[air_hu, *one] for one in edges], dtype=np.float64),
     )
     parts = np.array_split(np.arange(rows[0].start, rows[0].stop), 4 * _THREADS)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -84,7 +87,8 @@ def _ends(part: slice) -> tuple[int, int]:
 def _decide(fine, coarse, classes, mixed, ratios, levels, out, box):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Classes of the input voxels of `box` (first and end per axis), written to `out`.
 
-    `ratios` holds block and split per axis, `levels` air, wall, pleura and the limit of plain lung, HU.
+    `ratios` holds block and split per axis, `levels` for each side air, wall, pleura, the limit of plain lung and bare
+    lung, HU.
     """
     depth, height, width = classes.shape
     refined = ratios[:, 0].max() > 1
@@ -120,9 +124,13 @@ def _decide(fine, coarse, classes, mixed, ratios, levels, out, box):  # type: ig
                 value = fine[d, h, w]
                 air = 3 if count[3] >= count[4] else 4
                 lung = 1 if count[1] >= count[2] else 2
-                edge = 0.5 * (bright + levels[0])
-                if bright >= levels[3]:
-                    edge = min(max(edge, levels[2]), levels[1])
+                level = levels[air - 3]
+                edge = 0.5 * (bright + level[0])
+                if bright >= level[3]:
+                    edge = min(max(edge, level[2]), level[1])
+                if base == 1 or base == 2:
+                    # The pleura may lie between this voxel and the air.
+                    edge = min(edge, level[4])
                 if count[air] > 0 and value < edge:
                     out[d, h, w] = air
                 elif count[lung] > 0 and value < EDGE_HU:
