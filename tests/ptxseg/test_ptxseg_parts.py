@@ -17,6 +17,7 @@ from xrecon.ptxseg import judge, lung_models, morphology, plausibility
 from xrecon.ptxseg.air import AirLevels, _ends_at_wall_and_step, edge_levels, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
+from xrecon.ptxseg.describe import detection_limit_ml
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.grid import working_grid
 from xrecon.ptxseg.refine import onto_input
@@ -357,3 +358,10 @@ def test_lung_models_are_named_and_unknown_ones_refused() -> None:
         lung_models.resolve("resnet")
     with pytest.raises(ValueError, match="registered already"):
         lung_models.register(lung_models.Entry("classical", lambda: lung_models.classical, ""))
+
+
+def test_the_detection_limit_is_that_of_the_slices() -> None:
+    plain = {"thick_slices": False, "smooth_image": False, "very_noisy": False}
+    assert detection_limit_ml(plain, far_apart=False) == 45.0
+    assert detection_limit_ml(plain, far_apart=True) == 90.0
+    assert detection_limit_ml({**plain, "very_noisy": True}, far_apart=False) is None
