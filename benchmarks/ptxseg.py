@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=TRAIN)
     parser.add_argument("--bins", nargs="*", type=int, default=list(USUAL), choices=list(BINS_ML))
     parser.add_argument("--lung-model", default="auto")
+    parser.add_argument("--slices", type=float, help="resample to this distance of slices, mm, before anything else")
+    parser.add_argument("--finer", type=int, default=1, help="resample to pixels of this part of their size")
     parser.add_argument("--quick", action="store_true", help="two cases and two bins")
     parser.add_argument("--confounders", action="store_true", help="also plant bullae, stomach gas, skin emphysema")
     parser.add_argument("--cached-only", action="store_true", help="only what is planted already")
@@ -201,6 +203,8 @@ def main() -> None:
         return
     if arguments.quick:
         arguments.cases, arguments.bins = arguments.cases[:2], [90, 600]
+    if arguments.slices or arguments.finer > 1:
+        arguments.cache = arguments.cache / f"slices-{arguments.slices}-finer-{arguments.finer}"
     arguments.cache.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {"lung_model": arguments.lung_model, "planted": [], "healthy": {}}
     for name in arguments.cases:
@@ -211,9 +215,21 @@ def main() -> None:
         print(render(document))
 
 
+def regridded(ct: xrecon.Volume, slices_mm: float | None, finer: int) -> xrecon.Volume:
+    """The CT on slices `slices_mm` apart, pixels of 1 / `finer` of their size, whole HU; itself for None and 1."""
+    if slices_mm is None and finer == 1:
+        return ct
+    d, h, w = ct.shape
+    slice_mm, row_mm, column_mm = ct.spacing_mm
+    distance = slices_mm or slice_mm
+    shape = (int(d * slice_mm / distance), finer * h, finer * w)
+    made = ct.resampled(shape, (distance, row_mm / finer, column_mm / finer))
+    return made.with_hu(made.hu.round())
+
+
 def one_case(name: str, arguments: argparse.Namespace, document: dict[str, Any]) -> None:
     """Everything that is measured on one CT, into `document`."""
-    ct = xrecon.load_ct(arguments.dataset / f"case_{name}.nii.gz")
+    ct = regridded(xrecon.load_ct(arguments.dataset / f"case_{name}.nii.gz"), arguments.slices, arguments.finer)
     index = TRAIN.index(name) if name in TRAIN else sum(map(ord, name))
     model = arguments.lung_model
     if not arguments.plant_only:
