@@ -10,7 +10,7 @@ import torch
 
 from xrecon.geometry import ConeBeam
 from xrecon.projector import fast
-from xrecon.projector.level import STRIP, is_level
+from xrecon.projector.level import STRIP, _slabs, is_level
 from xrecon.projector.rays import ray_frame
 
 
@@ -56,6 +56,34 @@ def test_equals_the_general_kernels(
         torch.set_num_threads(before)
     assert float(expected.max()) > 5
     torch.testing.assert_close(got, expected, rtol=0, atol=3e-6 * float(expected.max()))
+
+
+@pytest.mark.parametrize("angle", [0.0, 90.0])
+@pytest.mark.parametrize("height_mm", [73.6, -73.6])
+def test_rows_that_see_only_the_outer_half_of_the_outermost_voxels(angle: float, height_mm: float) -> None:
+    """Beyond the outermost centres the pair of slabs is (0, 1) or the last two, of which one weighs nothing."""
+    shape, spacing = (48, 50, 60), (3.1, 2.3, 1.9)  # the outermost centres lie at 72.85 mm, the faces at 74.4
+    beam = replace(view(angle=angle, size=(1, 40), field_mm=100.0), translation_mm=(0.0, 0.0, height_mm))
+    bundles = fast.bundles_of(ray_frame(beam), view=0, shape=shape, spacing_mm=spacing, detector_shape=(1, 40))
+    assert [one.level for one in bundles] == [True]
+    volume = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    expected = fast.project_fast(volume, [replace(one, level=False) for one in bundles], 1)
+    assert float(expected.min()) > 5
+    for size in (1, 2, 48):
+        # What a kernel takes from memory that it has not written would be not a number.
+        del_me = [np.full(size * width * 16, np.nan, np.float32) for width in (24, 48, 8 * 48, 64 * 48)]
+        del del_me
+        got = fast.project_fast(volume, bundles, 1)
+        torch.testing.assert_close(got, expected, rtol=0, atol=3e-6 * float(expected.max()))
+
+
+@pytest.mark.parametrize("place", [-3.0, -0.3, 0.0, 4.4, 8.0, 8.4, 12.0])
+def test_both_slabs_of_a_position_are_among_those_seen(place: float) -> None:
+    u0, du = np.full((2, 16), place, np.float32), np.zeros((2, 16), np.float32)
+    begin, end = _slabs(u0, du, (0, 2), (0, 20), 9)
+    lower = min(int(min(max(place, 0.0), 8.0)), 7)
+    assert 0 <= begin <= lower
+    assert lower + 2 <= end <= 9
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,10 @@ def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, ra
 
 @compiled
 def _slabs(u0, du, rows, planes, size_u):
-    """First slab, and the one after the last, that rows of pixels see between two planes."""
+    """First slab, and the one after the last, that rows of pixels see between two planes; at least two.
+
+    Beyond the outermost centres a position still lies between two slabs, of which one weighs nothing and is read.
+    """
     top, bottom = np.float32(size_u), np.float32(-1)
     for row in (rows[0], rows[1] - 1):
         for k in (planes[0], planes[1] - 1):
@@ -293,4 +296,4 @@ def _slabs(u0, du, rows, planes, size_u):
     # The margin covers the rounding of positions.
     begin = np.int64(np.floor(max(top, np.float32(0)) - np.float32(0.01)))
     end = np.int64(np.floor(bottom + np.float32(0.01))) + 2
-    return max(begin, 0), min(end, size_u)
+    return max(min(begin, size_u - 2), 0), max(min(end, size_u), 2)
