@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +99,22 @@ def test_people_get_a_sentence(sick_file: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("Free pleural air was found: ")
     assert "on the left side" in done.stdout and "Pockets below 90 mL" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_sharp_ct_does_without_torch(sick_file: Path, tmp_path: Path) -> None:
+    """Only the network needs it, and loading it takes seconds."""
+    arguments = ["xrecon", "segment", str(sick_file), "-o", str(tmp_path / "out"), "--lung-model", "classical"]
+    source = (
+        "import sys\nfrom xrecon.cli.app import main\n"
+        f"sys.argv = {arguments!r}\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    environment = json.loads((tmp_path / "out" / "findings.json").read_text(encoding="utf-8"))["provenance"][
+        "environment"
+    ]
+    assert environment["device"] == "cpu"
+    assert environment["threads"] is None
+    assert environment["packages"]["torch"]

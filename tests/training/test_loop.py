@@ -22,8 +22,9 @@ from xrecon.data.augment_config import AugmentConfig
 from xrecon.errors import CheckpointError, ConfigError, InputError, OutputExistsError
 from xrecon.models.checkpoint import load_model
 from xrecon.training.config import Training
-from xrecon.training.loop import DivergedError, Outcome, fit
+from xrecon.training.loop import DivergedError, Outcome, fit, make_fabric
 from xrecon.training.run_folder import RunFolder
+from xrecon.training.step import Game
 
 pytest.importorskip("lightning_fabric")
 
@@ -320,3 +321,10 @@ def test_a_sharded_run_goes_on_from_its_checkpoint_and_ends_with_whole_weights(d
     assert apart < 0.01 * size
     steps = [line["step"] for line in _lines(tmp_path / "parts") if line["kind"] == "step"]
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-mixed", False)])
+def test_adam_takes_a_step_in_one_go_where_nothing_forbids_it(precision: str, fused: bool, data: Path) -> None:
+    settings = small_training(data, run={"precision": precision})
+    game = Game(settings, make_fabric(settings), spacing_mm=6.0, steps=10)
+    assert [bool(one.param_groups[0]["fused"]) for one in (game.of_fast, game.of_judge)] == [fused, fused]

@@ -42,7 +42,7 @@ def segment(
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(load_ct, ct, series=series)
         # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
-        from xrecon.ptxseg.parallel import at_once
+        from xrecon.parallel import at_once
         from xrecon.ptxseg.pipeline import segment as run
         from xrecon.quantify.findings import build_findings
         from xrecon.report.figures import save_figure

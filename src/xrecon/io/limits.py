@@ -312,9 +312,8 @@ def check_hu(hu: NDArray[np.float32], source: Path) -> tuple[NDArray[np.float32]
     NaN, a constant volume, and values that are plainly not HU (0..1, 0..255, HU + 1024, beyond +-1e5).
     """
     check_finite(hu, source, what="voxels")
+    check_not_constant(hu, source, what="voxels")
     low, high = float(hu.min()), float(hu.max())
-    if low == high:
-        check_not_constant(hu, source, what="voxels")
     found = f"{source}: the values run from {low:g} to {high:g}"
     if max(abs(low), abs(high)) > HU_ABSURD:
         raise InputError(f"{found}, which cannot be HU; check rescale slope and intercept, or convert to HU")

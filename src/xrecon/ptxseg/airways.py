@@ -8,8 +8,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.parallel import at_once
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled, grown, select, voxels
-from xrecon.ptxseg.parallel import at_once
 
 _LUMEN_THRESHOLDS_HU = (-850.0, -750.0, -650.0, -500.0)
 """From sharp CTs to smooth reconstructed ones, whose windpipe is a shallow valley."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.parallel import at_once
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.morphology import (
     Mask,
@@ -25,7 +26,6 @@ from xrecon.ptxseg.morphology import (
     voxels,
     widened,
 )
-from xrecon.ptxseg.parallel import at_once
 from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
 
 EDGE_HU = -350.0

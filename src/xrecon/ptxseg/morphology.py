@@ -98,10 +98,7 @@ def grown(mask: Mask, steps: int = 1) -> Mask:
     for _ in range(steps):
         before = out.copy()
         for axis in range(3):
-            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            out[tuple(ahead)] |= before[tuple(behind)]
-            out[tuple(behind)] |= before[tuple(ahead)]
+            _add_neighbours(out, before, axis)
     return out
 
 
@@ -110,12 +107,16 @@ def stretched(mask: Mask, steps: tuple[int, int, int]) -> Mask:
     out = mask.copy()
     for axis, count in enumerate(steps):
         for _ in range(count):
-            before = out.copy()
-            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            out[tuple(ahead)] |= before[tuple(behind)]
-            out[tuple(behind)] |= before[tuple(ahead)]
+            _add_neighbours(out, out.copy(), axis)
     return out
+
+
+def _add_neighbours(out: Mask, mask: Mask, axis: int) -> None:
+    """out |= the face neighbours of the mask along an axis."""
+    ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+    ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+    out[tuple(ahead)] |= mask[tuple(behind)]
+    out[tuple(behind)] |= mask[tuple(ahead)]
 
 
 def shrunk(mask: Mask, steps: int = 1) -> Mask:

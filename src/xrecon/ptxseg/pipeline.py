@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.parallel import at_once
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.air import SHARP_REACH, AirLevels, edge_levels, find_candidates, side_levels
 from xrecon.ptxseg.airways import AIR_HU, find_airways
@@ -30,7 +31,6 @@ from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
 from xrecon.ptxseg.lung_models import NETWORK, resolve
 from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
-from xrecon.ptxseg.parallel import at_once
 from xrecon.ptxseg.refine import onto_input
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numba
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.parallel import at_once
 from xrecon.ptxseg.air import EdgeLevels
 from xrecon.ptxseg.grid import WorkingGrid
 from xrecon.ptxseg.lungs import EDGE_HU
 from xrecon.ptxseg.morphology import bounding_box
-from xrecon.ptxseg.parallel import at_once
 
 _THREADS = 2
 
@@ -57,14 +56,8 @@ def onto_input(
         np.array([[air_hu, *one] for one in edges], dtype=np.float64),
     )
     parts = np.array_split(np.arange(rows[0].start, rows[0].stop), 4 * _THREADS)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = [
-            pool.submit(_decide, *task, target, np.array([p[0], p[-1] + 1, *_ends(rows[1]), *_ends(rows[2])]))
-            for p in parts
-            if len(p)
-        ]
-        for job in jobs:
-            job.result()
+    boxes = [np.array([p[0], p[-1] + 1, *_ends(rows[1]), *_ends(rows[2])]) for p in parts if len(p)]
+    at_once(lambda box: _decide(*task, target, box), boxes, threads=_THREADS)
     return out
 
 
