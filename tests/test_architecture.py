@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "xrecon"
 MAX_LINES = 450
 LAYERS = (
     ("errors",),
-    ("environment", "config", "geometry", "resample"),
+    ("environment", "config", "geometry", "resample", "parallel"),
     ("io",),
     ("volume", "radiograph", "segmentation"),
     ("projector",),
@@ -40,6 +40,7 @@ TORCH_FREE = {
     "config",
     "geometry",
     "resample",
+    "parallel",
     "io",
     "volume",
     "radiograph",
