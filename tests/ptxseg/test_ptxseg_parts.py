@@ -20,8 +20,10 @@ from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import detection_limit_ml
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.grid import working_grid
+from xrecon.ptxseg.pipeline import _dense_lung
 from xrecon.ptxseg.refine import onto_input
 from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
+from xrecon.segmentation import Side
 from xrecon.volume import Volume
 
 LEVELS = AirLevels(-980.0, 10.0, -850.0)
@@ -365,3 +367,14 @@ def test_the_detection_limit_is_that_of_the_slices() -> None:
     assert detection_limit_ml(plain, far_apart=False) == 45.0
     assert detection_limit_ml(plain, far_apart=True) == 90.0
     assert detection_limit_ml({**plain, "very_noisy": True}, far_apart=False) is None
+
+
+def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() -> None:
+    vessel = (np.abs(H - 20) <= 2) & (np.abs(W - 14) <= 2)
+    bronchus = (np.abs(H - 20) <= 1) & (np.abs(W - 26) <= 1)
+    wall = morphology.dilate(bronchus, 3.5, (2.0, 2.0, 2.0))
+    classes = np.where(ball(17) & ~vessel & ~wall, np.uint8(RIGHT), np.uint8(0))
+    hu = np.where(vessel, 50.0, np.where(bronchus, -980.0, -400.0)).astype(np.float32)
+    added = _dense_lung(hu, classes, bronchus, side=Side.RIGHT, spacing=(2.0, 2.0, 2.0))
+    assert added[ball(12) & vessel].all()
+    assert not added[wall].any()

@@ -29,7 +29,7 @@ from xrecon.ptxseg.describe import (
 from xrecon.ptxseg.grid import WorkingGrid, working_grid
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
 from xrecon.ptxseg.lung_models import NETWORK, resolve
-from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces, with_sides
+from xrecon.ptxseg.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
 from xrecon.ptxseg.refine import onto_input
 from xrecon.segmentation import Label, Segmentation, Side
@@ -92,7 +92,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     chest = model(scan.grid.volume, body=inside, airways=scan.airways)
     tell("air", 0.65)
     sides = dict(zip(SIDES, at_once(lambda side: _side(scan, chest, side), SIDES), strict=True))
-    classes = _classes(scan.grid, chest, sides)
+    classes = _classes(scan, chest, sides)
     name = entry.name
     may_help = lung_model == "auto" and entry.name != NETWORK
     airless = airless_sides(np.asarray(scan.grid.volume.hu), classes) if may_help else []
@@ -101,7 +101,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
         whole = resolve(NETWORK).load()(scan.grid.volume, body=inside, airways=scan.airways)
         chest = with_sides(chest, whole, airless)
         sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in airless}
-        classes = _classes(scan.grid, chest, sides)
+        classes = _classes(scan, chest, sides)
         name = f"{entry.name}, {NETWORK} for the {' and the '.join(airless)} lung"
     tell("boundary", 0.9)
     edges = [edge_levels(sides[side].levels, min(volume.spacing_mm)) for side in (Side.RIGHT, Side.LEFT)]
@@ -174,9 +174,9 @@ def _reach(scan: Scan) -> int:
     return SHARP_REACH + min(ratio.split for ratio in scan.grid.ratios) - 1
 
 
-def _classes(grid: WorkingGrid, chest: Hemithoraces, sides: dict[Side, SideResult]) -> NDArray[np.uint8]:
+def _classes(scan: Scan, chest: Hemithoraces, sides: dict[Side, SideResult]) -> NDArray[np.uint8]:
     """Working labels: lungs 1 and 2, air 3 and 4; what is left between air and chest wall is wall, not lung."""
-    spacing = grid.spacing_mm
+    grid, spacing = scan.grid, scan.grid.spacing_mm
     classes = chest.sides.copy()
     for side, result in sides.items():
         if not result.air.any():
@@ -184,7 +184,10 @@ def _classes(grid: WorkingGrid, chest: Hemithoraces, sides: dict[Side, SideResul
         box = bounding_box(chest.sides == side, margin=8)
         assert box is not None  # the air is part of it
         air, part = result.air[box], classes[box]
-        part[_dense_lung(grid.volume.hu[box], part, side, levels=result.levels, spacing=spacing) & ~air] = side
+        if result.levels.lung_hu >= _COMPRESSED_HU:
+            part[_dense_lung(grid.volume.hu[box], part, scan.airways.mask[box], side=side, spacing=spacing) & ~air] = (
+                side
+            )
         lung = (part == side) & ~air
         near = dilate(air, 2.51 * max(spacing), spacing)
         part[lung & near & ~opened(lung, 1.01 * max(spacing), spacing)] = 0
@@ -193,13 +196,11 @@ def _classes(grid: WorkingGrid, chest: Hemithoraces, sides: dict[Side, SideResul
 
 
 def _dense_lung(
-    hu: NDArray[np.float32], classes: NDArray[np.uint8], side: Side, *, levels: AirLevels, spacing: Spacing
+    hu: NDArray[np.float32], classes: NDArray[np.uint8], airways: Mask, *, side: Side, spacing: Spacing
 ) -> Mask:
-    """Vessels and airless parts of a lung that a pneumothorax has compressed: what a wide closing of the side adds."""
-    if levels.lung_hu < _COMPRESSED_HU:
-        return np.zeros(classes.shape, dtype=np.bool_)
+    """Vessels and airless parts of a compressed lung: what a wide closing of the side adds, but for the bronchi."""
     wide = closed(classes == int(side), _COMPRESSED_CLOSE_MM, spacing)
-    return np.asarray(wide & (classes == 0) & (hu < _BONE_HU))
+    return np.asarray(wide & (classes == 0) & (hu < _BONE_HU) & ~dilate(airways, WALL_MM, spacing))
 
 
 def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
