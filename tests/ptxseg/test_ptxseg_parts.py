@@ -372,7 +372,7 @@ def test_the_detection_limit_is_that_of_the_slices() -> None:
 def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() -> None:
     vessel = (np.abs(H - 20) <= 2) & (np.abs(W - 14) <= 2)
     bronchus = (np.abs(H - 20) <= 1) & (np.abs(W - 26) <= 1)
-    wall = morphology.dilate(bronchus, 3.5, (2.0, 2.0, 2.0))
+    wall = morphology.dilate(bronchus, 2.0, (2.0, 2.0, 2.0))
     classes = np.where(ball(17) & ~vessel & ~wall, np.uint8(RIGHT), np.uint8(0))
     hu = np.where(vessel, 50.0, np.where(bronchus, -980.0, -400.0)).astype(np.float32)
     added = _dense_lung(hu, classes, bronchus, side=Side.RIGHT, spacing=(2.0, 2.0, 2.0))
