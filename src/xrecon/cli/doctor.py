@@ -21,7 +21,12 @@ EXTRAS = (
         {"highdicom": "highdicom", "gdcm": "python-gdcm", "openjpeg": "pylibjpeg-openjpeg", "rle": "pylibjpeg-rle"},
         "reads compressed DICOM (JPEG lossless, JPEG 2000, RLE); planned: writing DICOM segmentations and reports",
     ),
-    ("fast", "OpenVINO", {"openvino": "openvino"}, "planned: trained networks run faster on CPUs"),
+    (
+        "fast",
+        "OpenVINO",
+        {"openvino": "openvino"},
+        "another engine for the networks on CPUs: models.inference, precision 'openvino'",
+    ),
     (
         "scale",
         "Dask",
