@@ -35,6 +35,7 @@ _FILM_NEIGHBOURS = 9
 _MIN_SEED_ML = 0.3
 _MIN_LUNG_ML = 5.0
 _MIN_WALL_SHARE = 0.08
+_MIN_BLURRED_WALL_SHARE = 0.25
 _LUNG_SHARE = 0.55
 _FILM_MM = 6.0
 """Pockets thinner than this may hold no core: nothing so near the wall is taken for lung beyond doubt."""
@@ -169,18 +170,26 @@ def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Sp
 
 def _ends_at_wall_and_step(part: Mask, own: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:
     inner = grown(part, levels.reach - 1)
-    ring = grown(inner) & ~inner
     # Between slices that were far apart the wall lies further off than the pleura's ridge in the other directions.
     wide = stretched(inner, levels.spread)
-    at_wall = grown(wide) & ~wide
-    wall_share = int(np.count_nonzero(at_wall & ~own)) / max(1, int(np.count_nonzero(at_wall)))
-    to_lung = ring & own
-    if wall_share < _MIN_WALL_SHARE:
+    at_wall = _share_outside(_shell(wide), own) >= _MIN_WALL_SHARE
+    if not at_wall and _share_outside(_shell(grown(wide)), own) < _MIN_BLURRED_WALL_SHARE:
         return False
+    to_lung = _shell(inner) & own
     if not to_lung.any():
         return True
     rise = float(np.percentile(ndimage.maximum_filter(hu, 3)[to_lung], 25)) - levels.air_hu
-    return levels.is_edge(rise, float(np.median(hu[part])) - levels.air_hu)
+    # A blurred wall lies further off still: what ends only there needs a pleural line that is plain to see.
+    return levels.is_edge(rise, float(np.median(hu[part])) - levels.air_hu) if at_wall else rise > levels.step_hu
+
+
+def _shell(mask: Mask) -> Mask:
+    """The voxels round the mask."""
+    return grown(mask) & ~mask
+
+
+def _share_outside(shell: Mask, own: Mask) -> float:
+    return int(np.count_nonzero(shell & ~own)) / max(1, int(np.count_nonzero(shell)))
 
 
 class EdgeLevels(NamedTuple):

@@ -30,6 +30,7 @@ _BALL = 0.7
 _ROUND = 0.6
 _SHEET_HU = 700.0
 """The pleura's 1 mm rises this high only where the lung behind it is airless; diaphragm and gut wall do everywhere."""
+_AIRLESS_STEP_HU = 500.0
 _ROUND_WALL_SHARE = 0.3
 _BALL_WALL_SHARE = 0.45
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
@@ -183,10 +184,12 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
     lineless = features.edge_hu < line_hu
     if lineless and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
         return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
-    if features.sphericity > _BALL and features.edge_hu > _SHEET_HU and features.bottom > 0.5:
-        return Verdict(
-            BOWEL, 0.7, f"a ball behind a sheet of tissue ({features.edge_hu:.0f} HU above air), low: {wall}"
-        )
+    if features.edge_hu > _SHEET_HU:
+        sheet = f"behind a sheet of tissue ({features.edge_hu:.0f} HU above air)"
+        if features.sphericity > _BALL and features.bottom > 0.5:
+            return Verdict(BOWEL, 0.7, f"a ball {sheet}, low: {wall}")
+        if features.step_hu < _AIRLESS_STEP_HU and features.top > 0.5:
+            return Verdict(BOWEL, 0.7, f"at the base, {sheet} with aerated lung beyond it; {wall}")
     foot = _BALL_WALL_SHARE if features.sphericity > _BALL else _ROUND_WALL_SHARE
     if features.sphericity > _ROUND and features.wall_share < foot:
         return Verdict(
