@@ -30,7 +30,9 @@ DETECTION_LIMIT_ML = 45.0
 FAR_APART_LIMIT_ML = 90.0
 """The same for slices that are interpolated: at 2.5 mm 16 of 20 pockets of 45 mL were found in train cases, and all
 16 of 90 mL."""
-_AIRLESS_OCCUPANCY = 0.4
+COMPRESSED_HU = -720.0
+"""Healthy lung is thinner: above this median a lung that lies in free air was pressed together."""
+_MUCH_AIR = 0.4
 _AIRLESS_MASS_SHARE = 0.5
 _AERATED_SHARE = 0.5
 
@@ -131,15 +133,24 @@ def airless_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> list[s
     A collapsed lung keeps its tissue. What is missing has no air left and cannot be told from its neighbours by HU.
     """
     found = []
-    voxels = np.bincount(classes.ravel(), minlength=5)
-    for side, other in ((Side.RIGHT, Side.LEFT), (Side.LEFT, Side.RIGHT)):
-        air, lung = float(voxels[side + AIR_CLASS]), float(voxels[side])
-        if air <= _AIRLESS_OCCUPANCY * (air + lung):
-            continue
+    for side in _sides_with_much_air(classes):
+        other = Side.LEFT if side is Side.RIGHT else Side.RIGHT
         mass, usual = (float((hu[classes == one] + 1000.0).sum(dtype=np.float64)) for one in (side, other))
         if mass < _AIRLESS_MASS_SHARE * usual:
             found.append(SIDES[side])
     return found
+
+
+def collapsed_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8], sides: dict[Side, SideResult]) -> list[str]:
+    """Sides with much free air whose lung is airless in part (`airless_sides`), or dense enough to be."""
+    airless = airless_sides(hu, classes)
+    much = _sides_with_much_air(classes)
+    return [SIDES[s] for s in much if SIDES[s] in airless or sides[s].levels.lung_hu >= COMPRESSED_HU]
+
+
+def _sides_with_much_air(classes: NDArray[np.uint8]) -> list[Side]:
+    voxels = np.bincount(classes.ravel(), minlength=5)
+    return [s for s in SIDES if voxels[s + AIR_CLASS] > _MUCH_AIR * (voxels[s + AIR_CLASS] + voxels[s])]
 
 
 def notes_for(ct: Volume, findings: dict[str, Any]) -> tuple[str, ...]:

@@ -17,12 +17,13 @@ from xrecon.ptxseg.airways import AIR_HU, find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import (
     AIR_CLASS,
+    COMPRESSED_HU,
     NOISY_HU,
     SIDES,
     Scan,
     SideResult,
-    airless_sides,
     as_component,
+    collapsed_sides,
     describe,
     notes_for,
 )
@@ -40,8 +41,6 @@ Progress = Callable[[str, float], None]
 
 _REPORTED_ML = 1.0
 _MAX_REACH = 7
-_COMPRESSED_HU = -720.0
-"""Healthy lung is thinner: above this median a lung that lies in free air was pressed together."""
 _COMPRESSED_CLOSE_MM = 12.0
 _BONE_HU = 250.0
 
@@ -52,7 +51,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     Args:
         ct: HU, any orientation and spacing, measured or reconstructed.
         lung_model: who finds the hemithoraces: "auto" (the classical method; the network in smooth images, and for a
-            collapsed lung without air), another name of `lung_models.names()`, or a folder of `xrecon train lungs`.
+            collapsed lung that is dense), another name of `lung_models.names()`, or a folder of `xrecon train lungs`.
         progress: told of every step.
 
     Returns:
@@ -95,14 +94,14 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     classes = _classes(scan, chest, sides)
     name = entry.name
     may_help = lung_model == "auto" and entry.name != NETWORK
-    airless = airless_sides(np.asarray(scan.grid.volume.hu), classes) if may_help else []
-    if airless:
+    collapsed = collapsed_sides(np.asarray(scan.grid.volume.hu), classes, sides) if may_help else []
+    if collapsed:
         tell("collapsed lung", 0.75)
         whole = resolve(NETWORK).load()(scan.grid.volume, body=inside, airways=scan.airways)
-        chest = with_sides(chest, whole, airless)
-        sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in airless}
+        chest = with_sides(chest, whole, collapsed)
+        sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in collapsed}
         classes = _classes(scan, chest, sides)
-        name = f"{entry.name}, {NETWORK} for the {' and the '.join(airless)} lung"
+        name = f"{entry.name}, {NETWORK} for the {' and the '.join(collapsed)} lung"
     tell("boundary", 0.9)
     edges = [edge_levels(sides[side].levels, min(volume.spacing_mm)) for side in (Side.RIGHT, Side.LEFT)]
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
@@ -184,7 +183,7 @@ def _classes(scan: Scan, chest: Hemithoraces, sides: dict[Side, SideResult]) -> 
         box = bounding_box(chest.sides == side, margin=8)
         assert box is not None  # the air is part of it
         air, part = result.air[box], classes[box]
-        if result.levels.lung_hu >= _COMPRESSED_HU:
+        if result.levels.lung_hu >= COMPRESSED_HU:
             part[_dense_lung(grid.volume.hu[box], part, scan.airways.mask[box], side=side, spacing=spacing) & ~air] = (
                 side
             )
