@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from xrecon.config import Config
+from xrecon.parallel import at_once
 from xrecon.resample import resample_separable
 
 BACKGROUND, RIGHT, LEFT = 0, 1, 2
@@ -121,5 +122,5 @@ def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, 
         share = torch.softmax(network(pair)[0], dim=0).numpy()
     back = tuple(1.0 / f for f in scale)
     start = tuple(-o / f for o, f in zip(offset, scale, strict=True))
-    fine = [resample_separable(share[c], hu.shape, scale=back, offset=start, fill=0.0) for c in (RIGHT, LEFT)]
+    fine = at_once(lambda c: resample_separable(share[c], hu.shape, scale=back, offset=start, fill=0.0), (RIGHT, LEFT))
     return np.stack([1.0 - fine[0] - fine[1], *fine])

@@ -149,8 +149,12 @@ def collapsed_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8], sides: 
 
 
 def _sides_with_much_air(classes: NDArray[np.uint8]) -> list[Side]:
-    voxels = np.bincount(classes.ravel(), minlength=5)
-    return [s for s in SIDES if voxels[s + AIR_CLASS] > _MUCH_AIR * (voxels[s + AIR_CLASS] + voxels[s])]
+    found = []
+    for side in SIDES:
+        air, lung = (int(np.count_nonzero(classes == label)) for label in (side + AIR_CLASS, side))
+        if air > _MUCH_AIR * (air + lung):
+            found.append(side)
+    return found
 
 
 def notes_for(ct: Volume, findings: dict[str, Any]) -> tuple[str, ...]:

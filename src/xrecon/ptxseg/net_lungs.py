@@ -7,7 +7,8 @@ decides which air is chest, which side it is on, and where lung without air lies
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.errors import CheckpointError, InputError, MissingPartError
+from xrecon.parallel import at_once
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
@@ -97,13 +99,22 @@ def _sides(
     """Sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
     voxel_ml = float(np.prod(spacing)) / 1000.0
     air = (hu < EDGE_HU) & inside & ~dilate(tubes, WALL_MM, spacing)
-    sides = _parted(_thoracic(air, 1.0 - shares[0], _MIN_AIR_ML / voxel_ml), shares, hu)
-    tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes & ~_fat(hu)
-    for side in (RIGHT, LEFT):
+    steps: tuple[Callable[[], Mask], ...] = (
+        partial(_thoracic, air, 1.0 - shares[0], _MIN_AIR_ML / voxel_ml),
+        partial(_fat, hu),
+    )
+    thoracic, fat = at_once(lambda step: step(), steps)
+    sides = _parted(thoracic, shares, hu)
+    tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes & ~fat
+
+    def whole(side: int) -> Mask:
         dense = at_least(tissue & (shares[side] > _DENSE_SHARE), _MIN_DENSE_ML / voxel_ml)
-        core = at_least(erode(dense, _DENSE_OPEN_MM, spacing), 1)
+        core = erode(dense, _DENSE_OPEN_MM, spacing)
         thick = at_least(dense & dilate(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
-        own = filled(closed((sides == side) | thick, CLOSE_MM, spacing))
+        return filled(closed((sides == side) | thick, CLOSE_MM, spacing))
+
+    both = (RIGHT, LEFT)
+    for side, own in zip(both, at_once(whole, both), strict=True):
         sides[own & (sides == 0) & inside & ~tubes] = side
     return sides
 
