@@ -5,6 +5,8 @@ phantom is used, which has no vessels and noise: give a real chest for figures t
 
     python benchmarks/ptxseg_speed.py --ct ../shared/data/ct/case_002.nii.gz
     python benchmarks/ptxseg_speed.py --ct case_002.nii.gz --shapes 300x512x512 --repeats 5 --output build/speed.json
+    xrecon plant case_002.nii.gz --side left --occupancy 0.85 -o sick
+    python benchmarks/ptxseg_speed.py --ct sick/ct.nii.gz
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 import xrecon
 from xrecon.data.phantom import thorax_phantom
 from xrecon.environment import run_environment
+from xrecon.errors import XReconError
 from xrecon.io.limits import write_json_atomic
 
 SHAPES = ("224x224x224", "300x512x512")
@@ -45,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = thorax_phantom(PHANTOM_SIZE, 384.0 / PHANTOM_SIZE).volume
         print("no --ct: the phantom, whose figures are those of an easy chest")
     else:
-        source = xrecon.load_ct(options.ct)
+        try:
+            source = xrecon.load_ct(options.ct)
+        except XReconError as error:
+            raise SystemExit(str(error)) from error
     rows = []
     print(f"{'voxels':<14} {'first, s':>9} {'later, s (each)':>24} {'peak GB':>8} {'command, s (each)':>24}")
     with tempfile.TemporaryDirectory() as folder:
