@@ -97,7 +97,7 @@ def test_people_get_a_sentence(sick_file: Path, tmp_path: Path) -> None:
     done = run_segment(sick_file, "-o", tmp_path / "out", "--quiet")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("Free pleural air was found: ")
-    assert "on the left side" in done.stdout and "Pockets below 90 mL" in done.stdout
+    assert "on the left side" in done.stdout and "Pockets below 200 mL" in done.stdout
     assert done.stderr == ""
 
 

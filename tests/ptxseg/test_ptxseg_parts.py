@@ -368,7 +368,7 @@ def test_lung_models_are_named_and_unknown_ones_refused() -> None:
 def test_the_detection_limit_is_that_of_the_slices() -> None:
     plain = {"thick_slices": False, "smooth_image": False, "very_noisy": False}
     assert detection_limit_ml(plain, far_apart=False) == 45.0
-    assert detection_limit_ml(plain, far_apart=True) == 90.0
+    assert detection_limit_ml(plain, far_apart=True) == 200.0
     assert detection_limit_ml({**plain, "very_noisy": True}, far_apart=False) is None
 
 

@@ -31,6 +31,7 @@ _ROUND = 0.6
 _SHEET_HU = 700.0
 """The pleura's 1 mm rises this high only where the lung behind it is airless; diaphragm and gut wall do everywhere."""
 _AIRLESS_STEP_HU = 500.0
+"""Lung that rises less above free air holds half of its air or more; behind the stomach of train case_013 218."""
 _ROUND_WALL_SHARE = 0.3
 _BALL_WALL_SHARE = 0.45
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
