@@ -18,7 +18,7 @@ from xrecon.data.frame import thorax_centre
 from xrecon.data.phantom import Phantom
 from xrecon.data.pneumothorax import plant_pneumothorax
 from xrecon.errors import InputError
-from xrecon.evaluation.chests import file_sources, prepared_sources
+from xrecon.evaluation.chests import file_sources, healthy_sources, prepared_sources
 from xrecon.evaluation.pneumothorax import BLIND, HEALTHY_CT, OTHER, TRUE_CT, change_of_density, plan
 from xrecon.evaluation.pneumothorax_summary import summarise_study
 from xrecon.segmentation import Segmentation
@@ -110,9 +110,15 @@ def test_cases_with_air_of_their_own_are_left_out(tmp_path: Path) -> None:
     healthy = replace(healthy, air=np.zeros_like(healthy.air))
     folder = write_dataset(tmp_path, {"sick": "test", "healthy": "test"}, cases=[sick, healthy])
     dataset = PreparedDataset(folder, "test")
-    assert [source.name for source in prepared_sources(dataset)] == ["healthy"]
+    assert [source.name for source in healthy_sources(dataset)] == ["healthy"]
+    assert {source.name for source in prepared_sources(dataset)} == {"sick", "healthy"}  # the robustness study's
+    alone = PreparedDataset(write_dataset(tmp_path / "b", {"sick": "test"}, cases=[sick]), "test")
     with pytest.raises(InputError, match="every test case has free pleural air"):
-        prepared_sources(PreparedDataset(write_dataset(tmp_path / "b", {"sick": "test"}, cases=[sick]), "test"))
+        healthy_sources(alone)
+    # A reader who knows that the air is a bulla has the last word.
+    assert [source.name for source in healthy_sources(alone, known=["sick"])] == ["sick"]
+    with pytest.raises(InputError, match="no test case other; it has sick"):
+        healthy_sources(alone, known=["other"])
 
 
 def test_a_scanned_chest_meets_its_frame(phantom64: Phantom, phantom64_file: Path) -> None:
@@ -186,6 +192,7 @@ def test_unusable_requests_are_refused(chests: Path, tmp_path: Path) -> None:
         (["--sizes", "big"], "--sizes big"),
         (["--sizes", "2"], "sizes must lie"),
         (["--model", "magic"], "unknown model"),
+        (["--known-healthy", "nobody"], "no test case nobody"),
     ):
         command = ["study", "pneumothorax", "--dataset", str(chests), "-o", str(tmp_path / "out"), *arguments]
         done = CliRunner().invoke(build_app(), command)

@@ -60,6 +60,14 @@ def pneumothorax(
     ] = "0.05,0.2,0.5",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Plants of each size per patient.")] = 1,
     detect_ml: Annotated[float, typer.Option("--detect-ml", min=0.1, help="Air that counts as found, mL.")] = 10.0,
+    known_healthy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known-healthy",
+            metavar="CASE",
+            help="Study this case although `xrecon prepare` found free air in it: a reader saw none. Repeatable.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many patients.")] = None,
     size: SizeOption = 96,
     geometry: GeometryOption = GeometryName.CHEST,
@@ -88,7 +96,7 @@ def pneumothorax(
     check_outputs(output, names, overwrite=overwrite)
     bank = bank_for(model or (), dataset if split is None else None, subset.value)
     chosen = choose_models(model or ("atlas", "deform"), assets=assets, baselines=(), bank=bank)
-    sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
+    sources, notes = _healthy_sources(dataset, split, subset, known_healthy or (), size=size, geometry=geometry)
     sources = sources[:limit]
     plants = plan(len(sources), sizes=_numbers(sizes), repeats=repeats, seed=seed)
     record = {
@@ -100,7 +108,7 @@ def pneumothorax(
         "models": {one.label: one.digest for one in chosen},
         "settings": {
             "subset": subset.value, "sizes": sizes, "repeats": repeats, "detect_ml": detect_ml,
-            "size": sources[0].size, "geometry": sources[0].geometry,
+            "size": sources[0].size, "geometry": sources[0].geometry, "known_healthy": list(known_healthy or ()),
         },
     }  # fmt: skip
     with shell.progress("studying", total=len(sources)) as advance:
@@ -180,8 +188,7 @@ def robustness(
     bank = bank_for(model or (), dataset if split is None else None, subset.value)
     chosen = choose_models(model or ("atlas", "pca"), assets=assets, baselines=(), bank=bank)
     wanted = tuple(LEVELS) if kinds is None else tuple(part.strip() for part in kinds.split(",") if part.strip())
-    sources, notes = _sources(dataset, split, subset, size=size, geometry=geometry)
-    sources = sources[:limit]
+    sources = _sources(dataset, split, subset, size=size, geometry=geometry)[:limit]
     record = {
         "notice": RESEARCH_NOTICE,
         "command": "xrecon study robustness",
@@ -201,7 +208,7 @@ def robustness(
             sources, chosen, output / "results", kinds=wanted, assets=assets, seed=seed, workers=workers,
             scheduler=scheduler, progress=tell,
         )  # fmt: skip
-    notes += [f"{len(sources)} cases; films are line integrals without scatter and noise before the disturbance."]
+    notes = [f"{len(sources)} cases; films are line integrals without scatter and noise before the disturbance."]
     entries = summarise_robustness(rows, seed=seed)
     found = {**record, "notes": notes, "failures": failures, "results": entries}
     with staged_outputs(output, names, overwrite=overwrite) as stage:
@@ -229,24 +236,47 @@ def robustness(
 add_command(app, robustness, name="robustness")
 
 
+def _healthy_sources(
+    dataset: Path,
+    split: Path | None,
+    subset: SubsetName,
+    known: Sequence[str],
+    *,
+    size: int,
+    geometry: GeometryName,
+) -> tuple[tuple[ChestSource, ...], list[str]]:
+    """The chests in which one can plant, and in words who was left out or taken in spite of what was found."""
+    from xrecon.data.dataset import PreparedDataset
+    from xrecon.errors import InputError
+    from xrecon.evaluation.chests import healthy_sources
+
+    if split is not None:
+        if known:
+            raise InputError("--known-healthy is for a data set of `xrecon prepare`; of CT files none is left out")
+        return _sources(dataset, split, subset, size=size, geometry=geometry), []
+    prepared = PreparedDataset(dataset, subset.value)
+    sources = healthy_sources(prepared, known=known)
+    kept = {one.name for one in sources}
+    out = [case.name for case in prepared.cases if case.name not in kept]
+    notes = [f"Left out, because `xrecon prepare` found free pleural air in them: {', '.join(out)}."] if out else []
+    if known:
+        notes.append(f"Taken as healthy on a reader's word, whatever `xrecon prepare` found: {', '.join(known)}.")
+    return sources, notes
+
+
 def _sources(
     dataset: Path, split: Path | None, subset: SubsetName, *, size: int, geometry: GeometryName
-) -> tuple[tuple[ChestSource, ...], list[str]]:
-    """The chests of a data set, or of CT files with a split; and who was left out, in words."""
+) -> tuple[ChestSource, ...]:
+    """The chests of a data set, or of CT files with a split."""
     from xrecon.config import load_config
     from xrecon.data.dataset import PreparedDataset
     from xrecon.data.split import Split, cases_in
     from xrecon.evaluation.chests import file_sources, prepared_sources
 
     if split is None:
-        prepared = PreparedDataset(dataset, subset.value)
-        sources = prepared_sources(prepared)
-        kept = {one.name for one in sources}
-        out = [case.name for case in prepared.cases if case.name not in kept]
-        words = f"Left out, because `xrecon prepare` found free pleural air in them: {', '.join(out)}."
-        return sources, [words] if out else []
+        return prepared_sources(PreparedDataset(dataset, subset.value))
     cases = cases_in(dataset, load_config(Split, split), subset.value)
-    return file_sources(cases, size=size, geometry=geometry.value), []
+    return file_sources(cases, size=size, geometry=geometry.value)
 
 
 def _numbers(text: str) -> list[float]:

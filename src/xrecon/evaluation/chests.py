@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -74,18 +74,29 @@ class ChestSource:
 
 
 def prepared_sources(dataset: PreparedDataset) -> tuple[ChestSource, ...]:
-    """The cases of a data set in which `xrecon prepare` found no free pleural air: where one can be planted.
+    """All cases of a data set."""
+    return tuple(ChestSource(case.name, case.patient, case.record.sha256, case, dataset.size) for case in dataset.cases)
 
-    The others must be named where the study is reported: `dataset.cases` without these.
+
+def healthy_sources(dataset: PreparedDataset, *, known: Collection[str] = ()) -> tuple[ChestSource, ...]:
+    """The cases of a data set without a pneumothorax, where one can be planted.
+
+    Those in which `xrecon prepare` found free pleural air are left out, and must be named where the study is reported:
+    `dataset.cases` without these.
+
+    Args:
+        dataset: of one subset.
+        known: cases that a reader knows to be healthy: kept whatever `xrecon prepare` found in them (a bulla).
 
     Raises:
-        InputError: none is left.
+        InputError: a name in `known` that the data set does not have, or no case is left.
     """
-    kept = tuple(
-        ChestSource(case.name, case.patient, case.record.sha256, case, dataset.size)
-        for case in dataset.cases
-        if not bool(case.load().air.any())
-    )
+    names = [case.name for case in dataset.cases]
+    for name in known:
+        if name not in names:
+            raise InputError(f"{dataset.path}: no {dataset.subset} case {name}; it has {', '.join(names)}")
+    free = {case.name for case in dataset.cases if case.name in known or not bool(case.load().air.any())}
+    kept = tuple(source for source in prepared_sources(dataset) if source.name in free)
     if not kept:
         raise InputError(f"{dataset.path}: every {dataset.subset} case has free pleural air already")
     return kept
