@@ -15,7 +15,7 @@ from xrecon.data.phantom import Phantom, ThoraxParameters, thorax_phantom
 from xrecon.errors import CheckpointError, InputError, MissingPartError
 from xrecon.models import create_discriminator
 from xrecon.models.checkpoint import save_model
-from xrecon.models.lung_network import LungNet, LungNetConfig
+from xrecon.models.lung_network import CoarseShares, LungNet, LungNetConfig
 from xrecon.ptxseg.airways import Airways, find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.lung_models import AUTO, names, resolve
@@ -24,7 +24,6 @@ from xrecon.ptxseg.lungs import Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask
 from xrecon.ptxseg.net_lungs import NetLungs, hemithoraces_from_shares
 from xrecon.ptxseg.pipeline import segment
-from xrecon.resample import resample_separable
 from xrecon.segmentation import Label
 from xrecon.volume import Volume
 
@@ -53,17 +52,12 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return 2.0 * float((first & second).sum()) / max(1.0, float(first.sum() + second.sum()))
 
 
-def blurred_shares(sides: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a network on a grid half as fine would say: interpolated block means."""
-    coarse = tuple(n // 2 for n in sides.shape)
-    two, half = (2.0, 2.0, 2.0), (0.5, 0.5, 0.5)
-    out = []
-    for side in (1, 2):
-        small = resample_separable(
-            (sides == side).astype(np.float32), coarse, scale=two, offset=(0.5, 0.5, 0.5), fill=0.0
-        )
-        out.append(resample_separable(small, sides.shape, scale=half, offset=(-0.25, -0.25, -0.25), fill=0.0))
-    return np.stack([1.0 - out[0] - out[1], *out])
+def blurred_shares(sides: NDArray[np.uint8]) -> CoarseShares:
+    """What a network on a grid half as fine would say: block means."""
+    d, h, w = sides.shape
+    blocks = sides.reshape(d // 2, 2, h // 2, 2, w // 2, 2)
+    right, left = ((blocks == side).mean(axis=(1, 3, 5), dtype=np.float32) for side in (1, 2))
+    return CoarseShares(np.stack([1.0 - right - left, right, left]), (2.0, 2.0, 2.0), (0.5, 0.5, 0.5), (d, h, w))
 
 
 def test_every_name_is_known_and_auto_is_one_of_them() -> None:
@@ -102,6 +96,31 @@ def test_lung_without_air_belongs_to_its_side(chest: Chest) -> None:
     )
     assert (found.sides[filled] == 2).mean() > 0.8
     assert dice(found.sides == 2, chest.sides == 2) > 0.94
+
+
+def test_one_side_alone_is_the_same_as_of_both(chest: Chest) -> None:
+    hu, _ = with_filled_lung(chest, 40.0)
+    shares = blurred_shares(chest.sides)
+    both = hemithoraces_from_shares(shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING)
+    for side in (1, 2):
+        alone = hemithoraces_from_shares(
+            shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING, wanted=[side]
+        )
+        assert np.array_equal(alone.sides, np.where(both.sides == side, both.sides, 0))
+        assert alone.missing is None
+
+
+def test_the_box_of_a_side_holds_all_of_its_shares(chest: Chest) -> None:
+    shares = blurred_shares(chest.sides)
+    fine = shares.fine()
+    box = shares.box([2], least=0.08)
+    assert box is not None
+    np.testing.assert_allclose(shares.fine(box), fine[(slice(None), *box)], atol=1e-6)
+    outside = fine[2].copy()
+    outside[box] = 0.0
+    assert outside.max() <= 0.08
+    assert np.prod([part.stop - part.start for part in box]) < 0.5 * fine[2].size
+    assert shares.box([0], least=1.5) is None
 
 
 def test_fat_is_no_lung_without_air(chest: Chest) -> None:
@@ -215,7 +234,7 @@ def test_the_shipped_network_segments_the_artificial_thorax(chest: Chest) -> Non
 def test_only_the_named_side_is_completed_and_nothing_is_taken_away() -> None:
     chest = Hemithoraces(np.array([[[0, 1, 0, 0, 2, 0]]], dtype=np.uint8), "left")
     other = Hemithoraces(np.array([[[1, 2, 1, 2, 1, 2]]], dtype=np.uint8), None)
-    found = with_sides(chest, other, ["left"])
+    found = with_sides(chest, other, [2])
     assert found.sides.ravel().tolist() == [0, 1, 0, 2, 2, 2]
     assert found.missing is None
     assert with_sides(chest, other, []).missing == "left"

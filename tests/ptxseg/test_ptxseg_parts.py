@@ -17,7 +17,7 @@ from xrecon.ptxseg import judge, lung_models, morphology, plausibility
 from xrecon.ptxseg.air import AirLevels, _ends_at_wall_and_step, edge_levels, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
-from xrecon.ptxseg.describe import SideResult, collapsed_sides, detection_limit_ml
+from xrecon.ptxseg.describe import collapsed_sides, detection_limit_ml
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.grid import working_grid
 from xrecon.ptxseg.pipeline import _dense_lung
@@ -383,22 +383,18 @@ def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() ->
     assert not added[wall].any()
 
 
-def test_a_side_with_much_air_is_collapsed_where_its_lung_is_dense_or_missing() -> None:
-    classes = np.zeros(SHAPE, dtype=np.uint8)
-    classes[:, :, 25:35] = 2  # left lung
-    classes[:, :, 5:10] = 1  # what is left of the right one
-    classes[:, :, 10:15] = 3  # free air beside it
-    nothing = np.zeros(SHAPE, dtype=bool)
+def test_a_dark_side_is_collapsed_where_its_lung_is_dense_or_missing() -> None:
+    sides = np.zeros(SHAPE, dtype=np.uint8)
+    sides[:, :, 5:15] = RIGHT  # five columns of lung, five of free air
+    sides[:, :, 25:35] = LEFT
 
-    def collapsed(right_hu: float, *, air: bool = True) -> list[str]:
-        hu = np.where(classes == 1, right_hu, np.where(classes == 2, -850.0, -980.0)).astype(np.float32)
-        sides = {
-            Side.RIGHT: SideResult(nothing, replace(LEVELS, lung_hu=right_hu), []),
-            Side.LEFT: SideResult(nothing, LEVELS, []),
-        }
-        return collapsed_sides(hu, classes if air else np.where(classes == 3, np.uint8(0), classes), sides)
+    def collapsed(right_hu: float, *, air_hu: float = -980.0) -> list[Side]:
+        hu = np.where(sides == LEFT, -850.0, right_hu).astype(np.float32)
+        hu[:, :, 10:15] = air_hu
+        levels = {Side.RIGHT: replace(LEVELS, lung_hu=right_hu), Side.LEFT: LEVELS}
+        return collapsed_sides(hu, sides, levels)
 
-    assert collapsed(-600.0) == ["right"]
-    assert collapsed(-600.0, air=False) == []
+    assert collapsed(-600.0) == [Side.RIGHT]
+    assert collapsed(-600.0, air_hu=-600.0) == []
     assert collapsed(-780.0) == []
-    assert collapsed(-950.0) == ["right"]  # lighter than half of the other lung: most of it has no air left
+    assert collapsed(-870.0) == [Side.RIGHT]  # lighter than half of the other lung: most of it has no air left

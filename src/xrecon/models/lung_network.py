@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -12,6 +16,8 @@ from torch import Tensor, nn
 from xrecon.config import Config
 from xrecon.parallel import at_once
 from xrecon.resample import resample_separable
+
+Box = tuple[slice, slice, slice]
 
 BACKGROUND, RIGHT, LEFT = 0, 1, 2
 CLASSES = 3
@@ -104,11 +110,50 @@ def network_input(hu: Tensor) -> Tensor:
     return torch.stack([((hu - low) * (2.0 / (high - low)) - 1.0).clamp(-1.0, 1.0) for low, high in WINDOWS_HU], dim=1)
 
 
-def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Probability [3, D, H, W] of background, right and left hemithorax, on the grid of `hu` [D, H, W], canonical axes.
+@dataclass(frozen=True, eq=False)
+class CoarseShares:
+    """What the network says of a volume, on its own grid.
 
-    The network sees the volume at its own pitch; its answer is interpolated back.
+    Attributes:
+        shares: [3, d, h, w] probability of background, right and left hemithorax.
+        scale: voxels of the volume per voxel of `shares`, per axis.
+        offset: place of the first voxel of `shares` in voxels of the volume, per axis.
+        shape: of the volume.
     """
+
+    shares: NDArray[np.float32]
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    def box(self, classes: Iterable[int], *, least: float) -> Box | None:
+        """The box of the volume in which the share of one of `classes` may exceed `least`; None if it never does."""
+        above = np.any(self.shares[list(classes)] > least, axis=0)
+        if not above.any():
+            return None
+        parts = []
+        for axis, (scale, offset, size) in enumerate(zip(self.scale, self.offset, self.shape, strict=True)):
+            used = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))
+            # Interpolation reaches to the next voxel on either side.
+            first = math.floor(offset + (int(used[0]) - 1) * scale)
+            last = math.ceil(offset + (int(used[-1]) + 1) * scale)
+            parts.append(slice(min(max(0, first), size - 1), max(1, min(size, last + 1))))
+        return parts[0], parts[1], parts[2]
+
+    def fine(self, box: Box | None = None) -> NDArray[np.float32]:
+        """Probabilities [3, D, H, W], interpolated to the voxels of the volume, or of a box of it."""
+        box = box or (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+        back = tuple(1.0 / f for f in self.scale)
+        start = tuple((part.start - o) / f for part, o, f in zip(box, self.offset, self.scale, strict=True))
+        shape = tuple(part.stop - part.start for part in box)
+        fine = at_once(
+            lambda c: resample_separable(self.shares[c], shape, scale=back, offset=start, fill=0.0), (RIGHT, LEFT)
+        )
+        return np.stack([1.0 - fine[0] - fine[1], *fine])
+
+
+def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> CoarseShares:
+    """What the network says of `hu` [D, H, W], canonical axes, which it sees at its own pitch."""
     pitch, multiple = network.config.pitch_mm, network.config.multiple
     scale = tuple(pitch / s for s in spacing_mm)
     coarse = [max(1, round(n / f)) for n, f in zip(hu.shape, scale, strict=True)]
@@ -119,8 +164,6 @@ def predict(network: LungNet, hu: NDArray[np.float32], spacing_mm: tuple[float, 
     with torch.inference_mode():
         # Twice the same volume takes half the time of one: for a single small volume torch does not use oneDNN.
         pair = network_input(torch.from_numpy(small)[None].expand(2, -1, -1, -1))
-        share = torch.softmax(network(pair)[0], dim=0).numpy()
-    back = tuple(1.0 / f for f in scale)
-    start = tuple(-o / f for o, f in zip(offset, scale, strict=True))
-    fine = at_once(lambda c: resample_separable(share[c], hu.shape, scale=back, offset=start, fill=0.0), (RIGHT, LEFT))
-    return np.stack([1.0 - fine[0] - fine[1], *fine])
+        shares = torch.softmax(network(pair)[0], dim=0).numpy()
+    d, h, w = hu.shape
+    return CoarseShares(shares, (scale[0], scale[1], scale[2]), (offset[0], offset[1], offset[2]), (d, h, w))

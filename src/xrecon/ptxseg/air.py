@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import cc3d
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.parallel import at_once
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.morphology import (
     Mask,
@@ -142,14 +145,18 @@ def find_candidates(
     seeds, count = _seeds(hu, own, levels, spacing=spacing)
     if count == 0:
         return np.zeros(hu.shape, dtype=np.uint32), 0
-    deep = depth(own, spacing) > _FILM_MM
-    smooth = masked_mean(hu, own & (hu < _AERATED_HU))
+    steps: tuple[Callable[[], NDArray[np.float32]], ...] = (
+        partial(depth, own, spacing),
+        partial(masked_mean, hu, own & (hu < _AERATED_HU)),
+        partial(_edge_hu, hu, levels, min(spacing)),
+    )
+    deep, mean, edge = at_once(lambda step: step(), steps)
     markers = np.zeros(hu.shape, dtype=np.uint8)
-    lung = shrunk(deep & (smooth > levels.lung_from_hu), 2)
+    lung = shrunk((deep > _FILM_MM) & (mean > levels.lung_from_hu), 2)
     markers[at_least(lung, _MIN_LUNG_ML * 1000.0 / float(np.prod(spacing)))] = _LUNG
     markers[seeds] = _AIR
     flood(hu, markers, own, low_hu=levels.air_hu - 20.0, high_hu=0.0)
-    air = (markers == _AIR) & (seeds | (hu < _edge_hu(hu, levels, min(spacing))))
+    air = (markers == _AIR) & (seeds | (hu < edge))
     labels, sizes = components(holding(air, seeds))
     return labels, len(sizes)
 

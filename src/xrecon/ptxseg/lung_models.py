@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.lungs import Hemithoraces, find_hemithoraces
 from xrecon.ptxseg.morphology import Mask
 from xrecon.volume import Volume
+
+if TYPE_CHECKING:
+    from xrecon.ptxseg.net_lungs import NetLungs
 
 
 class LungModel(Protocol):
@@ -47,7 +50,8 @@ def classical(volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
     return find_hemithoraces(np.asarray(volume.hu), body, airways, volume.spacing_mm)
 
 
-def _net() -> LungModel:
+def shipped_network() -> NetLungs:
+    """The network that comes with the package; also finds one side alone. Raises MissingPartError without weights."""
     from xrecon.ptxseg.net_lungs import shipped_net
 
     return shipped_net()
@@ -67,7 +71,7 @@ def _totalsegmentator() -> LungModel:
 
 _ENTRIES: dict[str, Entry] = {
     "classical": Entry("classical", lambda: classical, "thresholds, distance maps and watershed; no weights"),
-    "net": Entry("net", _net, "own network of 4 mm, edges from the CT; also finds lung without air"),
+    "net": Entry("net", shipped_network, "own network of 4 mm, edges from the CT; also finds lung without air"),
     "lungmask": Entry("lungmask", _lungmask, "the package lungmask (R231), with free air added"),
     "totalsegmentator": Entry("totalsegmentator", _totalsegmentator, "the lobes of TotalSegmentator, air added"),
 }

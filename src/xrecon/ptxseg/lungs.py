@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cc3d
@@ -62,12 +62,13 @@ class Hemithoraces:
     missing: str | None
 
 
-def with_sides(chest: Hemithoraces, other: Hemithoraces, names: Sequence[str]) -> Hemithoraces:
-    """`chest`, to which `other` adds what it has of the sides `names` ("right", "left") outside both of `chest`'s."""
+def with_sides(chest: Hemithoraces, other: Hemithoraces, wanted: Collection[int]) -> Hemithoraces:
+    """`chest`, to which `other` adds what it has of the wanted sides (1 right, 2 left) outside both of `chest`'s."""
     sides = chest.sides.copy()
-    for side in (RIGHT if name == "right" else LEFT for name in names):
+    for side in wanted:
         sides[(other.sides == side) & (sides == 0)] = side
-    return Hemithoraces(sides, None if chest.missing in names else chest.missing)
+    missing = {"right": RIGHT, "left": LEFT}.get(chest.missing or "")
+    return Hemithoraces(sides, None if missing in wanted else chest.missing)
 
 
 def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spacing: Spacing) -> Hemithoraces:

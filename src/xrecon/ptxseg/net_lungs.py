@@ -7,10 +7,11 @@ decides which air is chest, which side it is on, and where lung without air lies
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
 from xrecon.ptxseg.morphology import (
+    Box,
     Mask,
     Spacing,
     at_least,
@@ -34,9 +36,13 @@ from xrecon.ptxseg.morphology import (
     select,
     shrunk,
     voxels,
+    widened,
 )
 from xrecon.ptxseg.sides import LEFT, RELIEF_HU, RIGHT
 from xrecon.volume import Volume
+
+if TYPE_CHECKING:
+    from xrecon.models.lung_network import CoarseShares
 
 SHIPPED = "lungs-v1"
 _PART_SHARE = 0.4
@@ -58,30 +64,41 @@ _MIN_AIR_ML = 3.0
 
 
 def hemithoraces_from_shares(
-    shares: NDArray[np.float32], hu: NDArray[np.float32], *, body: Mask, airways: Airways, spacing: Spacing
+    shares: CoarseShares,
+    hu: NDArray[np.float32],
+    *,
+    body: Mask,
+    airways: Airways,
+    spacing: Spacing,
+    wanted: Sequence[int] = (RIGHT, LEFT),
 ) -> Hemithoraces:
-    """Both hemithoraces.
+    """Both hemithoraces, or one of them, which costs half.
 
     Args:
-        shares: [3, D, H, W] probability of background, right and left hemithorax.
+        shares: of background, right and left hemithorax.
         hu: [D, H, W] HU.
         body: [D, H, W] inside the skin.
         airways: of this CT.
         spacing: mm.
+        wanted: sides to find; the other stays empty and is not called missing.
 
     Raises:
-        InputError: less than 300 mL of hemithorax.
+        InputError: less than 300 mL of hemithorax where both were looked for.
     """
     sides = np.zeros(hu.shape, dtype=np.uint8)
-    box = bounding_box(shares[0] < 1.0 - _EDGE_SHARE, margin=voxels(CLOSE_MM + WALL_MM, spacing))
+    box = shares.box(wanted, least=_EDGE_SHARE)
     if box is not None:
+        box = widened(box, voxels(CLOSE_MM + WALL_MM, spacing), hu.shape)
         sides[box] = _sides(
-            np.ascontiguousarray(shares[(slice(None), *box)]),
+            shares.fine(box),
             np.ascontiguousarray(hu[box]),
-            inside=shrunk(body, SKIN_VOXELS)[box],
+            inside=_below_skin(body, box),
             tubes=np.ascontiguousarray(airways.mask[box]),
             spacing=spacing,
+            wanted=wanted,
         )
+    if len(wanted) < 2:
+        return Hemithoraces(sides, None)
     voxel_ml = float(np.prod(spacing)) / 1000.0
     found = [float(np.count_nonzero(sides == side)) * voxel_ml for side in (RIGHT, LEFT)]
     if sum(found) < MIN_LUNGS_ML:
@@ -93,10 +110,23 @@ def hemithoraces_from_shares(
     return Hemithoraces(sides, missing)
 
 
+def _below_skin(body: Mask, box: Box) -> Mask:
+    """The box of the body without its outermost voxels."""
+    wide = widened(box, SKIN_VOXELS, body.shape)
+    d, h, w = (slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, wide, strict=True))
+    return np.ascontiguousarray(shrunk(body[wide], SKIN_VOXELS)[d, h, w])
+
+
 def _sides(
-    shares: NDArray[np.float32], hu: NDArray[np.float32], *, inside: Mask, tubes: Mask, spacing: Spacing
+    shares: NDArray[np.float32],
+    hu: NDArray[np.float32],
+    *,
+    inside: Mask,
+    tubes: Mask,
+    spacing: Spacing,
+    wanted: Sequence[int],
 ) -> NDArray[np.uint8]:
-    """Sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
+    """Wanted sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
     voxel_ml = float(np.prod(spacing)) / 1000.0
     air = (hu < EDGE_HU) & inside & ~dilate(tubes, WALL_MM, spacing)
     steps: tuple[Callable[[], Mask], ...] = (
@@ -104,18 +134,18 @@ def _sides(
         partial(_fat, hu),
     )
     thoracic, fat = at_once(lambda step: step(), steps)
-    sides = _parted(thoracic, shares, hu)
+    parted = _parted(thoracic, shares, hu)
     tissue = (hu >= EDGE_HU) & (hu < _DENSE_HU) & inside & ~tubes & ~fat
 
     def whole(side: int) -> Mask:
         dense = at_least(tissue & (shares[side] > _DENSE_SHARE), _MIN_DENSE_ML / voxel_ml)
         core = erode(dense, _DENSE_OPEN_MM, spacing)
         thick = at_least(dense & dilate(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
-        return filled(closed((sides == side) | thick, CLOSE_MM, spacing))
+        return filled(closed((parted == side) | thick, CLOSE_MM, spacing))
 
-    both = (RIGHT, LEFT)
-    for side, own in zip(both, at_once(whole, both), strict=True):
-        sides[own & (sides == 0) & inside & ~tubes] = side
+    sides = np.where(np.isin(parted, wanted), parted, np.uint8(0))
+    for side, own in zip(wanted, at_once(whole, wanted), strict=True):
+        sides[own & (parted == 0) & (sides == 0) & inside & ~tubes] = side
     return sides
 
 
@@ -180,11 +210,15 @@ class NetLungs:
 
     def __call__(self, volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
         """As `lung_models.LungModel`."""
+        return self.only((RIGHT, LEFT), volume, body=body, airways=airways)
+
+    def only(self, wanted: Sequence[int], volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
+        """The wanted sides (1 right, 2 left) alone; the rest stays 0."""
         from xrecon.models.lung_network import predict
 
-        hu = np.asarray(volume.hu)
-        shares = predict(self._network, hu, volume.spacing_mm)
-        return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=volume.spacing_mm)
+        hu, spacing = np.asarray(volume.hu), volume.spacing_mm
+        shares = predict(self._network, hu, spacing)
+        return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=spacing, wanted=wanted)
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from xrecon.ptxseg.describe import (
 )
 from xrecon.ptxseg.grid import WorkingGrid, working_grid
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
-from xrecon.ptxseg.lung_models import NETWORK, resolve
+from xrecon.ptxseg.lung_models import NETWORK, resolve, shipped_network
 from xrecon.ptxseg.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
 from xrecon.ptxseg.refine import onto_input
@@ -89,19 +89,20 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
         entry = resolve(NETWORK)
         model = entry.load()
     chest = model(scan.grid.volume, body=inside, airways=scan.airways)
-    tell("air", 0.65)
-    sides = dict(zip(SIDES, at_once(lambda side: _side(scan, chest, side), SIDES), strict=True))
-    classes = _classes(scan, chest, sides)
     name = entry.name
-    may_help = lung_model == "auto" and entry.name != NETWORK
-    collapsed = collapsed_sides(np.asarray(scan.grid.volume.hu), classes, sides) if may_help else []
+    levels = _levels(scan, chest, SIDES)
+    collapsed = []
+    if lung_model == "auto" and entry.name != NETWORK:
+        collapsed = collapsed_sides(np.asarray(scan.grid.volume.hu), chest.sides, levels)
     if collapsed:
-        tell("collapsed lung", 0.75)
-        whole = resolve(NETWORK).load()(scan.grid.volume, body=inside, airways=scan.airways)
-        chest = with_sides(chest, whole, collapsed)
-        sides |= {side: _side(scan, chest, side) for side, word in SIDES.items() if word in collapsed}
-        classes = _classes(scan, chest, sides)
-        name = f"{entry.name}, {NETWORK} for the {' and the '.join(collapsed)} lung"
+        tell("collapsed lung", 0.5)
+        dense = shipped_network().only(collapsed, scan.grid.volume, body=inside, airways=scan.airways)
+        chest = with_sides(chest, dense, collapsed)
+        levels |= _levels(scan, chest, collapsed)
+        name = f"{entry.name}, {NETWORK} for the {' and the '.join(SIDES[side] for side in collapsed)} lung"
+    tell("air", 0.65)
+    sides = dict(zip(SIDES, at_once(lambda side: _side(scan, chest, side, levels[side]), SIDES), strict=True))
+    classes = _classes(scan, chest, sides)
     tell("boundary", 0.9)
     edges = [edge_levels(sides[side].levels, min(volume.spacing_mm)) for side in (Side.RIGHT, Side.LEFT)]
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
@@ -132,25 +133,37 @@ def _read_levels(grid: WorkingGrid, inside: Mask) -> Scan:
     return Scan(grid, airways, noise_hu, edge_mm, smooth)
 
 
-def _side(scan: Scan, chest: Hemithoraces, side: Side) -> SideResult:
+def _levels(scan: Scan, chest: Hemithoraces, sides: Iterable[Side]) -> dict[Side, AirLevels]:
+    """Levels of air and lung in each of `sides`."""
+    airways = scan.airways
+    d, h, w = (0 if scan.smooth else ratio.split - 1 for ratio in scan.grid.ratios)
+
+    def of(side: Side) -> AirLevels:
+        box = bounding_box(chest.sides == side)
+        if box is None:
+            return AirLevels(airways.air_hu, airways.noise_hu, airways.air_hu + 130.0)
+        return side_levels(
+            np.asarray(scan.grid.volume.hu[box]),
+            chest.sides[box] == side,
+            air_hu=airways.air_hu,
+            noise_hu=airways.noise_hu,
+            smooth=scan.smooth,
+            reach=_reach(scan),
+            spread=(d, h, w),
+        )
+
+    wanted = list(sides)
+    return dict(zip(wanted, at_once(of, wanted), strict=True))
+
+
+def _side(scan: Scan, chest: Hemithoraces, side: Side, levels: AirLevels) -> SideResult:
     """Candidates of one hemithorax, each judged."""
-    grid, airways = scan.grid, scan.airways
+    grid = scan.grid
     air = np.zeros(chest.sides.shape, dtype=np.bool_)
     box = bounding_box(chest.sides == side, margin=_MAX_REACH + 3)
     if box is None:
-        return SideResult(air, AirLevels(airways.air_hu, airways.noise_hu, airways.air_hu + 130.0), [])
+        return SideResult(air, levels, [])
     hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
-    reach = _reach(scan)
-    coarse = [0 if scan.smooth else ratio.split - 1 for ratio in grid.ratios]
-    levels = side_levels(
-        hu,
-        own,
-        air_hu=airways.air_hu,
-        noise_hu=airways.noise_hu,
-        smooth=scan.smooth,
-        reach=reach,
-        spread=(coarse[0], coarse[1], coarse[2]),
-    )
     labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
     components: list[dict[str, Any]] = []
     for number in range(1, count + 1):

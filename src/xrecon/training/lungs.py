@@ -124,7 +124,7 @@ def evaluate(network: LungNet, cases: Sequence[tuple[str, Path]]) -> dict[str, A
     found: dict[str, list[float]] = {}
     for _, file in cases:
         case = read_case(file)
-        guess = predict(network.eval(), case.hu.astype(np.float32), (pitch, pitch, pitch)).argmax(axis=0)
+        guess = predict(network.eval(), case.hu.astype(np.float32), (pitch, pitch, pitch)).fine().argmax(axis=0)
         kind = file.stem.split("__")[1]
         if "_" in kind:
             kind = "collapse_from_60" if _collapsed(file) else "pneumothorax_below_60"
