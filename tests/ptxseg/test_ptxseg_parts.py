@@ -219,6 +219,18 @@ def test_air_in_front_of_the_lung_is_a_pneumothorax(thickness: int) -> None:
     assert features.volume_ml == pytest.approx(truth.sum() * 1.8**3 / 1000.0, rel=0.05)
 
 
+def test_thin_lung_between_air_and_wall_stays_lung() -> None:
+    """Nowhere deep enough for a core of lung, as at the heart and in the recesses: air must not flood it."""
+    hu, own = film(6)
+    tongue = own & (H > 10) & (H < 17)
+    own &= H < 17
+    hu[H >= 17] = 40.0
+    labels, count = find_candidates(hu, own, LEVELS, spacing=(1.8, 1.8, 1.8))
+    assert count == 1
+    assert (labels[own & (H < 10)] > 0).mean() > 0.97
+    assert (labels[tongue] > 0).mean() < 0.01
+
+
 def test_plain_lung_holds_no_candidate() -> None:
     own = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
     texture = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=SHAPE), 1.0)

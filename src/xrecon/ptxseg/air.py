@@ -129,9 +129,9 @@ def find_candidates(
     """Candidates of one hemithorax.
 
     Cores are air beyond doubt: the mean of a voxel and its neighbours is near the level of the windpipe. Lung beyond
-    doubt is what lies deeper than a thin pocket reaches and has the density of lung. A flood from both over HU gives
-    the rest: the pleura is the watershed, so air runs along the wall into the thin edge of a crescent, and the lung's
-    own partial volume at the wall stays lung.
+    doubt has the density of lung and lies deeper than a thin pocket reaches, or far enough from anything brighter to
+    hold no partial volume. A flood from both over HU gives the rest: the pleura is the watershed, so air runs along the
+    wall into the thin edge of a crescent, and the lung's own partial volume at the wall stays lung.
 
     Args:
         hu: [D, H, W] HU.
@@ -153,12 +153,28 @@ def find_candidates(
     deep, mean, edge = at_once(lambda step: step(), steps)
     markers = np.zeros(hu.shape, dtype=np.uint8)
     lung = shrunk((deep > _FILM_MM) & (mean > levels.lung_from_hu), 2)
-    markers[at_least(lung, _MIN_LUNG_ML * 1000.0 / float(np.prod(spacing)))] = _LUNG
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    markers[at_least(lung, _MIN_LUNG_ML / voxel_ml)] = _LUNG
+    if not levels.smooth:
+        plain = _plain_lung(hu, own, mean, levels, pitch_mm=min(spacing))
+        markers[at_least(plain, _MIN_SEED_ML / voxel_ml)] = _LUNG
     markers[seeds] = _AIR
     flood(hu, markers, own, low_hu=levels.air_hu - 20.0, high_hu=0.0)
     air = (markers == _AIR) & (seeds | (hu < edge))
     labels, sizes = components(holding(air, seeds))
     return labels, len(sizes)
+
+
+def _plain_lung(
+    hu: NDArray[np.float32], own: Mask, mean: NDArray[np.float32], levels: AirLevels, *, pitch_mm: float
+) -> Mask:
+    """Lung of any thickness: brighter than free air, and nothing near is bright enough to have made it so.
+
+    The partial volume of air too thin for a core lies beside its wall or pleura, which are brighter.
+    """
+    near = tuple(2 * (1 + steps) + 1 for steps in levels.spread)
+    around = ndimage.maximum_filter(hu, near)
+    return np.asarray(own & (mean > levels.seed_hu) & (around < edge_levels(levels, pitch_mm).plain_below_hu))
 
 
 def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing) -> tuple[Mask, int]:
