@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +42,6 @@ def segment(
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(load_ct, ct, series=series)
         # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
-        from xrecon.parallel import at_once
         from xrecon.ptxseg.pipeline import segment as run
         from xrecon.quantify.findings import build_findings
         from xrecon.report.figures import save_figure
@@ -62,14 +61,17 @@ def segment(
 
         found = run(volume, lung_model=lung_model, progress=tell)
     record = run_record("segment", seed=None, inputs={"ct": ct}, settings={"lung_model": lung_model, "series": series})
-    findings = build_findings(found, provenance=record)
     with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
-        files: list[Callable[[], object]] = [
-            lambda: save_figure(preview_figure(volume, found), stage / _NAMES[3]),
-            lambda: found.save(stage / _NAMES[0]),
-            lambda: write_nifti(stage / _NAMES[1], found.air_side, found.affine, description=RESEARCH_NOTICE),
-        ]
-        at_once(lambda write: write(), files)
+
+        def write_files() -> None:
+            save_figure(preview_figure(volume, found), stage / _NAMES[3])
+            write_nifti(stage / _NAMES[1], found.air_side, found.affine, description=RESEARCH_NOTICE)
+            found.save(stage / _NAMES[0])
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write_files)
+            findings = build_findings(found, provenance=record)
+            writing.result()
         (stage / _NAMES[2]).write_text(findings.to_json(), encoding="utf-8")
         preview = (stage / _NAMES[3]).read_bytes()
         write_report(stage / _NAMES[4], render_findings(volume, found, findings, preview_png=preview))
