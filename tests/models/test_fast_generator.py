@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 
@@ -240,16 +241,22 @@ def test_without_openvino_the_message_says_what_to_install(monkeypatch: pytest.M
 
 @pytest.mark.slow
 @pytest.mark.parametrize("views", [("pa", "lateral"), ("lateral",)])
-def test_openvino_gives_the_plain_result(views: tuple[str, ...]) -> None:
-    pytest.importorskip("openvino", reason="the package openvino (extra [fast]) is not installed")
+@pytest.mark.parametrize(("hint", "limit"), [("f32", 1e-4), (None, 0.3)])
+def test_openvino_gives_the_plain_result(
+    views: tuple[str, ...], hint: str | None, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="the package openvino (extra [fast]) is not installed")
+    if hint is not None:
+        # Left to itself OpenVINO takes bfloat16 on processors that have it; the graph itself is judged in float32.
+        config = {"INFERENCE_PRECISION_HINT": hint}
+        monkeypatch.setattr(openvino, "compile_model", functools.partial(openvino.compile_model, config=config))
     net = network(views=views)
     pa, lateral = films(batch=2)
     runner = prepare(net, precision="openvino")
     found = runner(pa if "pa" in views else None, lateral)
     with torch.no_grad():
         expected = net(pa, lateral)
-    # OpenVINO may choose bfloat16 on processors that have it.
-    assert (found - expected).abs().mean() < 0.1 * expected.std()
+    assert (found - expected).abs().mean() < limit * expected.std()
 
 
 def test_export_keeps_the_function() -> None:

@@ -57,11 +57,12 @@ class Differentiable:
         for volume in volumes:
             end = begin + volume.shape[1]
             part = convolved(volume, _turned(kernel[:, begin:end], view))
-            result = part if result is None else result + part
+            # In place: no backward pass reads the output of a convolution or the terms of a sum.
+            result = part if result is None else result.add_(part)
             begin = end
         assert result is not None
         if slices is not None and view is not None:
-            result = result + _expanded(joined_slices(slices, kernel[:, begin:]), view).to(result.dtype)
+            result = result.add_(_expanded(joined_slices(slices, kernel[:, begin:]), view))
         return _norm_relu(result)
 
     def average(self, volumes: Sequence[Tensor]) -> Tensor:

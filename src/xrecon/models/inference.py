@@ -34,7 +34,7 @@ def run(net: Generator, pa: Tensor | None, lateral: Tensor | None, *, precision:
         pa, lateral: [N, 1, S, S] in 0..1; a network of a single view ignores the other, which may be None.
         precision: "float32": exact to rounding. "bfloat16": products and stored volumes in bfloat16, statistics in
             float32; fast only where the processor multiplies bfloat16. "openvino": OpenVINO on the CPU, in the
-            precision that it prefers there.
+            precision that it prefers there: bfloat16 where the processor multiplies it, else float32.
 
     Returns: [N, 1, D, H, W] float32 in the network range, not clipped.
 
