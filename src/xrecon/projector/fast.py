@@ -261,7 +261,7 @@ def _adjoint(films: Tensor, job: _Job, shape: tuple[int, int, int]) -> Tensor:
             ranges = _ranges(sizes[0], multiple=LANES, count=threads)
         else:
             kernel, strides = kernels.adjoint_rows, strides[:2]
-            ranges = _ranges(sizes[0], multiple=kernels.PLANES_PER_PASS, count=_CHUNKS_PER_THREAD * threads)
+            ranges = _ranges(sizes[0], multiple=1, count=_CHUNKS_PER_THREAD * threads)
         values, blocks = b.values.detach().numpy(), b.blocks.numpy()
         tasks = [
             (flat, n * voxels, strides, sizes, *values[:6], blocks, weighted[n].numpy(), first, last, number == 0)

@@ -43,8 +43,11 @@ from xrecon.projector.simd import (
     truncated,
 )
 
-PLANES_PER_PASS = 4
-"""Planes that all rays pass before the next ones: what neighbouring rays share must stay in the second-level cache."""
+PLANES_PER_PASS = 8
+"""Planes that all rays pass before the next ones: what neighbouring rays share must stay in the second-level cache.
+
+Only forward: the transpose takes plane by plane, because it also writes.
+"""
 VECTORS_PER_PASS = 4
 """The same in vectors of planes, where rays run along W."""
 MOST_ROWS = 6
@@ -76,7 +79,7 @@ def slab_share(k, k0, k1):
     """Part of the slab of plane k between k0 and k1."""
     half = splat(np.float32(0.5))
     inside = smaller(k + half, k1) - larger(k - half, k0)
-    return smaller(larger(inside, splat(np.float32(0))), splat(np.float32(1)))
+    return larger(inside, splat(np.float32(0)))
 
 
 @njit(inline="always")
@@ -107,6 +110,26 @@ def _span(first, last, size):
     low = min(max(min(first, last) - np.float32(0.01), np.float32(0)), np.float32(size - 1))
     high = min(max(max(first, last) + np.float32(0.01), np.float32(0)), np.float32(size - 1))
     return np.int64(low), min(np.int64(high) + 2, size)
+
+
+@njit(inline="always")
+def _least(start, step, col, plane):
+    """Start and step of the outer ray of 16 that has the smaller coordinate, less a margin for rounding.
+
+    Rays of a row of pixels meet only in the source, so it has the smaller coordinate in all planes.
+    """
+    far = col + LANES - 1
+    if start[col] + plane * step[col] > start[far] + plane * step[far]:
+        col = far
+    return start[col] - np.float32(0.01), step[col]
+
+
+@njit(inline="always")
+def _rows(start, step, col, first, last):
+    """Most voxel rows that interpolation at 16 rays can touch in the planes first..last."""
+    far = col + LANES - 1
+    apart, growth = start[far] - start[col], step[far] - step[col]
+    return np.int64(max(abs(apart + first * growth), abs(apart + last * growth)) + np.float32(0.02)) + 3
 
 
 @njit(inline="always")
@@ -147,8 +170,11 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                 col = block * LANES
                 a_u, b_u, a_v, b_v = load(line_u0, col), load(line_du, col), load(line_v0, col), load(line_dv, col)
                 start_k, end_k = load(line_k0, col), load(line_k1, col)
-                far = col + LANES - 1
                 result = load(line, col)
+                least_u, step_u = _least(line_u0, line_du, col, np.float32(high - 1))
+                least_v, step_v = _least(line_v0, line_dv, col, np.float32(high - 1))
+                # As many rows in all planes of the pass: a count that changes costs the processor wrong guesses.
+                count = min(_rows(line_u0, line_du, col, np.float32(low), np.float32(high - 1)), size_u)
                 for k in range(low, high):
                     plane = np.float32(k)
                     kk = splat(plane)
@@ -158,11 +184,9 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     if blocks[row, block, 2] == 0:
                         result = result + share * _picked(volume, base, stride_u, u, v, size_u, size_v)
                         continue
-                    near, beyond = _span(
-                        line_u0[col] + plane * line_du[col], line_u0[far] + plane * line_du[far], size_u
-                    )
-                    left, _ = _span(line_v0[col] + plane * line_dv[col], line_v0[far] + plane * line_dv[far], size_v)
-                    left = min(left, size_v - WINDOW)
+                    near = min(np.int64(max(least_u + plane * step_u, np.float32(0))), size_u - count)
+                    left = min(np.int64(max(least_v + plane * step_v, np.float32(0))), size_v - WINDOW)
+                    beyond = near + count
                     ahead = base + (beyond if upwards else near - 1) * stride_u + left
                     prefetch(volume, ahead)
                     prefetch(volume, ahead + LANES)
@@ -258,44 +282,43 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
     where = np.empty(columns, np.int32)
     near_pairs, far_pairs = np.empty(2 * columns, np.float32), np.empty(2 * columns, np.float32)
     one = splat(np.float32(1))
-    for group in range(first, last, PLANES_PER_PASS):
+    # One plane at a time, so that the voxels around a row of pixels stay in the first-level cache between rows.
+    for k in range(first, last):
+        kk = splat(np.float32(k))
+        base = offset + k * stride_k
         if clear:
             for i in range(size_u):
-                for k in range(group, min(group + PLANES_PER_PASS, last)):
-                    start = offset + k * stride_k + i * stride_u
-                    volume[start : start + size_v] = np.float32(0)
+                start = base + i * stride_u
+                volume[start : start + size_v] = np.float32(0)
         for row in range(blocks.shape[0]):
             line_u0, line_du, line_v0, line_dv = u0[row], du[row], v0[row], dv[row]
             line_k0, line_k1, line = k0[row], k1[row], film[row]
-            ahead = 2 * stride_u if _upwards(u0, du, row, group) else -stride_u
-            for k in range(group, min(group + PLANES_PER_PASS, last)):
-                used = 0
-                kk = splat(np.float32(k))
-                base = offset + k * stride_k
-                for block in range(blocks.shape[1]):
-                    if k < blocks[row, block, 0] or k >= blocks[row, block, 1]:
-                        continue
-                    col = block * LANES
-                    u = clamped(load(line_u0, col) + kk * load(line_du, col), size_u)
-                    v = clamped(load(line_v0, col) + kk * load(line_dv, col), size_v)
-                    value = slab_share(kk, load(line_k0, col), load(line_k1, col)) * load(line, col)
-                    iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
-                    fu, fv = u - as_float(iu), v - as_float(iv)
-                    far = fu * value
-                    near = value - far
-                    store(where, used, iu * splat(np.int32(stride_u)) + iv)
-                    store_pairs(near_pairs, 2 * used, near * (one - fv), near * fv)
-                    store_pairs(far_pairs, 2 * used, far * (one - fv), far * fv)
-                    for lane in (0, LANES // 2, LANES - 1):
-                        prefetch(volume, base + where[used + lane] + ahead)
-                    used += LANES
-                # Neighbouring rays hit the same voxels, and a sum that was just written is slow to read again: take
-                # every 16th ray in turn.
-                for lane in range(LANES):
-                    for ray in range(lane, used, LANES):
-                        index = base + where[ray]
-                        add_pair(volume, index, near_pairs, 2 * ray)
-                        add_pair(volume, index + stride_u, far_pairs, 2 * ray)
+            ahead = 2 * stride_u if _upwards(u0, du, row, k) else -stride_u
+            used = 0
+            for block in range(blocks.shape[1]):
+                if k < blocks[row, block, 0] or k >= blocks[row, block, 1]:
+                    continue
+                col = block * LANES
+                u = clamped(load(line_u0, col) + kk * load(line_du, col), size_u)
+                v = clamped(load(line_v0, col) + kk * load(line_dv, col), size_v)
+                value = slab_share(kk, load(line_k0, col), load(line_k1, col)) * load(line, col)
+                iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
+                fu, fv = u - as_float(iu), v - as_float(iv)
+                far = fu * value
+                near = value - far
+                store(where, used, iu * splat(np.int32(stride_u)) + iv)
+                store_pairs(near_pairs, 2 * used, near * (one - fv), near * fv)
+                store_pairs(far_pairs, 2 * used, far * (one - fv), far * fv)
+                for lane in (0, LANES // 2, LANES - 1):
+                    prefetch(volume, base + where[used + lane] + ahead)
+                used += LANES
+            # Neighbouring rays hit the same voxels, and a sum that was just written is slow to read again: take
+            # every 16th ray in turn.
+            for lane in range(LANES):
+                for ray in range(lane, used, LANES):
+                    index = base + where[ray]
+                    add_pair(volume, index, near_pairs, 2 * ray)
+                    add_pair(volume, index + stride_u, far_pairs, 2 * ray)
 
 
 @compiled
