@@ -1,11 +1,13 @@
 """Time and memory of the networks: inference by every path, and one complete GAN training step.
 
 Each figure comes from a process of its own, so that its peak memory is its own. Inference is the median of the repeats
-after one warm-up. Errors are against the plain forward, in HU (network values x 2500), for weights drawn at random.
+after one warm-up. Errors are against the plain forward, in HU (network values x 2500), for weights drawn at random and
+smooth random films, or with `--model` for a trained network (of its own size) and films of the artificial thorax.
 
     python benchmarks/networks.py
     python benchmarks/networks.py --sizes 128 224 --paths published plain float32 --steps
     python benchmarks/networks.py --sizes 128 --paths float32 --steps --precision bfloat16 --output build/networks.json
+    python benchmarks/networks.py --model xrecon
 """
 
 from __future__ import annotations
@@ -26,9 +28,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from xrecon.data.film_input import network_film
+from xrecon.data.phantom import thorax_phantom
+from xrecon.data.simulate import simulate
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
 from xrecon.geometry import FRAME_MM
+from xrecon.inference.network_model import load_network, network_folder
 from xrecon.io.limits import write_json_atomic
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import HU_SCALE
@@ -47,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark, print a table, and write JSON when asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=(64, 128), help="film and volume edges")
+    parser.add_argument("--model", default=None, help="a trained network: shipped name or folder (gives the size)")
     parser.add_argument("--paths", nargs="*", choices=PATHS, default=PATHS, help="inference paths")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs; the median counts")
     parser.add_argument("--steps", action="store_true", help="also one GAN step per size")
@@ -61,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.measure is not None:
         print(json.dumps(measure(options.measure, options)))
         return 0
+    if options.model is not None:
+        options.sizes = [trained(options.model).config.size]
     rows = []
     print(f"{'size':>5} {'what':<12} {'seconds':>9} {'peak GB':>8} {'error, HU: mean':>16} {'largest':>9}")
     for size in options.sizes:
@@ -85,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _in_process(what: str, size: int, reference: Path, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", f"{what}:{size}:{reference}", "--repeats", str(options.repeats)]
     command += ["--precision", options.precision]
+    if options.model is not None:
+        command += ["--model", options.model]
     if options.no_checkpointing:
         command.append("--no-checkpointing")
     if options.threads is not None:
@@ -109,7 +120,7 @@ def measure(what: str, options: argparse.Namespace) -> dict[str, Any]:
             size, bfloat16=options.precision == "bfloat16", checkpointing=not options.no_checkpointing
         )
     else:
-        row["seconds"], result = inference(kind, size, repeats=options.repeats)
+        row["seconds"], result = inference(kind, size, repeats=options.repeats, model=options.model)
         row["peak_gb"] = _peak_gb()
         if kind == "plain":
             torch.save(result, reference)
@@ -128,9 +139,24 @@ def films(size: int) -> tuple[Tensor, Tensor]:
     return pa, lateral
 
 
-def inference(path: str, size: int, *, repeats: int) -> tuple[float, Tensor]:
+def thorax_films(size: int) -> tuple[Tensor, Tensor]:
+    """PA and lateral film [1, 1, S, S] of the artificial thorax, scaled as in training."""
+    pair = simulate(thorax_phantom(128, FRAME_MM / 128).volume, size=size)
+    pa, lateral = (torch.from_numpy(network_film(film.image))[None, None] for film in pair)
+    return pa, lateral
+
+
+def trained(model: str) -> Generator:
+    """The network of a shipped name or a folder."""
+    folder = network_folder(model)
+    if folder is None:
+        raise SystemExit(f"{model}: neither a shipped network nor a folder with model.json")
+    return load_network(folder, device=torch.device("cpu")).network
+
+
+def inference(path: str, size: int, *, repeats: int, model: str | None = None) -> tuple[float, Tensor]:
     """Median seconds, and the volume."""
-    net = create("xrecon", size=size)
+    net = create("xrecon", size=size) if model is None else trained(model)
     assert isinstance(net, Generator)
     net.eval()
     call: Callable[[Tensor, Tensor], Tensor]
@@ -140,7 +166,7 @@ def inference(path: str, size: int, *, repeats: int) -> tuple[float, Tensor]:
         call = net
     else:
         call = prepare(net, precision=path)  # type: ignore[arg-type]
-    given = films(size)
+    given = films(size) if model is None else thorax_films(size)
     seconds = []
     with torch.inference_mode():
         result = call(*given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ import torch
 from xrecon.data.film_input import network_film
 from xrecon.data.phantom import thorax_phantom
 from xrecon.data.simulate import film_pair, simulate
-from xrecon.errors import CheckpointError, InputError
+from xrecon.errors import CheckpointError, ConfigError, InputError
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.network_model import load_network, network_folder
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.models import create, create_discriminator
 from xrecon.models.checkpoint import save_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE
+from xrecon.models.inference import run
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair
 from xrecon.priors.framing import PreparedCase
@@ -76,6 +78,44 @@ def test_gain_and_offset_of_the_films_do_not_matter(
     other = reconstruct(*shown, model=str(folder), size=64, refine=False, assets=asset).volume.hu  # type: ignore[arg-type]
     both = (plain > -990) & (other > -990)  # the hull is off for films of unknown gain
     assert (np.abs(plain - other)[both] < 1.0).mean() > 0.97
+
+
+def test_precision_is_passed_on_and_told(folder: Path, films: tuple[Radiograph, Radiograph], asset: PriorAsset) -> None:
+    plain, rough = (
+        reconstruct(*films, model=str(folder), size=64, refine=False, assets=asset, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert [one.provenance["options"]["precision"] for one in (plain, rough)] == ["float32", "bfloat16"]
+    apart = np.abs(plain.volume.hu - rough.volume.hu)
+    assert 0 < apart.mean() < 100
+    with pytest.raises(InputError, match="'bfloat16' is for networks; model atlas"):
+        reconstruct(*films, model="atlas", size=64, assets=asset, precision="bfloat16")
+    with pytest.raises(ConfigError, match="'int8'"):
+        reconstruct(*films, model=str(folder), size=64, assets=asset, precision="int8")  # type: ignore[arg-type]
+
+
+def test_the_network_runs_once_and_on_all_threads(
+    folder: Path,
+    films: tuple[Radiograph, Radiograph],
+    asset: PriorAsset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fits take one thread and two rounds where the gain is unknown; the network needs neither."""
+    threads = []
+
+    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
+        threads.append(torch.get_num_threads())
+        return run(*arguments, **options)
+
+    monkeypatch.setattr("xrecon.inference.network_model.run", counted)
+    shown = tuple(Radiograph(film.image, film.view, film.geometry, quantity="display") for film in films)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        reconstruct(*shown, model=str(folder), size=64, refine=False, assets=asset)  # type: ignore[arg-type]
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [2]
 
 
 def test_films_are_those_of_training() -> None:

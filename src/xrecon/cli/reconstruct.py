@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,14 @@ from xrecon.cli.options import (
 
 if TYPE_CHECKING:
     from xrecon.inference.result import Reconstruction
+
+
+class PrecisionName(str, Enum):
+    """`xrecon.models.inference.PRECISIONS` for the command line."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    OPENVINO = "openvino"
 
 
 @example(
@@ -67,6 +76,9 @@ def reconstruct(
     assets: AssetsOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     device: DeviceOption = "cpu",
+    precision: Annotated[
+        PrecisionName, typer.Option("--precision", help="Of a network's products; docs/networks.md has time and error.")
+    ] = PrecisionName.FLOAT32,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -94,7 +106,12 @@ def reconstruct(
     usable_device(device)
     cases = () if bank is None else _bank_cases(bank, split, (pa, lateral), shell)
     settings = {"geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert}
-    settings |= {"mirror_pa": mirror_pa, "mirror_lateral": mirror_lateral, "refine": refine}
+    settings |= {
+        "mirror_pa": mirror_pa,
+        "mirror_lateral": mirror_lateral,
+        "refine": refine,
+        "precision": precision.value,
+    }
     record = run_record(
         "reconstruct", seed=seed, inputs={"pa": pa, "lateral": lateral, **dict(cases)}, settings=settings
     )
@@ -108,6 +125,7 @@ def reconstruct(
             refine=refine,
             assets=assets,
             device=device,
+            precision=precision.value,
             seed=seed,
             progress=shell.note,
         )

@@ -18,6 +18,7 @@ from xrecon.errors import InputError
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.network_model import SHIPPED, NetworkModel, draw_network, load_network, network_folder
 from xrecon.inference.result import Reconstruction, ViewResidual
+from xrecon.models.inference import Precision
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.bank import BankChest, fit_bank
 from xrecon.priors.chest import DENSITY_GRID
@@ -67,6 +68,7 @@ def reconstruct(
     refine: bool = True,
     assets: str | os.PathLike[str] | PriorAsset | None = None,
     device: str | torch.device = "cpu",
+    precision: Precision = "float32",
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reconstruction:
@@ -84,12 +86,15 @@ def reconstruct(
         refine: end with one projection-consistency sweep.
         assets: priors file, or priors already loaded; default the shipped ones.
         device: torch device.
+        precision: of a network's products: "float32", "bfloat16" or "openvino" (`xrecon.models.run`); other models
+            compute in float32.
         seed: recorded; the priors make no random choices.
         progress: called with a line of text at each stage.
 
     Raises:
-        InputError: an unknown model, a size out of range, films swapped.
-        MissingPartError: the priors file is not there.
+        InputError: an unknown model, a size out of range, films swapped, a precision for a model that is no network.
+        ConfigError: an unknown precision.
+        MissingPartError: the priors file is not there; "openvino" without the package.
         CheckpointError: the priors file or the network is damaged.
 
     Example:
@@ -107,6 +112,8 @@ def reconstruct(
         raise InputError(f"size must lie in {SIZES[0]}..{SIZES[1]} voxels per edge, got {size}")
     if bank is not None and name != "deform":
         raise InputError(f"a bank is used by model deform only, not by {name}")
+    if folder is None and precision != "float32":
+        raise InputError(f"precision {precision!r} is for networks; model {name} computes in float32, leave it out")
     started = time.perf_counter()
     where = torch.device(device)
     asset = assets if isinstance(assets, PriorAsset) else load_priors(assets)
@@ -117,10 +124,14 @@ def reconstruct(
         progress(f"bank: framing {len(bank)} CTs")
         prepared = [_framed(f"bank {i}", ct) for i, ct in enumerate(bank, start=1)]
     pair = FilmPair((pa, lateral))
+    progress(f"fitting {name}" if network is None else f"running the network {network.remark}")
+    drawn = None
+    if network is not None:
+        drawn = draw_network(network, pair, mean_chest(asset.prior), device=where, precision=precision)
 
     def fit(films: FilmPair) -> Drawable:
-        if network is not None:
-            return draw_network(network, films, mean_chest(asset.prior), device=where)
+        if drawn is not None:
+            return drawn
         if name == "atlas":
             return mean_chest(asset.prior)
         if name == "pca":
@@ -128,7 +139,6 @@ def reconstruct(
         fitted = fit_deformation(asset.prior, films, device=where)
         return fitted if prepared is None else fit_bank(fitted, prepared, films, device=where, progress=progress)
 
-    progress(f"fitting {name}" if network is None else f"running the network {network.remark}")
     chest: Drawable = mean_chest(asset.prior)
     with _one_thread():
         hints = mirror_hints(pair, _films_of(chest, pair))
@@ -161,6 +171,7 @@ def reconstruct(
             refine=refine,
             bank_cases=len(bank) if bank is not None else 0,
             device=str(where),
+            **({} if network is None else {"precision": precision}),
             seed=seed,
             seconds=time.perf_counter() - started,
         ),
