@@ -41,7 +41,7 @@ def phantom_cases(phantom64_file: Path, tmp_path_factory: pytest.TempPathFactory
     """Three variants of the artificial thorax, under the names of four patients."""
     folder = tmp_path_factory.mktemp("cases")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0: SMALL)
+        patch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0, rounds=1: SMALL)
         made = make_cases([("one", phantom64_file)], folder, pitch_mm=12.0, tell=lambda _line: None)
         yield [(name, path) for name in ("a", "b", "c", "d") for _, path in made]
 
@@ -100,6 +100,15 @@ def test_every_patient_gets_every_size_and_each_its_own() -> None:
         assert sorted(r.occupancy for r in found if r.kind == "pneumothorax") == sorted(OCCUPANCIES)
         assert {r.kind for r in found} == {"healthy", "bulla", "stomach", "subcutaneous", "pneumothorax"}
         assert len({r.name for r in found}) == len(found)
+
+
+def test_more_rounds_add_to_the_first() -> None:
+    once, often = recipes(2), recipes(2, rounds=3)
+    assert often[: len(once)] == once
+    added = often[len(once) :]
+    assert sorted(r.occupancy for r in added) == sorted(2 * OCCUPANCIES)
+    assert len({r.seed for r in often if r.kind == "pneumothorax"}) == 3 * len(OCCUPANCIES)
+    assert len({r.name for r in often}) == len(often)
 
 
 def test_the_coarse_truth_keeps_volumes(phantom64: Phantom) -> None:
@@ -180,6 +189,17 @@ def test_training_learns_stores_and_resumes(phantom_cases: list[tuple[str, Path]
         train_lungs(phantom_cases, tmp_path, settings=QUICK, network=TINY, resume=True)
 
 
+def test_training_begins_with_given_weights(phantom_cases: list[tuple[str, Path]], tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    start = LungNet(TINY)
+    before = [one.detach().clone() for one in start.parameters()]
+    still = QUICK.model_copy(update={"minutes": 0.001, "learning_rate": 0.0, "weight_decay": 0.0})
+    network, metrics = train_lungs(phantom_cases, tmp_path, settings=still, start=start, tell=lambda _line: None)
+    assert metrics["steps"] > 0
+    assert network.config == TINY
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, network.parameters(), strict=True))
+
+
 def replace_minutes(settings: LungTraining, minutes: float) -> LungTraining:
     return settings.model_copy(update={"minutes": minutes})
 
@@ -193,7 +213,7 @@ def test_a_variant_that_does_not_fit_is_told(
     phantom64_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wet = replace(Recipe("pneumothorax", occupancy=0.5), effusion_ml=3000.0)
-    monkeypatch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0: [wet])
+    monkeypatch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0, rounds=1: [wet])
     lines: list[str] = []
     assert make_cases([("one", phantom64_file)], tmp_path, pitch_mm=12.0, tell=lines.append) == []
     assert "does not fit" in lines[0]
@@ -214,3 +234,18 @@ def test_the_command_makes_weights_that_segment_takes(phantom64_file: Path, tmp_
     assert result.exit_code == 0, result.output
     assert load_model(out)[1].family == "lungs"
     assert resolve(str(out)).load() is not None
+    again = ["train", "lungs", str(folder), "-o", str(tmp_path / "again"), "--minutes", "0.01", "--start", str(out)]
+    result = CliRunner().invoke(build_app(), again)
+    assert result.exit_code == 0, result.output
+
+
+def test_weights_to_start_with_have_to_be_there(phantom64_file: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from xrecon.cli.app import build_app
+
+    folder, absent = str(phantom64_file.parent), str(tmp_path / "absent")
+    result = CliRunner().invoke(build_app(), ["train", "lungs", folder, "-o", str(tmp_path / "o"), "--start", absent])
+    assert result.exit_code != 0
+    assert "absent" in result.stderr
+    assert not (tmp_path / "o").exists()

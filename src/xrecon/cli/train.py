@@ -83,6 +83,12 @@ def lungs(
     ],
     split: SplitOption = None,
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time to train, without making cases.")] = 40.0,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=20, help="Plant pneumothoraces of every size this often in every CT.")
+    ] = 1,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="DIR", help="Begin with the weights of an earlier run's folder.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the run folder.")] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -99,18 +105,24 @@ def lungs(
     from xrecon.io.staging import check_outputs
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
     from xrecon.models.lung_network import LungNetConfig
+    from xrecon.ptxseg.net_lungs import NetLungs
     from xrecon.training.lung_cases import make_cases
-    from xrecon.training.lungs import LungTraining, train_lungs
+    from xrecon.training.lungs import CONTINUED_RATE, LungTraining, train_lungs
 
     check_outputs(output, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite or resume)
     cases = chosen_cases(folder, split)
     shell.note(f"cases: {', '.join(name for name, _ in cases)}")
-    network = LungNetConfig()
+    begun = NetLungs(start).network if start is not None else None
+    network = LungNetConfig() if begun is None else begun.config
     with shell.progress("training the lung network"):
-        volumes = make_cases(cases, output / "cases", pitch_mm=network.pitch_mm, seed=seed, tell=shell.note)
+        volumes = make_cases(
+            cases, output / "cases", pitch_mm=network.pitch_mm, seed=seed, rounds=rounds, tell=shell.note
+        )
         settings = LungTraining(minutes=minutes, seed=seed)
+        if begun is not None:
+            settings = settings.model_copy(update={"learning_rate": CONTINUED_RATE})
         trained, metrics = train_lungs(
-            volumes, output, settings=settings, network=network, resume=resume, tell=shell.note
+            volumes, output, settings=settings, network=network, start=begun, resume=resume, tell=shell.note
         )
     source = load_config(Split, split) if split is not None else None
     save_model(

@@ -183,6 +183,10 @@ class NetLungs:
     Args:
         folder: with `model.safetensors` and `model.json`; None for the weights shipped with the package.
 
+    Attributes:
+        network: the network itself.
+        information: what its model.json says.
+
     Raises:
         MissingPartError: no weights there.
         CheckpointError: they are damaged or of another network.
@@ -206,7 +210,7 @@ class NetLungs:
                 f"{place}: weights of the family {self.information.family!r}, expected a lung network; give a folder "
                 "of `xrecon train lungs`"
             )
-        self._network = network
+        self.network = network
 
     def __call__(self, volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
         """As `lung_models.LungModel`."""
@@ -217,7 +221,7 @@ class NetLungs:
         from xrecon.models.lung_network import predict
 
         hu, spacing = np.asarray(volume.hu), volume.spacing_mm
-        shares = predict(self._network, hu, spacing)
+        shares = predict(self.network, hu, spacing)
         return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=spacing, wanted=wanted)
 
 

@@ -39,13 +39,15 @@ class Recipe:
     tension: float = 0.0
     effusion_ml: float = 0.0
     seed: int = 0
+    turn: int = 0
 
     @property
     def name(self) -> str:
         """For the file."""
         if self.kind != "pneumothorax":
             return self.kind
-        return f"{self.side}_{round(100 * self.occupancy)}_{self.pattern}"
+        again = f"_{self.turn}" if self.turn else ""
+        return f"{self.side}_{round(100 * self.occupancy)}_{self.pattern}{again}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,27 +63,40 @@ class LungCase:
     sides: NDArray[np.uint8]
 
 
-def recipes(index: int, *, seed: int = 0) -> list[Recipe]:
-    """The variants of the case number `index`: each confounder, and every occupancy with a random side and pattern."""
+def recipes(index: int, *, seed: int = 0, rounds: int = 1) -> list[Recipe]:
+    """The variants of the case number `index`: each confounder, and every occupancy with a random side and pattern.
+
+    With more `rounds` every occupancy is planted as often, each time anew; the first round is the same whatever their
+    number.
+    """
     rng = np.random.default_rng([seed, 21, index])
-
-    def side() -> str:
-        return ("right", "left")[int(rng.integers(2))]
-
     out = [Recipe("healthy"), Recipe("stomach", seed=index)]
-    out += [Recipe("bulla", side=side(), seed=index), Recipe("subcutaneous", side=side(), seed=index)]
+    out += [Recipe("bulla", side=_side(rng), seed=index), Recipe("subcutaneous", side=_side(rng), seed=index)]
+    for turn in range(rounds):
+        out += _pneumothoraces(np.random.default_rng([seed, 21, index, turn]) if turn else rng, turn)
+    return out
+
+
+def _side(rng: np.random.Generator) -> str:
+    return ("right", "left")[int(rng.integers(2))]
+
+
+def _pneumothoraces(rng: np.random.Generator, turn: int) -> list[Recipe]:
+    """One of every occupancy."""
+    out = []
     for occupancy in OCCUPANCIES:
         pushed = occupancy >= _TENSION_FROM and rng.random() < 0.4
         wet = rng.random() < 0.35
         out.append(
             Recipe(
                 "pneumothorax",
-                side=side(),
+                side=_side(rng),
                 occupancy=occupancy,
                 pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
                 tension=float(rng.uniform(0.2, 1.0)) if pushed else 0.0,
                 effusion_ml=float(rng.uniform(50.0, _EFFUSION_ML)) if wet else 0.0,
                 seed=int(rng.integers(1 << 16)),
+                turn=turn,
             )
         )
     return out
@@ -93,18 +108,19 @@ def make_cases(
     *,
     pitch_mm: float,
     seed: int = 0,
+    rounds: int = 1,
     tell: Callable[[str], None] = print,
 ) -> list[tuple[str, Path]]:
-    """(case, file) of every variant of every CT; those in `folder` already are kept, the others made.
+    """(case, file) of every variant of every CT (`recipes`); those in `folder` already are kept, the others made.
 
     A variant that does not fit into a chest (a bulla in a small lung, say) is told and left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for index, (name, path) in enumerate(cases):
-        files = {recipe: folder / f"{name}__{recipe.name}.npz" for recipe in recipes(index, seed=seed)}
+        files = {recipe: folder / f"{name}__{recipe.name}.npz" for recipe in recipes(index, seed=seed, rounds=rounds)}
         missing = [recipe for recipe, file in files.items() if not file.is_file()]
-        skipped = folder / f"{name}__skipped.txt"
+        skipped = folder / f"{name}__skipped{f'_{rounds}' if rounds > 1 else ''}.txt"
         if missing and not skipped.is_file():
             reasons = []
             for recipe, case in _variants(load_ct(path).canonical(), missing, pitch_mm=pitch_mm):

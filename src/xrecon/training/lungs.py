@@ -51,6 +51,10 @@ class LungTraining(Config):
     seed: int = 0
 
 
+CONTINUED_RATE = 1e-3
+"""Learning rate from weights that are trained already: a third of that for new ones."""
+
+
 class _Volumes(NamedTuple):
     """Training volumes in memory, (HU, sides), and how often each is drawn."""
 
@@ -80,6 +84,7 @@ def train_lungs(
     *,
     settings: LungTraining | None = None,
     network: LungNetConfig | None = None,
+    start: LungNet | None = None,
     resume: bool = False,
     tell: Callable[[str], None] = print,
 ) -> tuple[LungNet, dict[str, Any]]:
@@ -90,6 +95,7 @@ def train_lungs(
         folder: receives the state (for `resume`) and the log.
         settings: of the training.
         network: of a new network.
+        start: weights to begin with in place of random ones; `network` is that of these weights then.
         resume: continue from the state in `folder`.
         tell: a line now and then.
 
@@ -104,7 +110,7 @@ def train_lungs(
     used = [file for name, file in cases if name not in out]
     if not used:
         raise InputError("no training cases: the folder holds no CT in which lungs were found")
-    state = _fresh(network or LungNetConfig(), settings)
+    state = _fresh(network or LungNetConfig(), settings) if start is None else _begun(start, settings)
     if resume:
         _restore(state, folder / STATE_NAME)
     tell(f"{len(used)} volumes to train on; held out: {', '.join(out) or 'none'}; {settings.minutes:g} minutes")
@@ -159,7 +165,10 @@ def lung_loss(logits: Tensor, sides: Tensor, hu: Tensor, dense_weight: float) ->
 
 def _fresh(config: LungNetConfig, settings: LungTraining) -> _State:
     torch.manual_seed(settings.seed)
-    network = LungNet(config)
+    return _begun(LungNet(config), settings)
+
+
+def _begun(network: LungNet, settings: LungTraining) -> _State:
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
