@@ -165,6 +165,22 @@ def test_the_loss_prefers_the_truth() -> None:
     assert good < 0.1 < 1.0 < bad
 
 
+def test_too_much_dense_lung_costs_as_much_as_too_little() -> None:
+    hu = torch.full((1, 12, 12, 12), 40.0)
+    hu[..., 9:] = -900.0
+    sides = torch.zeros(1, 12, 12, 12, dtype=torch.long)
+    sides[..., 5:] = 1
+
+    def loss(border: int) -> float:
+        guess = torch.zeros_like(sides)
+        guess[..., border:] = 1
+        return float(lung_loss(6.0 * torch.nn.functional.one_hot(guess, 3).movedim(-1, 1).float(), sides, hu, 6.0))
+
+    less, right, more = loss(6), loss(5), loss(4)
+    assert right < min(less, more)
+    assert less - right == pytest.approx(more - right, rel=0.2)
+
+
 def test_every_fifth_patient_is_held_out() -> None:
     names = [f"p{i}" for i in range(14)]
     assert held_out(names) == ("p2", "p7", "p12")

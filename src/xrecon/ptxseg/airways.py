@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.parallel import at_once
+from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled, grown, select, voxels
 
 _LUMEN_THRESHOLDS_HU = (-850.0, -750.0, -650.0, -500.0)
@@ -25,6 +26,14 @@ _GROWTH_STEPS_HU = (180.0, 140.0, 110.0, 80.0, 60.0, 45.0)
 AIR_HU = -975.0
 """Free air in the windpipe of most scans (-946 to -993 in the train cases), where it cannot be measured."""
 _PLAUSIBLE_LEVEL_HU = (-1100.0, -700.0)
+_WIDE = 2.0
+"""Lumens together wider than this, as multiples of the windpipe's area, are more than a windpipe and its two bronchi."""
+_LUNG_HU = -350.0
+_WINDPIPE, _CHEST = np.uint8(1), np.uint8(2)
+_CORE_MM = 12.0
+"""Air this deep is lung or free air: bronchi are narrower, and the windpipe itself is left out."""
+_APART_ML = 5.0
+"""Dark parts of this size that do not hang together with the windpipe under the strictest threshold are no airways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +67,7 @@ def find_airways(hu: NDArray[np.float32], body: Mask, spacing: Spacing) -> Airwa
         windpipe = _windpipe(hu, body, spacing, threshold)
         if windpipe is None:
             continue
+        windpipe = _followed(windpipe)
         level, noise = _level(hu, windpipe, spacing)
         if not _PLAUSIBLE_LEVEL_HU[0] < level < _PLAUSIBLE_LEVEL_HU[1]:
             continue
@@ -93,6 +103,28 @@ def _windpipe(hu: NDArray[np.float32], body: Mask, spacing: Spacing, threshold: 
         if score > best_score:
             best, best_score = int(number), score
     return None if best is None else labels3 == best
+
+
+def _followed(chain: Mask) -> Mask:
+    """The chain followed down from its upper half, until lumens join it that are too wide together.
+
+    Free air beside a bronchus can hang together with it where their walls are thin.
+    """
+    areas = chain.sum(axis=(1, 2))
+    used = np.flatnonzero(areas)
+    upper = used[: max(1, len(used) // 2)]
+    usual = float(np.median(areas[upper]))
+    out = np.zeros_like(chain)
+    first = int(upper[len(upper) // 2])
+    out[: first + 1] = chain[: first + 1]
+    for d in range(first + 1, int(used[-1]) + 1):
+        labels, count = cc3d.connected_components(np.ascontiguousarray(chain[d]), connectivity=4, return_N=True)
+        below = np.unique(labels[out[d - 1]])
+        kept = select(labels, below[below > 0], int(count))
+        if not kept.any() or np.count_nonzero(kept) > _WIDE * usual:
+            break
+        out[d] = kept
+    return out
 
 
 def _middle(body: Mask) -> float:
@@ -140,13 +172,17 @@ def _level(hu: NDArray[np.float32], windpipe: Mask, spacing: Spacing) -> tuple[f
 
 
 def _grown(hu: NDArray[np.float32], windpipe: Mask, body: Mask, *, level: float, spacing: Spacing) -> Mask:
-    """Windpipe and bronchi: the most generous threshold whose component stays as small as airways are."""
+    """Windpipe and bronchi: the most generous threshold whose component stays as small as airways are.
+
+    Where lung or free air is nearer over a lower pass than the windpipe, it is no airway.
+    """
     voxel_ml = float(np.prod(spacing)) / 1000.0
     limit = max(_MAX_VOLUME_ML, 2.2 * float(windpipe.sum()) * voxel_ml)
     box = bounding_box(windpipe, margin=voxels(_REACH_MM, spacing))
     assert box is not None
     out = np.zeros_like(windpipe)
-    values, seeds, inside = hu[box], windpipe[box], body[box]
+    values, seeds = np.ascontiguousarray(hu[box]), windpipe[box]
+    inside = _own_basin(values, seeds, body[box], level=level, spacing=spacing)
     for step in _GROWTH_STEPS_HU:
         labels, sizes = components((values < level + step) & inside)
         hit = np.unique(labels[seeds])
@@ -156,6 +192,20 @@ def _grown(hu: NDArray[np.float32], windpipe: Mask, body: Mask, *, level: float,
             return out
     out[box] = grown(seeds) & (values < -500.0) & inside
     return out
+
+
+def _own_basin(values: NDArray[np.float32], seeds: Mask, body: Mask, *, level: float, spacing: Spacing) -> Mask:
+    """What a flood over HU gives to the windpipe (`seeds`), against what is lung or free air beyond doubt."""
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    open_ = (values < level + _GROWTH_STEPS_HU[0]) & body
+    labels, sizes = components((values < level + _GROWTH_STEPS_HU[-1]) & body)
+    apart = sizes * voxel_ml >= _APART_ML
+    apart[np.unique(labels[seeds & (labels > 0)]) - 1] = False
+    other = select(labels, 1 + np.flatnonzero(apart), len(sizes))
+    other |= depth((values < _LUNG_HU) & body & ~grown(seeds, 2), spacing) > _CORE_MM
+    markers = np.where(seeds, _WINDPIPE, np.where(other, _CHEST, np.uint8(0)))
+    flood(values, markers, open_, low_hu=level - 20.0, high_hu=level + _GROWTH_STEPS_HU[0])
+    return np.asarray(markers == _WINDPIPE)
 
 
 def _carina(windpipe: Mask) -> tuple[int, int, int]:

@@ -34,8 +34,8 @@ class LungTraining(Config):
 
     `minutes` is the whole budget: the learning rate falls to 0 over it (cosine), so a run that is continued ends like
     one that was never interrupted. Two volumes at a time: for a single small one torch leaves oneDNN, and a step takes
-    four times as long for each. Lung without air is what no threshold finds: its voxels weigh `dense_weight` in the
-    loss, and volumes with much of it (a collapse of 60 % or more) are drawn `collapse_weight` times as often.
+    four times as long for each. Lung without air is what no threshold finds: its voxels, and those of the tissue beside
+    it, weigh `dense_weight` in the loss, and volumes with much of it (a collapse of 60 % or more) are drawn `collapse_weight` times as often.
     """
 
     minutes: float = 40.0
@@ -51,6 +51,8 @@ class LungTraining(Config):
     seed: int = 0
 
 
+_TISSUE_HU = -400.0
+_BESIDE_VOXELS = 3
 CONTINUED_RATE = 1e-3
 """Learning rate from weights that are trained already: a third of that for new ones."""
 
@@ -154,8 +156,14 @@ def _collapsed(file: Path) -> bool:
 
 
 def lung_loss(logits: Tensor, sides: Tensor, hu: Tensor, dense_weight: float) -> Tensor:
-    """Cross-entropy, in which lung without air weighs more (it is rare, and no threshold finds it), plus soft Dice."""
-    weight = 1.0 + (dense_weight - 1.0) * ((sides > 0) & (hu > -400.0)).float()
+    """Cross-entropy, in which lung without air weighs more (it is rare, and no threshold finds it), plus soft Dice.
+
+    The tissue beside it weighs the same: otherwise too much lung would cost less than too little of it.
+    """
+    tissue = hu > _TISSUE_HU
+    dense = ((sides > 0) & tissue).float()
+    near = functional.max_pool3d(dense[:, None], 2 * _BESIDE_VOXELS + 1, stride=1, padding=_BESIDE_VOXELS)[:, 0]
+    weight = 1.0 + (dense_weight - 1.0) * near * tissue
     entropy = (functional.cross_entropy(logits, sides, reduction="none") * weight).sum() / weight.sum()
     share = torch.softmax(logits, dim=1)
     truth = functional.one_hot(sides, CLASSES).movedim(-1, 1).float()
