@@ -94,11 +94,12 @@ def test_generator_follows_the_golden_volumes(reference: Path) -> None:
     """As far as they determine the function: the golden weights amplify rounding errors of float32 a millionfold.
 
     The weight matrices of the formula have rank 2, so that normalisation after normalisation divides by what little
-    is left of a signal. In float32 the result depends on the number of threads and on the processor: measured against
-    the golden volume, the mean difference is 0.003 with two threads and AVX-512 kernels, 0.07 with one thread, and the
-    golden volume is no nearer to the value in float64 (0.065) than our own float32 is. So the test compares with
-    float64, which every machine computes alike, and asks for the correlation that the right function reaches (0.754
-    and 0.674). Wrong ones stay below: no feedback 0.59, normalised linker inputs 0.71, other order of the base 0.70.
+    is left of a signal. In float32 the result depends on the number of threads and on the processor: two threads of an
+    AMD EPYC with bfloat16 instructions give the golden volumes bit for bit (docs/networks.md), two of an Intel Xeon
+    differ by 0.003 on average, one thread of either by 0.07, and the golden volume is no nearer to the value in float64
+    (0.065) than that. So the test compares with float64, which every machine computes alike, and asks for the
+    correlation that the right function reaches (0.754 and 0.674). Wrong ones stay below: no feedback 0.59, normalised
+    linker inputs 0.71, other order of the base 0.70.
     """
     net = create("xrecon", size=64)
     assert isinstance(net, Generator) and net.trunk.rendering is not None
