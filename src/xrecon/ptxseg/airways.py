@@ -27,7 +27,7 @@ AIR_HU = -975.0
 """Free air in the windpipe of most scans (-946 to -993 in the train cases), where it cannot be measured."""
 _PLAUSIBLE_LEVEL_HU = (-1100.0, -700.0)
 _WIDE = 2.0
-"""Lumens together wider than this, as multiples of the windpipe's area, are more than a windpipe and its two bronchi."""
+"""Lumens that together are wider than this, in areas of the windpipe, are more than it and its two bronchi."""
 _LUNG_HU = -350.0
 _WINDPIPE, _CHEST = np.uint8(1), np.uint8(2)
 _CORE_MM = 12.0

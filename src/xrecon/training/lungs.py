@@ -35,7 +35,8 @@ class LungTraining(Config):
     `minutes` is the whole budget: the learning rate falls to 0 over it (cosine), so a run that is continued ends like
     one that was never interrupted. Two volumes at a time: for a single small one torch leaves oneDNN, and a step takes
     four times as long for each. Lung without air is what no threshold finds: its voxels, and those of the tissue beside
-    it, weigh `dense_weight` in the loss, and volumes with much of it (a collapse of 60 % or more) are drawn `collapse_weight` times as often.
+    it, weigh `dense_weight` in the loss, and volumes with much of it (a collapse of 60 % or more) are drawn
+    `collapse_weight` times as often.
     """
 
     minutes: float = 40.0
