@@ -132,6 +132,16 @@ def test_fat_is_no_lung_without_air(chest: Chest) -> None:
     assert (found.sides[fat] == 2).mean() < 0.35
 
 
+def test_lung_with_specks_of_air_is_no_fat(chest: Chest) -> None:
+    """Of the mean HU of fat, but uneven: lung that has lost most of its air."""
+    hu, speckled = with_filled_lung(chest, -80.0)
+    hu[speckled] += np.random.default_rng(0).normal(0.0, 120.0, int(speckled.sum()))
+    found = hemithoraces_from_shares(
+        blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
+    )
+    assert (found.sides[speckled] == 2).mean() > 0.8
+
+
 def test_without_hemithorax_there_is_no_lung(chest: Chest) -> None:
     shares = blurred_shares(np.zeros_like(chest.sides))
     with pytest.raises(InputError, match="no lungs found"):
