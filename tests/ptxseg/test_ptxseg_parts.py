@@ -231,6 +231,24 @@ def test_thin_lung_between_air_and_wall_stays_lung() -> None:
     assert (labels[tongue] > 0).mean() < 0.01
 
 
+@pytest.mark.parametrize(("line_hu", "kept"), [(-800.0, 0.0), (-400.0, 1.0)])
+def test_thin_lung_without_a_pleural_line_is_no_air(line_hu: float, kept: float) -> None:
+    """Behind a film of air lies something hardly brighter: lung, unless a pleural line parts it from the lung."""
+    levels = AirLevels(-980.0, 10.0, -800.0)
+    own = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
+    hu = np.where(own, -800.0, 40.0).astype(np.float32)
+    film = own & (H <= 7)
+    thin = own & (H > 7) & (H < 14) & (np.abs(W - 20) < 6) & (np.abs(D - 20) < 6)
+    hu[film], hu[own & (H == 8)] = -980.0, -450.0
+    hu[morphology.grown(thin) & ~thin & ~film] = line_hu
+    hu[thin] = -904.0
+    hu += np.random.default_rng(0).normal(0.0, 6.0, SHAPE).astype(np.float32)
+    labels, count = find_candidates(hu, own, levels, spacing=(1.8, 1.8, 1.8))
+    assert count == 1
+    assert (labels[film] > 0).mean() > 0.97
+    assert (labels[thin & (H > 9)] > 0).mean() == pytest.approx(kept, abs=0.1)
+
+
 def test_plain_lung_holds_no_candidate() -> None:
     own = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
     texture = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=SHAPE), 1.0)

@@ -20,6 +20,7 @@ from xrecon.ptxseg.morphology import (
     at_least,
     components,
     depth,
+    filled,
     grown,
     holding,
     select,
@@ -48,6 +49,12 @@ SHARP_REACH = 2
 _PLEURA_MM = 1.0
 _BLUR_MM = 0.4
 _RIDGE_HU = 100.0
+_PURE_HU = 40.0
+_LINE_HU = 20.0
+"""In 84 pockets of train cases parts of more than 100 voxels that are air meet the lung over a line whose lower
+quartile is 69 HU or more above the side's lung; of what a flood wrongly took for air three quarters have less than 20,
+the largest -78."""
+_MIN_CORE_SHARE = 0.01
 _LUNG, _AIR = 1, 2
 _AERATED_HU = -500.0
 
@@ -160,9 +167,31 @@ def find_candidates(
         markers[at_least(plain, _MIN_SEED_ML / voxel_ml)] = _LUNG
     markers[seeds] = _AIR
     flood(hu, markers, own, low_hu=levels.air_hu - 20.0, high_hu=0.0)
-    air = (markers == _AIR) & (seeds | (hu < edge))
-    labels, sizes = components(holding(air, seeds))
+    air = holding((markers == _AIR) & (seeds | (hu < edge)), seeds)
+    if not levels.smooth and not any(levels.spread):
+        air &= ~_without_line(hu, own, air, levels, least=_MIN_SEED_ML / voxel_ml)
+    labels, sizes = components(air)
     return labels, len(sizes)
+
+
+def _without_line(hu: NDArray[np.float32], own: Mask, air: Mask, levels: AirLevels, *, least: float) -> Mask:
+    """Parts of `air` that are not pure, lie off what is, and meet the lung without a pleural line: thin lung.
+
+    What is not pure beside pure air is partial volume. A pocket that holds nothing pure, thin as it is, lies between
+    the wall and the pleura, which is brighter than the lung behind it. Thick slices do not show that line.
+    """
+    pure = air & (hu < levels.air_hu + max(_PURE_HU, 2.5 * levels.noise_hu))
+    apart = air & ~grown(pure)
+    labels, sizes = components(apart)
+    cores = np.bincount(labels[shrunk(apart)], minlength=len(sizes) + 1)[1:]
+    boxes = cc3d.statistics(labels)["bounding_boxes"]
+    dropped = []
+    for number in 1 + np.flatnonzero((sizes >= least) & (cores >= _MIN_CORE_SHARE * sizes)):
+        box = widened(boxes[number], 1, hu.shape)
+        beside = _shell(filled(labels[box] == number)) & own[box] & ~air[box]
+        if beside.any() and float(np.percentile(hu[box][beside], 25)) < levels.lung_hu + _LINE_HU:
+            dropped.append(int(number))
+    return select(labels, dropped, len(sizes))
 
 
 def _plain_lung(

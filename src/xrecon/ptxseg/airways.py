@@ -118,9 +118,9 @@ def _followed(chain: Mask) -> Mask:
     first = int(upper[len(upper) // 2])
     out[: first + 1] = chain[: first + 1]
     for d in range(first + 1, int(used[-1]) + 1):
-        labels, count = cc3d.connected_components(np.ascontiguousarray(chain[d]), connectivity=4, return_N=True)
-        below = np.unique(labels[out[d - 1]])
-        kept = select(labels, below[below > 0], int(count))
+        labels, sizes = components(chain[d : d + 1])
+        below = np.unique(labels[0][out[d - 1]])
+        kept = select(labels[0], below[below > 0], len(sizes))
         if not kept.any() or np.count_nonzero(kept) > _WIDE * usual:
             break
         out[d] = kept
