@@ -17,11 +17,13 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from xrecon.config import Config
+from xrecon.data.body import body_mask
 from xrecon.errors import CheckpointError, InputError
 from xrecon.io.limits import atomic_path, write_json_atomic
 from xrecon.models.lung_network import CLASSES, LungNet, LungNetConfig, network_input, predict
 from xrecon.training.lung_augment import augment
 from xrecon.training.lung_cases import read_case
+from xrecon.volume import Volume
 
 STATE_NAME = "state.pt"
 LOG_NAME = "log.jsonl"
@@ -128,12 +130,17 @@ def train_lungs(
 
 
 def evaluate(network: LungNet, cases: Sequence[tuple[str, Path]]) -> dict[str, Any]:
-    """Dice of right and left hemithorax on the coarse grid, per variant: mean, lowest, number."""
+    """Dice of right and left hemithorax on the coarse grid, inside the body, per variant: mean, lowest, number.
+
+    PTX-Seg asks the network inside the body only: what it says of the air of the room does not count.
+    """
     pitch = network.config.pitch_mm
     found: dict[str, list[float]] = {}
     for _, file in cases:
         case = read_case(file)
-        guess = predict(network.eval(), case.hu.astype(np.float32), (pitch, pitch, pitch)).fine().argmax(axis=0)
+        hu = case.hu.astype(np.float32)
+        guess = predict(network.eval(), hu, (pitch, pitch, pitch)).fine().argmax(axis=0)
+        guess[~body_mask(Volume.centred(hu, (pitch, pitch, pitch)))] = 0
         kind = file.stem.split("__")[1]
         if "_" in kind:
             kind = "collapse_from_60" if _collapsed(file) else "pneumothorax_below_60"
