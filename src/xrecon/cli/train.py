@@ -102,6 +102,7 @@ def lungs(
 
     from xrecon.config import load_config
     from xrecon.data.split import Split
+    from xrecon.errors import InputError
     from xrecon.io.staging import check_outputs
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
     from xrecon.models.lung_network import LungNetConfig
@@ -112,7 +113,10 @@ def lungs(
     check_outputs(output, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite or resume)
     cases = chosen_cases(folder, split)
     shell.note(f"cases: {', '.join(name for name, _ in cases)}")
-    begun = NetLungs(start).network if start is not None else None
+    if start is not None and not (start / WEIGHTS_NAME).is_file():
+        raise InputError(f"{start}: holds no {WEIGHTS_NAME}; give the folder of an earlier `xrecon train lungs`")
+    earlier = NetLungs(start) if start is not None else None
+    begun = earlier.network if earlier is not None else None
     network = LungNetConfig() if begun is None else begun.config
     with shell.progress("training the lung network"):
         volumes = make_cases(
@@ -125,6 +129,8 @@ def lungs(
             volumes, output, settings=settings, network=network, start=begun, resume=resume, tell=shell.note
         )
     source = load_config(Split, split) if split is not None else None
+    if earlier is not None:
+        metrics = {**metrics, "begun_with_sha256": earlier.information.sha256}
     save_model(
         trained,
         output,
