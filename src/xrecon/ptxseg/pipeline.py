@@ -41,8 +41,8 @@ Progress = Callable[[str, float], None]
 
 _REPORTED_ML = 1.0
 _MAX_REACH = 7
-_COMPRESSED_CLOSE_MM = 9.0
-"""Of 5, 7, 9 and 12 mm the one with the most train pockets within 1 point of occupancy; 12 takes fat of the hilum."""
+_COMPRESSED_CLOSE_MM = 7.0
+"""Beside a network that knows dense lung 7 mm has a higher Dice than 9 in train pockets; 12 takes fat of the hilum."""
 _BONE_HU = 250.0
 
 
