@@ -41,9 +41,12 @@ MAX_OCCUPANCY = 0.85
 
 
 def planted(
-    name: str, ct: xrecon.Volume, *, target_ml: int, index: int, cache: Path
+    name: str, ct: xrecon.Volume, *, target_ml: int, index: int, cache: Path, bulla_ml: float | None = None
 ) -> tuple[xrecon.Volume, xrecon.Segmentation, str] | None:
-    """A pneumothorax of about `target_ml`, its truth and its name, from the cache if there; None if it does not fit."""
+    """A pneumothorax of about `target_ml`, its truth and its name, from the cache if there; None if it does not fit.
+
+    With `bulla_ml` the lung that collapses holds a bulla of that volume at the wall.
+    """
     turn = (ROUND.index(target_ml) - index) % len(ROUND) if target_ml in ROUND else EXTRA.index(target_ml) + index
     pattern = PATTERNS[(2 * index + turn) % len(PATTERNS)]
     side = ("right", "left")[(index + turn + index // 5) % 2]
@@ -53,8 +56,9 @@ def planted(
         lung_ml = float((chest.right if side == "right" else chest.left).sum()) * ct.voxel_ml
         occupancy = min(MAX_OCCUPANCY, max(0.01, target_ml / lung_ml))
         try:
+            before = ct if bulla_ml is None else plant_bulla(ct, side=side, volume_ml=bulla_ml, seed=index)[0]
             sick, truth = xrecon.plant_pneumothorax(
-                ct, side=side, occupancy=occupancy, seed=index, pattern=pattern, chest=chest
+                before, side=side, occupancy=occupancy, seed=index, pattern=pattern, chest=chest
             )
         except InputError as error:
             print(f"{path.stem}: not planted: {error}", flush=True)
@@ -191,6 +195,7 @@ def main() -> None:
     parser.add_argument("--lung-model", default="auto")
     parser.add_argument("--slices", type=float, help="resample to this distance of slices, mm, before anything else")
     parser.add_argument("--finer", type=int, default=1, help="resample to pixels of this part of their size")
+    parser.add_argument("--beside-bulla", type=float, metavar="ML", help="first plant a bulla in the same lung")
     parser.add_argument("--quick", action="store_true", help="two cases and two bins")
     parser.add_argument("--confounders", action="store_true", help="also plant bullae, stomach gas, skin emphysema")
     parser.add_argument("--cached-only", action="store_true", help="only what is planted already")
@@ -205,6 +210,8 @@ def main() -> None:
         arguments.cases, arguments.bins = arguments.cases[:2], [90, 600]
     if arguments.slices or arguments.finer > 1:
         arguments.cache = arguments.cache / f"slices-{arguments.slices}-finer-{arguments.finer}"
+    if arguments.beside_bulla:
+        arguments.cache = arguments.cache / f"bulla-{arguments.beside_bulla:g}"
     arguments.cache.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {"lung_model": arguments.lung_model, "planted": [], "healthy": {}}
     for name in arguments.cases:
@@ -242,7 +249,7 @@ def one_case(name: str, arguments: argparse.Namespace, document: dict[str, Any])
     for target in arguments.bins:
         if arguments.cached_only and not any(arguments.cache.glob(f"{name}_{target}_*.npz")):
             continue
-        sick = planted(name, ct, target_ml=target, index=index, cache=arguments.cache)
+        sick = planted(name, ct, target_ml=target, index=index, cache=arguments.cache, bulla_ml=arguments.beside_bulla)
         if sick is None or arguments.plant_only:
             continue
         row = measure(sick[0], sick[1], lung_model=model)

@@ -18,10 +18,11 @@ from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
 
 import xrecon
-from xrecon.ptxseg.air import find_candidates, side_levels
+from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.grid import working_grid
+from xrecon.ptxseg.levels import side_levels
 from xrecon.ptxseg.lungs import find_hemithoraces
 from xrecon.segmentation import Label
 from xrecon.volume import RESEARCH_NOTICE

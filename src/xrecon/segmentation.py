@@ -61,7 +61,8 @@ class Segmentation:
             raise InputError(f"labels and air_side are uint8, got {labels.dtype} and {air_side.dtype}")
         if labels.max(initial=0) > max(Label) or air_side.max(initial=0) > max(Side):
             raise InputError(f"labels run from 0 to 3 and sides from 0 to 2, got {labels.max()} and {air_side.max()}")
-        if not np.array_equal(labels == Label.AIR, air_side > 0):
+        # Slice by slice: comparing whole CTs would take new memory of their size three times.
+        if not all(np.array_equal(a == Label.AIR, b > 0) for a, b in zip(labels, air_side, strict=True)):
             raise InputError("air_side must be 1 or 2 exactly where labels is 3")
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from xrecon.cli.app import build_app
 from xrecon.cli.plant import Pattern
 from xrecon.data.plant_pattern import PATTERNS
+from xrecon.data.plant_render import PLEURA_MM
 from xrecon.volume import RESEARCH_NOTICE
 
 
@@ -31,6 +32,7 @@ def test_writes_ct_labels_and_truth(phantom64_file: Path, tmp_path: Path) -> Non
     assert report["findings"]["occupancy"]["left"] == pytest.approx(0.4, abs=0.005)
     assert json.loads((out / "truth.json").read_text()) == report["findings"]
     assert report["findings"]["notice"] == RESEARCH_NOTICE
+    assert report["findings"]["asked"]["pleura_mm"] == PLEURA_MM
     ct, labels = nib.load(out / "ct.nii.gz"), nib.load(out / "labels.nii.gz")
     assert np.allclose(ct.affine, labels.affine)
     assert b"NOT FOR DIAGNOSIS" in ct.header["descrip"].item()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from xrecon.data.lungs import find_lungs, split_lungs
 from xrecon.data.phantom import Phantom, ThoraxParameters, thorax_phantom
@@ -169,6 +170,16 @@ def test_tension_moves_the_mediastinum_to_the_other_side(phantom: Phantom) -> No
     assert np.abs(sick.hu - phantom.volume.hu)[skin].mean() < 25.0
 
 
+def test_a_thicker_pleura_is_a_brighter_line_between_air_and_lung(phantom: Phantom) -> None:
+    lines = []
+    for pleura_mm in (0.3, 0.9, 2.0):
+        sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.3, pleura_mm=pleura_mm)
+        assert truth.findings["asked"]["pleura_mm"] == pleura_mm
+        beside = ndimage.binary_dilation(truth.labels == Label.AIR) & (truth.labels == Label.RIGHT_LUNG)
+        lines.append(float(np.median(sick.hu[beside])))
+    assert lines[0] + 20.0 < lines[1] < lines[2] - 40.0
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -180,6 +191,7 @@ def test_tension_moves_the_mediastinum_to_the_other_side(phantom: Phantom) -> No
         ({"seed": -1}, "seed"),
         ({"tension": 2.0}, "tension"),
         ({"effusion_ml": 2900.0}, "does not fit"),
+        ({"pleura_mm": 0.0}, "pleura_mm must be from 0.1 to 3"),
     ],
 )
 def test_impossible_wishes_are_refused(phantom: Phantom, wrong: dict[str, object], words: str) -> None:

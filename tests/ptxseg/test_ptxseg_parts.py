@@ -14,12 +14,13 @@ from scipy import ndimage
 from xrecon.data.phantom import Phantom
 from xrecon.errors import InputError
 from xrecon.ptxseg import judge, lung_models, morphology, plausibility
-from xrecon.ptxseg.air import AirLevels, _ends_at_wall_and_step, edge_levels, find_candidates
+from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import collapsed_sides, detection_limit_ml
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.grid import working_grid
+from xrecon.ptxseg.levels import AirLevels, edge_levels
 from xrecon.ptxseg.pipeline import _dense_lung
 from xrecon.ptxseg.refine import onto_input
 from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
@@ -327,6 +328,13 @@ def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_re
     assert plain.kind == lineless.kind == judge.PNEUMOTHORAX
     assert plain.confidence > 0.6 and lineless.confidence <= 0.3
     assert "no pleural line is seen (HU rise by 150" in lineless.reason and "pleural line" not in plain.reason
+
+
+def test_what_bulges_into_the_lung_and_has_no_pleural_line_is_a_bulla() -> None:
+    both = judge.Features(**(FEATURES | {"edge_hu": 150.0, "lung_share": 0.58}))
+    verdict = judge.judge(both, LEVELS, pitch_mm=1.8)
+    assert verdict.kind == judge.BULLA
+    assert "bulges into the lung" in verdict.reason and "no pleural line" in verdict.reason
 
 
 def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:

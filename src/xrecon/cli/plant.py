@@ -44,6 +44,7 @@ def plant(
     pattern: Annotated[Pattern, typer.Option("--pattern", help="Where the air collects.")] = Pattern.SUPINE,
     tension: Annotated[float, typer.Option("--tension", help="Mediastinal shift, 0 (none) to 1 (20 mm).")] = 0.0,
     effusion_ml: Annotated[float, typer.Option("--effusion-ml", help="Fluid with a flat level, mL.")] = 0.0,
+    pleura_mm: Annotated[float, typer.Option("--pleura-mm", help="Line between lung and air, 0.1 to 3 mm.")] = 0.9,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -71,6 +72,7 @@ def plant(
             pattern=pattern.value,
             tension=tension,
             effusion_ml=effusion_ml,
+            pleura_mm=pleura_mm,
         )
         sick.save(files["ct.nii.gz"], overwrite=overwrite)
         truth.save(files["labels.nii.gz"], overwrite=overwrite)

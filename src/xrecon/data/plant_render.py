@@ -154,7 +154,9 @@ def move(wall: Wall, collapse: Collapse, *, pitch_mm: float, spacing: Spacing) -
     )
 
 
-def build_scene(hu: Floats, wall: Wall, motion: Motion, *, spacing: Spacing, push_mm: float) -> Scene:
+def build_scene(
+    hu: Floats, wall: Wall, motion: Motion, *, spacing: Spacing, push_mm: float, pleura_mm: float = PLEURA_MM
+) -> Scene:
     """Shares of lung and pleura per voxel and the density of the moved tissue, before its mass is matched."""
 
     def full(values: Floats, default: float) -> Floats:
@@ -163,7 +165,7 @@ def build_scene(hu: Floats, wall: Wall, motion: Motion, *, spacing: Spacing, pus
         return out
 
     lung = motion.lung_share(push_mm)
-    inner = motion.lung_share(push_mm, within_mm=PLEURA_MM)
+    inner = motion.lung_share(push_mm, within_mm=pleura_mm)
     carried = _carried_density(hu, wall, motion, spacing)
     return Scene(
         wall,

@@ -20,7 +20,7 @@ from xrecon.data.lungs import ChestAir, find_lungs
 from xrecon.data.plant_flow import Cavity, collapse_to, inflow_velocity
 from xrecon.data.plant_noise import ScanNoise, measure_noise
 from xrecon.data.plant_pattern import PATTERNS, SPREADS, contraction, inflow
-from xrecon.data.plant_render import Motion, Scene, Wall, build_scene, find_wall, match_mass, move
+from xrecon.data.plant_render import PLEURA_MM, Motion, Scene, Wall, build_scene, find_wall, match_mass, move
 from xrecon.data.plant_shift import FULL_SHIFT_MM, shift_mediastinum
 from xrecon.errors import InputError
 from xrecon.resample import resample_separable
@@ -63,6 +63,7 @@ def plant_pneumothorax(
     pattern: str = "supine",
     tension: float = 0.0,
     effusion_ml: float = 0.0,
+    pleura_mm: float = PLEURA_MM,
     chest: ChestAir | None = None,
 ) -> tuple[Volume, Segmentation]:
     """A chest CT with a pneumothorax, and where it is.
@@ -77,6 +78,7 @@ def plant_pneumothorax(
         tension: 0..1, how far air under pressure pushes the mediastinum to the other side (1: 20 mm).
         effusion_ml: fluid in the same pleural space, mL, with a flat level; it sinks to the back, for "upright" to
             the base.
+        pleura_mm: thickness of the line between lung and air, mm, 0.1..3.
         chest: `xrecon.data.lungs.find_lungs(ct)`, to plant several times in one CT without finding its lungs again.
 
     Returns:
@@ -93,7 +95,7 @@ def plant_pneumothorax(
         >>> round(truth.findings["occupancy"]["left"], 2)
         0.3
     """
-    _check(side, occupancy, seed, pattern, tension, effusion_ml)
+    _check(side, occupancy, seed, pattern, tension, effusion_ml, pleura_mm)
     rng = np.random.default_rng([seed, 5, PATTERNS.index(pattern), int(side == "left")])
     chest = find_lungs(ct) if chest is None else chest
     noise = measure_noise(ct, chest)
@@ -109,7 +111,7 @@ def plant_pneumothorax(
     wall = find_wall(hu, cavity, chest.airway[box] | other[box], ct.spacing_mm)
     fluid_voxels = effusion_ml / ct.voxel_ml
     motion = _collapse(coarse, velocity, wall, ct.spacing_mm, occupancy, fluid_voxels, SPREADS[pattern].gravity)
-    planted = _draw(hu, wall, motion, ct, occupancy, effusion_ml, SPREADS[pattern].gravity, noise, rng)
+    planted = _draw(hu, wall, motion, ct, occupancy, effusion_ml, pleura_mm, SPREADS[pattern].gravity, noise, rng)
     out = np.array(ct.hu)
     out[box] = np.where(planted.changed, np.clip(planted.density - 1000.0, ct.hu.min(), None), hu)
     sick = replace(ct, hu=out, synthetic=True, notes=(*ct.notes, f"{side} pneumothorax planted; {RESEARCH_NOTICE}"))
@@ -120,11 +122,14 @@ def plant_pneumothorax(
         "pattern": pattern,
         "tension": tension,
         "effusion_ml": effusion_ml,
+        "pleura_mm": pleura_mm,
     }
     return sick, _truth(ct, chest, box, side, planted, asked, noise)
 
 
-def _check(side: str, occupancy: float, seed: int, pattern: str, tension: float, effusion_ml: float) -> None:
+def _check(
+    side: str, occupancy: float, seed: int, pattern: str, tension: float, effusion_ml: float, pleura_mm: float
+) -> None:
     if side not in ("right", "left"):
         raise InputError(f'side must be "right" or "left" (the patient\'s), got {side!r}')
     if pattern not in PATTERNS:
@@ -135,6 +140,7 @@ def _check(side: str, occupancy: float, seed: int, pattern: str, tension: float,
         ("occupancy", occupancy, MIN_OCCUPANCY, MAX_OCCUPANCY),
         ("tension", tension, 0.0, 1.0),
         ("effusion_ml", effusion_ml, 0.0, 3000.0),
+        ("pleura_mm", pleura_mm, 0.1, 3.0),
     ):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise InputError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
@@ -225,13 +231,14 @@ def _draw(
     ct: Volume,
     occupancy: float,
     effusion_ml: float,
+    pleura_mm: float,
     gravity: int,
     noise: ScanNoise,
     rng: np.random.Generator,
 ) -> Planted:
     spacing, voxel_ml = ct.spacing_mm, ct.voxel_ml
     push, below = _meet_occupancy(wall, motion, spacing, occupancy, effusion_ml / voxel_ml, gravity)
-    scene = build_scene(hu, wall, motion, spacing=spacing, push_mm=push)
+    scene = build_scene(hu, wall, motion, spacing=spacing, push_mm=push, pleura_mm=pleura_mm)
     air_density = np.float32(noise.air_hu + 1000.0)
     gap_density = air_density + below * np.float32(_FLUID_HU + 1000.0 - air_density)
     density, before, after = match_mass(scene, hu, gap_density=gap_density)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.ptxseg import plausibility
-from xrecon.ptxseg.air import AirLevels
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.grid import WorkingGrid
 from xrecon.ptxseg.judge import Features, Verdict, as_json
+from xrecon.ptxseg.levels import AirLevels
 from xrecon.ptxseg.lungs import EDGE_HU, Hemithoraces
 from xrecon.ptxseg.morphology import Mask
 from xrecon.segmentation import Side

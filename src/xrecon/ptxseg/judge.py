@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.ptxseg.air import SHARP_REACH, AirLevels
 from xrecon.ptxseg.border import REACH_MM, lung_share
-from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, depth, grown
+from xrecon.ptxseg.levels import SHARP_REACH, AirLevels
+from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, grown
+from xrecon.ptxseg.necks import parts_behind_necks
 
 PNEUMOTHORAX = "pneumothorax"
 BULLA = "bulla/emphysema"
@@ -41,11 +42,11 @@ _MOSTLY_WALL = 0.5
 """Free pockets planted in train cases have 0.47 to 0.55 lung round their border from 200 mL on (smaller ones up to
 0.64), and 57 % or more of their surface on the wall; bullae of 120 to 400 mL 0.55 to 0.59, and at most 45 % on it
 (`benchmarks/ptxseg_limits.py`)."""
-_BULGING_CONFIDENCE = 0.3
-_LINELESS_CONFIDENCE = 0.3
+_DOUBTFUL_CONFIDENCE = 0.3
 _THICK_MM = 8.0
 """Thick slices hide a part of the foot of pockets with a smaller inner radius: there the rule does not hold."""
 _BROAD_MM = 6.0
+"""Planted pockets below `_SMALL_ML` are films, at most 5 mm deep: what is small and broad is no thin layer of air."""
 _THIN_MM = 4.0
 _THIN_VOXELS = 2.1
 _THIN_HU = 60.0
@@ -97,6 +98,27 @@ class Verdict:
     kind: str
     confidence: float
     reason: str
+
+
+def judged(
+    candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing, pitch_mm: float
+) -> list[tuple[Mask, Features, Verdict]]:
+    """What a candidate [D, H, W] is taken for: as a whole, or part by part if a part behind a neck is a bulla.
+
+    Args as for `measure` and `judge`.
+    """
+
+    def taken_for(part: Mask) -> tuple[Mask, Features, Verdict]:
+        features = measure(part, own, hu, levels=levels, spacing=spacing)
+        return part & candidate, features, judge(features, levels, pitch_mm=pitch_mm)
+
+    parts = [taken_for(part) for part in parts_behind_necks(candidate, hu, levels, spacing)]
+    bullae = [one for one in parts if one[2].kind == BULLA]
+    if not bullae:
+        return [taken_for(candidate)]
+    labels, sizes = components(candidate & ~np.logical_or.reduce([part for part, _, _ in bullae]))
+    left = 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_ML)
+    return bullae + [taken_for(labels == number) for number in left]
 
 
 def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing) -> Features:
@@ -180,7 +202,7 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
             f"HU vary by {features.spread_hu:.0f} in its middle, which those of air in a smooth image do not",
         )
     # Without a pleural line only a broad pocket of pure air counts; in a narrow one the line has to be plain to see.
-    broad = features.depth_mm >= _BROAD_MM
+    broad = features.depth_mm >= _BROAD_MM and features.volume_ml >= _SMALL_ML
     line_hu = levels.step_hu + (0.0 if broad or levels.smooth else _LINE_HU)
     lineless = features.edge_hu < line_hu
     if lineless and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
@@ -198,21 +220,24 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
         )
     if features.wall_share < _HALF_BALL_WALL_SHARE and features.depth_mm > _THICK_MM:
         return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
-    edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
-    confidence, reason = _confidence(features) * (0.7 if levels.smooth else 1.0), f"free air {edge}; {wall}"
-    into_lung = features.lung_share is not None and features.lung_share > _INTO_LUNG
-    if into_lung and features.wall_share < _MOSTLY_WALL:
-        confidence = min(confidence, _BULGING_CONFIDENCE)
-        reason += (
-            f"; but it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
+    doubts = []
+    if features.lung_share is not None and features.lung_share > _INTO_LUNG and features.wall_share < _MOSTLY_WALL:
+        doubts.append(
+            f"it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
             "bullae do"
         )
     if lineless:
-        confidence = min(confidence, _LINELESS_CONFIDENCE)
-        reason += (
-            f"; but no pleural line is seen (HU rise by {features.edge_hu:.0f} towards the lung, a pleura by "
-            f"{line_hu:.0f}), and a large bulla on the wall looks the same"
+        doubts.append(
+            f"no pleural line is seen (HU rise by {features.edge_hu:.0f} towards the lung, a pleura by {line_hu:.0f}), "
+            "and a large bulla on the wall looks the same"
         )
+    if len(doubts) == 2:
+        return Verdict(BULLA, 0.5, f"{'; and '.join(doubts)}; {wall}")
+    edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
+    confidence = _confidence(features) * (0.7 if levels.smooth else 1.0)
+    if doubts:
+        confidence = min(confidence, _DOUBTFUL_CONFIDENCE)
+    reason = "; but ".join([f"free air {edge}; {wall}", *doubts])
     return Verdict(PNEUMOTHORAX, round(confidence, 2), reason)
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from xrecon.parallel import at_once
 from xrecon.ptxseg import plausibility
-from xrecon.ptxseg.air import SHARP_REACH, AirLevels, edge_levels, find_candidates, side_levels
+from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import AIR_HU, find_airways
 from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import (
@@ -28,7 +28,8 @@ from xrecon.ptxseg.describe import (
     notes_for,
 )
 from xrecon.ptxseg.grid import WorkingGrid, working_grid
-from xrecon.ptxseg.judge import PNEUMOTHORAX, judge, measure
+from xrecon.ptxseg.judge import PNEUMOTHORAX, judged
+from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, edge_levels, side_levels
 from xrecon.ptxseg.lung_models import NETWORK, resolve, shipped_network
 from xrecon.ptxseg.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, dilate, opened
@@ -166,15 +167,16 @@ def _side(scan: Scan, chest: Hemithoraces, side: Side, levels: AirLevels) -> Sid
         return SideResult(air, levels, [])
     hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
     labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
+    pitch_mm = max(*grid.spacing_mm, *grid.source.spacing_mm)
     components: list[dict[str, Any]] = []
     for number in range(1, count + 1):
-        part = labels == number
-        features = measure(part, own, hu, levels=levels, spacing=grid.spacing_mm)
-        verdict = judge(features, levels, pitch_mm=max(*grid.spacing_mm, *grid.source.spacing_mm))
-        if verdict.kind == PNEUMOTHORAX:
-            air[box] |= part
-        if features.volume_ml >= _REPORTED_ML:
-            components.append(as_component(SIDES[side], features, verdict))
+        for part, features, verdict in judged(
+            labels == number, own, hu, levels=levels, spacing=grid.spacing_mm, pitch_mm=pitch_mm
+        ):
+            if verdict.kind == PNEUMOTHORAX:
+                air[box] |= part
+            if features.volume_ml >= _REPORTED_ML:
+                components.append(as_component(SIDES[side], features, verdict))
     components.sort(key=lambda one: float(one["volume_ml"]), reverse=True)
     return SideResult(air, levels, components)
 
@@ -224,4 +226,4 @@ def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDA
     fine = np.ascontiguousarray(fine.transpose(order)[flips])
     air_side = np.maximum(fine, np.uint8(AIR_CLASS))
     air_side -= np.uint8(AIR_CLASS)
-    return np.minimum(fine, np.uint8(Label.AIR)), air_side
+    return np.minimum(fine, np.uint8(Label.AIR), out=fine), air_side

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.parallel import at_once
-from xrecon.ptxseg.air import EdgeLevels
 from xrecon.ptxseg.grid import WorkingGrid
+from xrecon.ptxseg.levels import EdgeLevels
 from xrecon.ptxseg.lungs import EDGE_HU
 from xrecon.ptxseg.morphology import bounding_box
 
