@@ -27,6 +27,7 @@ from ptxseg_tables import BINS_ML, render
 import xrecon
 from xrecon.data.lungs import find_lungs
 from xrecon.data.plant_confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
+from xrecon.data.plant_render import PLEURA_MM
 from xrecon.errors import InputError
 from xrecon.ptxseg.morphology import bounding_box, distance_to, shrunk
 from xrecon.segmentation import Label, Segmentation, Side
@@ -41,7 +42,14 @@ MAX_OCCUPANCY = 0.85
 
 
 def planted(
-    name: str, ct: xrecon.Volume, *, target_ml: int, index: int, cache: Path, bulla_ml: float | None = None
+    name: str,
+    ct: xrecon.Volume,
+    *,
+    target_ml: int,
+    index: int,
+    cache: Path,
+    bulla_ml: float | None = None,
+    pleura_mm: float = PLEURA_MM,
 ) -> tuple[xrecon.Volume, xrecon.Segmentation, str] | None:
     """A pneumothorax of about `target_ml`, its truth and its name, from the cache if there; None if it does not fit.
 
@@ -58,7 +66,7 @@ def planted(
         try:
             before = ct if bulla_ml is None else plant_bulla(ct, side=side, volume_ml=bulla_ml, seed=index)[0]
             sick, truth = xrecon.plant_pneumothorax(
-                before, side=side, occupancy=occupancy, seed=index, pattern=pattern, chest=chest
+                before, side=side, occupancy=occupancy, seed=index, pattern=pattern, pleura_mm=pleura_mm, chest=chest
             )
         except InputError as error:
             print(f"{path.stem}: not planted: {error}", flush=True)

@@ -1,5 +1,8 @@
 """Time and memory of PTX-Seg by size of the CT: `xrecon.segment` in one process, and the whole command with its files.
 
+Processes read the packages' byte code from its cache, as Python does unless PYTHONDONTWRITEBYTECODE forbids to write it
+(then every process compiles torch anew, which takes two seconds). A run before the first that counts fills the cache.
+
 The CTs are one chest, resampled; its file is written once per size into a temporary folder. Without --ct the standard
 phantom is used, which has no vessels and noise: give a real chest for figures that mean something.
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -76,12 +80,19 @@ def one_size(source: xrecon.Volume, text: str, folder: Path, repeats: int) -> di
     made = source.resampled((shape[0], shape[1], shape[2]), (pitches[0], pitches[1], pitches[2]))
     made.with_hu(made.hu.round()).save(file)
     del made
-    done = subprocess.run([sys.executable, __file__, "--measure", file, "--repeats", str(repeats)], capture_output=True)
+    command_s(file, folder / f"{text}-first")
+    arguments = [sys.executable, __file__, "--measure", file, "--repeats", str(repeats)]
+    done = subprocess.run(arguments, capture_output=True, env=environment())
     if done.returncode != 0:
         raise SystemExit(done.stderr.decode(errors="replace"))
     row: dict[str, Any] = {"shape": text, **json.loads(done.stdout)}
     row["command_s"] = [command_s(file, folder / f"{text}-{n}") for n in range(repeats)]
     return row
+
+
+def environment() -> dict[str, str]:
+    """That of this process, with byte code cached."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def measure(file: str, repeats: int) -> dict[str, Any]:
@@ -102,6 +113,7 @@ def command_s(file: Path, folder: Path) -> float:
     subprocess.run(
         [sys.executable, "-m", "xrecon", "segment", file, "-o", folder, "--quiet"],
         stdout=subprocess.DEVNULL,
+        env=environment(),
         check=True,
     )
     return round(time.perf_counter() - start, 2)

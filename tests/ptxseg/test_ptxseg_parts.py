@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from xrecon.data.phantom import Phantom
 from xrecon.errors import InputError
-from xrecon.ptxseg import judge, lung_models, morphology, plausibility
+from xrecon.ptxseg import judge, lung_models, morphology, pipeline, plausibility
 from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
@@ -436,3 +436,11 @@ def test_a_dark_side_is_collapsed_where_its_lung_is_dense_or_missing() -> None:
     assert collapsed(-600.0, air_hu=-600.0) == []
     assert collapsed(-780.0) == []
     assert collapsed(-870.0) == [Side.RIGHT]  # lighter than half of the other lung: most of it has no air left
+
+
+def test_small_pieces_apart_from_a_lung_are_none() -> None:
+    lung, dome, lobe = ball(8), ball(3, (35, 35, 20)), (D < 9) & (H < 9)
+    whole = lung | dome | lobe
+    stray = pipeline._stray(whole)
+    assert stray[dome].all() and not stray[lung | lobe].any()
+    assert not pipeline._stray(np.zeros_like(whole)).any()

@@ -103,7 +103,9 @@ class Verdict:
 def judged(
     candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing, pitch_mm: float
 ) -> list[tuple[Mask, Features, Verdict]]:
-    """What a candidate [D, H, W] is taken for: as a whole, or part by part if a part behind a neck is a bulla.
+    """What a candidate [D, H, W] is taken for: as a whole, or part by part if a part behind a neck is no free air.
+
+    Such a part lies off the wall for the most part, as a bulla does; a recess of a pocket lies on it.
 
     Args as for `measure` and `judge`.
     """
@@ -113,12 +115,12 @@ def judged(
         return part & candidate, features, judge(features, levels, pitch_mm=pitch_mm)
 
     parts = [taken_for(part) for part in parts_behind_necks(candidate, hu, levels, spacing)]
-    bullae = [one for one in parts if one[2].kind == BULLA]
-    if not bullae:
+    others = [one for one in parts if one[2].kind in (BULLA, BOWEL) and one[1].wall_share < _MOSTLY_WALL]
+    if not others:
         return [taken_for(candidate)]
-    labels, sizes = components(candidate & ~np.logical_or.reduce([part for part, _, _ in bullae]))
+    labels, sizes = components(candidate & ~np.logical_or.reduce([part for part, _, _ in others]))
     left = 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_ML)
-    return bullae + [taken_for(labels == number) for number in left]
+    return others + [taken_for(labels == number) for number in left]
 
 
 def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing) -> Features:

@@ -12,7 +12,8 @@ from xrecon.ptxseg.levels import AirLevels
 from xrecon.ptxseg.morphology import Mask, components, filled, grown, select, shrunk, widened
 
 _PURE_HU = 40.0
-_LINE_HU = 20.0
+LINE_HU = 20.0
+"""Of what bounds a part over the lung of its side, lower quartile; measured by `benchmarks/ptxseg_pleura.py`."""
 _MIN_CORE_SHARE = 0.01
 
 
@@ -30,7 +31,7 @@ def without_line(hu: NDArray[np.float32], own: Mask, air: Mask, levels: AirLevel
         least: voxels from which a part counts.
     """
     labels, count, rises = line_rises(hu, own, air, levels, least=least)
-    return select(labels, [number for number, rise_hu in rises if rise_hu < _LINE_HU], count)
+    return select(labels, [number for number, rise_hu in rises if rise_hu < LINE_HU], count)
 
 
 def line_rises(
