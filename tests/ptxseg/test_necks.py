@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,5 @@ def test_of_a_pocket_and_a_bulla_over_a_thin_pleura_only_the_pocket_is_counted()
     assert kinds[judge.BULLA][bulla & (W > 16)].mean() > 0.98
     alone = judge.judged(pocket, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
     assert [(verdict.kind, int(part.sum())) for part, _, verdict in alone] == [(judge.PNEUMOTHORAX, int(pocket.sum()))]
+    blurred = judge.judged(whole, own, hu, levels=replace(LEVELS, smooth=True), spacing=SPACING, pitch_mm=2.0)
+    assert len(blurred) == 1 and np.array_equal(blurred[0][0], whole)

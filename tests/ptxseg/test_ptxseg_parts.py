@@ -293,6 +293,8 @@ FEATURES = {
         ({"above_air_hu": 80.0, "depth_mm": 3.0}, judge.PNEUMOTHORAX),
         ({"edge_hu": 150.0, "above_air_hu": 30.0}, judge.BULLA),
         ({"edge_hu": 150.0}, judge.PNEUMOTHORAX),
+        ({"edge_hu": 150.0, "volume_ml": 12.0}, judge.BULLA),
+        ({"edge_hu": 440.0, "volume_ml": 12.0}, judge.PNEUMOTHORAX),
         ({"sphericity": 0.9, "edge_hu": 900.0}, judge.BOWEL),
         ({"sphericity": 0.9}, judge.BULLA),
         ({"edge_hu": 850.0, "top": 0.7, "bottom": 1.0}, judge.BOWEL),

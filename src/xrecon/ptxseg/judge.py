@@ -114,7 +114,9 @@ def judged(
         features = measure(part, own, hu, levels=levels, spacing=spacing)
         return part & candidate, features, judge(features, levels, pitch_mm=pitch_mm)
 
-    parts = [taken_for(part) for part in parts_behind_necks(candidate, hu, levels, spacing)]
+    # Smooth images show neither pleura nor leak.
+    split = [] if levels.smooth else parts_behind_necks(candidate, hu, levels, spacing)
+    parts = [taken_for(part) for part in split]
     others = [one for one in parts if one[2].kind in (BULLA, BOWEL) and one[1].wall_share < _MOSTLY_WALL]
     if not others:
         return [taken_for(candidate)]
