@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.evaluation.agreement import Estimate, bland_altman, icc_2_1
+from xrecon.evaluation.comparison import bootstrap_by_patient
+
 BINS_ML = {
     10: "5-15",
     20: "15-30",
@@ -28,7 +31,6 @@ BINS_ML = {
 TARGET_DICE = {45: 0.80, 90: 0.88, 200: 0.93, 600: 0.95, 1300: 0.96, 5000: 0.96}
 FOUND_DICE = 0.5
 """A pocket counts as found when the air found overlaps it at least this much."""
-_DRAWS = 2000
 
 Rows = list[dict[str, Any]]
 Floats = NDArray[np.float64]
@@ -39,67 +41,62 @@ def column(rows: Rows, name: str) -> Floats:
     return np.array([row[name] for row in rows], dtype=np.float64)
 
 
-def interval(rows: Rows, statistic: Callable[[Rows], float]) -> tuple[float, float]:
-    """95 % confidence interval by a bootstrap over patients: pockets of one patient are not independent."""
-    rng = np.random.default_rng(0)
-    cases = sorted({row["case"] for row in rows})
-    by_case = [[row for row in rows if row["case"] == case] for case in cases]
-    drawn = []
-    for _ in range(_DRAWS):
-        picked = [row for i in rng.integers(len(cases), size=len(cases)) for row in by_case[i]]
-        drawn.append(statistic(picked))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+def cell(rows: Rows, statistic: Callable[[Rows], float | None], digits: int, *, sign: str = "") -> str:
+    """`value [low, high]`: 95 % interval by a bootstrap over patients, whose pockets are not independent."""
+    found = bootstrap_by_patient(lambda picked: statistic([rows[i] for i in picked]), [row["case"] for row in rows])
+    if found.value is None:
+        return "-"
+    text = f"{found.value:{sign}.{digits}f}"
+    return text if found.low is None else f"{text} [{found.low:{sign}.{digits}f}, {found.high:{sign}.{digits}f}]"
 
 
-def icc_2_1(first: Floats, second: Floats) -> float:
-    """Intraclass correlation, two-way random effects, absolute agreement, single measurement (Shrout and Fleiss)."""
-    values = np.stack([first, second], axis=1)
-    n, k = values.shape
-    mean = values.mean()
-    rows = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
-    raters = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
-    rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + mean
-    error = float((rest**2).sum()) / ((n - 1) * (k - 1))
-    return (rows - error) / (rows + (k - 1) * error + k * (raters - error) / n)
+def mean_of(name: str) -> Callable[[Rows], float | None]:
+    """Mean of the known values of a column; None where there is none."""
+
+    def mean(rows: Rows) -> float | None:
+        known = column(rows, name)
+        known = known[np.isfinite(known)]
+        return float(known.mean()) if known.size else None
+
+    return mean
 
 
-def bland_altman(difference: Floats) -> tuple[float, float, float]:
-    """Mean difference, and the limits within which 95 % of differences are expected."""
-    spread = 1.96 * float(difference.std(ddof=1)) if difference.size > 1 else float("nan")
-    bias = float(difference.mean())
-    return bias, bias - spread, bias + spread
+def _volume_error(rows: Rows) -> float:
+    return float(100.0 * (column(rows, "found_ml") / column(rows, "true_ml") - 1.0).mean())
 
 
-def mean_with_interval(rows: Rows, name: str, digits: int = 3) -> str:
-    """`mean [low, high]` of a column."""
-    low, high = interval(rows, lambda part: float(np.nanmean(column(part, name))))
-    return f"{np.nanmean(column(rows, name)):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def _ratio_icc(rows: Rows) -> float | None:
+    truth = column(rows, "occupancy")
+    return _icc(truth + column(rows, "occupancy_error_pp"), truth)
+
+
+def _volume_icc(rows: Rows) -> float | None:
+    return _icc(column(rows, "found_ml"), column(rows, "true_ml"))
+
+
+def _icc(found: Floats, truth: Floats) -> float | None:
+    return icc_2_1(np.stack([found, truth], axis=1)).value if len(truth) > 1 else None
 
 
 def by_size(rows: Rows) -> str:
     """Air and lung by bin."""
-    head = ("bin mL", "n", "found", "air Dice, mean [95 % CI] (lowest)", "goal", "HD95 mm", "ASSD mm", "volume error")
-    head += ("compressed lung Dice", "air elsewhere mL, most")
+    head = ("bin mL", "n", "found", "air Dice (lowest)", "goal", "HD95 mm", "ASSD mm", "volume error %")
+    head += ("compressed lung Dice (lowest)", "air elsewhere mL, most")
     lines = [_line(head), _line(["---"] * len(head))]
-    for target, name in BINS_ML.items():
-        part = [row for row in rows if row["target_ml"] == target]
-        if not part:
-            continue
+    for name, target, part in _groups(rows):
         found = column(part, "dice") >= FOUND_DICE
-        volume = 100.0 * (column(part, "found_ml") / column(part, "true_ml") - 1.0)
         lines.append(
             _line(
                 [
                     name,
                     str(len(part)),
                     f"{found.sum()}/{len(part)}",
-                    f"{mean_with_interval(part, 'dice')} ({column(part, 'dice').min():.3f})",
+                    f"{cell(part, mean_of('dice'), 3)} ({column(part, 'dice').min():.3f})",
                     f"{TARGET_DICE[target]:.2f}" if target in TARGET_DICE else "-",
-                    f"{np.nanmean(column(part, 'hd95_mm')):.1f}",
-                    f"{np.nanmean(column(part, 'assd_mm')):.2f}",
-                    f"{volume.mean():+.1f} %",
-                    f"{column(part, 'lung_dice').mean():.3f} ({column(part, 'lung_dice').min():.3f})",
+                    cell(part, mean_of("hd95_mm"), 1),
+                    cell(part, mean_of("assd_mm"), 2),
+                    cell(part, _volume_error, 1, sign="+"),
+                    f"{cell(part, mean_of('lung_dice'), 3)} ({column(part, 'lung_dice').min():.3f})",
                     f"{column(part, 'false_air_ml').max():.1f}",
                 ]
             )
@@ -107,42 +104,54 @@ def by_size(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def agreement(rows: Rows) -> str:
-    """Occupancy found against truth by bin: Bland-Altman, share within one percentage point; ICC over all."""
-    head = ("bin mL", "n", "bias pp", "limits of agreement pp", "median error pp", "largest pp", "within 1 pp")
+def agreement_table(rows: Rows) -> str:
+    """Occupancy found against truth by bin: Bland-Altman, ICC, share within one percentage point."""
+    head = (
+        "bin mL",
+        "n",
+        "bias pp",
+        "limits of agreement pp",
+        "ICC(2,1)",
+        "median error pp",
+        "largest pp",
+        "within 1 pp",
+    )
     lines = [_line(head), _line(["---"] * len(head))]
-    groups = [(name, [row for row in rows if row["target_ml"] == target]) for target, name in BINS_ML.items()]
-    for name, part in [*groups, ("all", rows)]:
-        if not part:
-            continue
-        error = column(part, "occupancy_error_pp")
-        bias, low, high = bland_altman(error)
+    for name, _, part in [*_groups(rows), ("all", 0, rows)]:
+        error, truth = column(part, "occupancy_error_pp"), column(part, "occupancy")
+        limits = "-"
+        if len(part) > 1:
+            limits = " to ".join(_ends(end) for end in _limits(truth + error, truth))
         lines.append(
             _line(
                 [
                     name,
                     str(len(part)),
-                    f"{bias:+.2f}",
-                    f"{low:+.2f} to {high:+.2f}",
+                    cell(part, mean_of("occupancy_error_pp"), 2, sign="+"),
+                    limits,
+                    cell(part, _ratio_icc, 4),
                     f"{np.median(np.abs(error)):.2f}",
                     f"{np.abs(error).max():.2f}",
                     f"{(np.abs(error) <= 1.0).mean():.0%}",
                 ]
             )
         )
-    if len(rows) > 2:
-        low, high = interval(rows, _icc_of)
-        volume = icc_2_1(column(rows, "true_ml"), column(rows, "found_ml"))
-        lines += [
-            "",
-            f"ICC(2,1) of the occupancy {_icc_of(rows):.4f} [{low:.4f}, {high:.4f}], of the volume {volume:.4f}.",
-        ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"ICC(2,1) of the volume {cell(rows, _volume_icc, 4)}."])
 
 
-def _icc_of(rows: Rows) -> float:
-    truth = column(rows, "occupancy")
-    return icc_2_1(truth, truth + column(rows, "occupancy_error_pp"))
+def _limits(found: Floats, truth: Floats) -> tuple[Estimate, Estimate]:
+    both = bland_altman(found, truth)
+    return both.lower, both.upper
+
+
+def _ends(limit: Estimate) -> str:
+    return f"{limit.value:+.2f} [{limit.low:+.2f}, {limit.high:+.2f}]"
+
+
+def _groups(rows: Rows) -> list[tuple[str, int, Rows]]:
+    """Name of the bin, volume asked for, rows; without empty bins."""
+    parts = [(name, target, [row for row in rows if row["target_ml"] == target]) for target, name in BINS_ML.items()]
+    return [part for part in parts if part[2]]
 
 
 def healthy_table(healthy: dict[str, dict[str, Any]]) -> str:
@@ -194,12 +203,12 @@ def detection_limit(rows: Rows) -> str:
 
 
 def render(document: dict[str, Any]) -> str:
-    """All tables of one run as Markdown."""
+    """All tables of one run as Markdown. Brackets are 95 % intervals: over patients, of the limits over pairs."""
     rows, healthy = document["planted"], document["healthy"]
     parts = []
     if rows:
         seconds = column(rows, "wall_s")
-        parts = [by_size(rows), agreement(rows), detection_limit(rows)]
+        parts = [by_size(rows), agreement_table(rows), detection_limit(rows)]
         parts.append(f"Time for a case: median {np.median(seconds):.1f} s, longest {seconds.max():.1f} s.")
     if healthy:
         parts += [healthy_table(healthy), confounder_table(healthy)]
