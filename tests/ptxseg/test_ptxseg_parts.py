@@ -337,6 +337,8 @@ def test_what_bulges_into_the_lung_and_has_no_pleural_line_is_a_bulla() -> None:
     verdict = judge.judge(both, LEVELS, pitch_mm=1.8)
     assert verdict.kind == judge.BULLA
     assert "bulges into the lung" in verdict.reason and "no pleural line" in verdict.reason
+    between_slices = judge.judge(both, replace(LEVELS, spread=(1, 0, 0)), pitch_mm=5.0)
+    assert between_slices.kind == judge.PNEUMOTHORAX and between_slices.confidence <= 0.3
 
 
 def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:

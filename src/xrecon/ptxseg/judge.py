@@ -235,7 +235,8 @@ def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
             f"no pleural line is seen (HU rise by {features.edge_hu:.0f} towards the lung, a pleura by {line_hu:.0f}), "
             "and a large bulla on the wall looks the same"
         )
-    if len(doubts) == 2:
+    # Between slices far apart the line is lost, so that its absence is no second sign.
+    if len(doubts) == 2 and not any(levels.spread):
         return Verdict(BULLA, 0.5, f"{'; and '.join(doubts)}; {wall}")
     edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
     confidence = _confidence(features) * (0.7 if levels.smooth else 1.0)
