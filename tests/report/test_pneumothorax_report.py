@@ -16,11 +16,11 @@ from PIL import Image
 from html_page import Page
 from xrecon.data.phantom import ThoraxParameters, thorax_phantom
 from xrecon.errors import InputError
-from xrecon.quantify.findings import Findings, build_findings
+from xrecon.quantify.findings import Component, Findings, build_findings
 from xrecon.quantify.mediastinum import MediastinalShift
 from xrecon.report.figures import save_figure
 from xrecon.report.pneumothorax import COLOURS, measurement_figure, preview_figure
-from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, render_findings
+from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, not_counted, render_findings
 from xrecon.segmentation import Segmentation
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
@@ -192,3 +192,20 @@ def test_sentences() -> None:
 def test_headline_names_both_sides(findings) -> None:
     both = findings.model_copy(update={"right": findings.left})
     assert "right side" in headline(both) and " and " in headline(both)
+
+
+def test_larger_air_that_was_not_counted_is_said(sick, findings) -> None:
+    assert not_counted(findings) == ""
+    others = (
+        Component(kind="bulla/emphysema", side="right", volume_ml=328.4),
+        Component(kind="bulla/emphysema", side="right", volume_ml=27.2),
+        Component(kind="bulla/emphysema", side="left", volume_ml=9.0),
+        Component(kind="stomach/bowel", side="left", volume_ml=151.9),
+    )
+    doubtful = findings.model_copy(
+        update={"confidence": findings.confidence.model_copy(update={"confounders": others})}
+    )
+    said = "Not counted: 356 mL of bulla/emphysema on the right side and 152 mL of stomach/bowel on the left side."
+    assert not_counted(doubtful) == said
+    assert said in render_findings(*sick, doubtful)
+    assert "Not counted:" not in render_findings(*sick, findings)

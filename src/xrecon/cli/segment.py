@@ -47,7 +47,7 @@ def segment(
         from xrecon.report.figures import save_figure
         from xrecon.report.page import write_report
         from xrecon.report.pneumothorax import preview_figure
-        from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, render_findings
+        from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, not_counted, render_findings
 
         volume = reading.result()
     with shell.progress("segmenting", total=_STEPS) as advance:
@@ -75,7 +75,7 @@ def segment(
         (stage / _NAMES[2]).write_text(findings.to_json(), encoding="utf-8")
         preview = (stage / _NAMES[3]).read_bytes()
         write_report(stage / _NAMES[4], render_findings(volume, found, findings, preview_png=preview))
-    shell.print(headline(findings))
+    shell.print(f"{headline(findings)} {not_counted(findings)}".rstrip())
     shell.print(mediastinum_in_words(findings.mediastinum))
     shell.print(findings.detection_limit.statement)
     for note in findings.notes:

@@ -18,6 +18,7 @@ from xrecon.segmentation import Segmentation
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 _DASH = "–"
+_WORTH_SAYING_ML = 15.0
 _SHOWN_APART = {"notice", "environment", "command"}
 
 
@@ -57,6 +58,7 @@ def render_findings(
         xrecon_version=__version__,
         schema=findings.schema_version,
         headline=headline(findings),
+        not_counted=not_counted(findings),
         tiles=_tiles(findings),
         preview=data_uri(preview_figure(ct, segmentation) if preview_png is None else preview_png),
         measures=None if measures is None else data_uri(measures),
@@ -87,6 +89,20 @@ def headline(findings: Findings) -> str:
                 f"{air:.0f} mL on the {name} side ({_percent(share)} of that hemithorax; {measured.location.words})"
             )
     return f"Free pleural air was found: {' and '.join(sides)}."
+
+
+def not_counted(findings: Findings) -> str:
+    """Larger regions of air that were taken for something else, in one sentence; empty if there are none."""
+    volumes: dict[tuple[str, str], float] = {}
+    for one in findings.confidence.confounders:
+        key = one.kind, one.side or "unknown"
+        volumes[key] = volumes.get(key, 0.0) + (one.volume_ml or 0.0)
+    parts = [
+        f"{volume:.0f} mL of {kind} on the {side} side"
+        for (kind, side), volume in volumes.items()
+        if volume >= _WORTH_SAYING_ML
+    ]
+    return f"Not counted: {' and '.join(parts)}." if parts else ""
 
 
 def mediastinum_in_words(shift: MediastinalShift | None) -> str:
