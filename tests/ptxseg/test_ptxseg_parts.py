@@ -442,9 +442,10 @@ def test_a_dark_side_is_collapsed_where_its_lung_is_dense_or_missing() -> None:
     assert collapsed(-870.0) == [Side.RIGHT]  # lighter than half of the other lung: most of it has no air left
 
 
-def test_small_pieces_apart_from_a_lung_are_none() -> None:
-    lung, dome, lobe = ball(8), ball(3, (35, 35, 20)), (D < 9) & (H < 9)
-    whole = lung | dome | lobe
-    stray = pipeline._stray(whole)
-    assert stray[dome].all() and not stray[lung | lobe].any()
-    assert not pipeline._stray(np.zeros_like(whole)).any()
+def test_small_airless_pieces_apart_from_a_lung_are_none() -> None:
+    lung, dome, rest, lobe = ball(8), ball(3, (35, 35, 20)), ball(3, (35, 5, 20)), (D < 9) & (H < 9)
+    whole = lung | dome | rest | lobe
+    hu = np.where(dome | lobe, 45.0, -600.0).astype(np.float32)
+    stray = pipeline._stray(whole, hu)
+    assert stray[dome].all() and not stray[lung | lobe | rest].any()
+    assert not pipeline._stray(np.zeros_like(whole), hu).any()
