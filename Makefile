@@ -7,6 +7,9 @@ WORKERS ?= -n auto --dist loadfile
 DEMO_ARGS ?=
 RUN = .venv/bin/python
 export PYTHON
+# The commands below start many processes: without cached byte code each would compile torch anew, which takes seconds.
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint bench clean
