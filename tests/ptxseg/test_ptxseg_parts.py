@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from xrecon.data.phantom import Phantom
 from xrecon.errors import InputError
-from xrecon.ptxseg import judge, lung_models, morphology, pipeline, plausibility
+from xrecon.ptxseg import judge, lung_models, lungs, morphology, pipeline, plausibility
 from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
@@ -23,7 +23,7 @@ from xrecon.ptxseg.grid import working_grid
 from xrecon.ptxseg.levels import AirLevels, edge_levels
 from xrecon.ptxseg.pipeline import _dense_lung
 from xrecon.ptxseg.refine import onto_input
-from xrecon.ptxseg.sides import LEFT, RIGHT, split_sides
+from xrecon.ptxseg.sides import LEFT, RIGHT, _reunited, split_sides
 from xrecon.segmentation import Side
 from xrecon.volume import Volume
 
@@ -449,3 +449,22 @@ def test_small_airless_pieces_apart_from_a_lung_are_none() -> None:
     stray = pipeline._stray(whole, hu)
     assert stray[dome].all() and not stray[lung | lobe | rest].any()
     assert not pipeline._stray(np.zeros_like(whole), hu).any()
+
+
+def test_a_part_that_only_the_other_lung_meets_is_the_others() -> None:
+    right, left = ball(9, (20, 20, 9)), ball(9, (20, 20, 32))
+    patch, alone = ball(3, (29, 20, 27)) & ~left, ball(2, (4, 4, 4)) & ~right
+    image = np.where(right | patch | alone, np.uint8(1), np.where(left, np.uint8(2), np.uint8(0)))
+    found = _reunited(image.copy())
+    assert (found[patch] == 2).mean() > 0.9
+    assert (found[right | alone] == 1).all() and (found[left] == 2).all()
+
+
+def test_skin_of_an_arm_is_no_lung() -> None:
+    inner = W < 37
+    arm, lobe = (np.abs(D - 17) < 2) & (H < 30) & (W >= 35) & (W < 37), ball(4, (17, 20, 28))
+    assert lungs._along_skin(arm, inner) and not lungs._along_skin(lobe, inner)
+    lung = ball(9, (22, 20, 10))
+    kept = lungs._beside_lung(lung | arm | lobe, inner)
+    assert not kept[arm].any() and kept[lung | lobe].all()
+    assert lungs._beside_lung(lung | arm | lobe, np.ones_like(inner))[arm].all()

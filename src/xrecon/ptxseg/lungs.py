@@ -40,6 +40,8 @@ _MIN_POCKET_ML = 15.0
 _PLEURA_GAP_MM = 3.5
 """Visceral pleura of 1 mm, widened by the blur of both edges; diaphragm with the wall of the stomach is thicker."""
 _SHARED_SURFACE = 0.15
+_SKIN_SHARE = 0.1
+"""Of a part's surface: no air in the chest comes so near the skin."""
 _NECK_MM = 30.0
 """Air that ends above this depth below the apex of the lungs is throat, not chest."""
 WALL_MM = 2.0
@@ -78,7 +80,8 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
         InputError: less than 300 mL of aerated lung: not a chest, or not in HU.
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    air = (hu < EDGE_HU) & shrunk(body, SKIN_VOXELS) & ~dilate(airways.mask, WALL_MM, spacing)
+    inner = shrunk(body, SKIN_VOXELS)
+    air = (hu < EDGE_HU) & inner & ~dilate(airways.mask, WALL_MM, spacing)
     labels, sizes = components(air)
     low, high = (airways.air_hu + step for step in _LUNG_TEXTURE_HU)
     texture = (hu > low) & (hu < high)
@@ -91,28 +94,45 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
             f"no lungs found: {found_ml:.0f} mL of aerated lung inside the body, expected at least "
             f"{MIN_LUNGS_ML:.0f} mL; is this a chest CT in Hounsfield units?"
         )
-    thoracic = _beside_lung(select(labels, 1 + np.flatnonzero(lungs), len(sizes)))
+    thoracic = _beside_lung(select(labels, 1 + np.flatnonzero(lungs), len(sizes)), inner)
     pockets = 1 + np.flatnonzero((sizes * voxel_ml >= _MIN_POCKET_ML) & ~lungs)
-    thoracic |= _pockets(labels, pockets, thoracic, airways, spacing)
+    thoracic |= _pockets(labels, pockets, thoracic, inner, airways, spacing)
     middle = float(airways.carina[2]) if airways.carina else hu.shape[2] / 2
     sides, missing = split_sides(thoracic, hu, middle_w=middle, spacing=spacing)
     return Hemithoraces(_closed_sides(sides, airways.mask, body, spacing), missing)
 
 
-def _beside_lung(mask: Mask) -> Mask:
-    """The mask without bowel: parts below a tenth of the largest that lie in the lower half of the large ones."""
+def _beside_lung(mask: Mask, inner: Mask) -> Mask:
+    """The mask without bowel and skin: small parts in the lower half of the large ones, or at the end of `inner`."""
     labels, sizes = components(mask)
     large = sizes >= _LARGE_SHARE * sizes.max()
     rows = np.flatnonzero(select(labels, 1 + np.flatnonzero(large), len(sizes)).any(axis=(1, 2)))
     middle = (rows[0] + rows[-1]) / 2
-    centres = cc3d.statistics(labels)["centroids"][1:, 0]
-    return select(labels, 1 + np.flatnonzero(large | ((centres < middle) & (centres > rows[0]))), len(sizes))
+    statistics = cc3d.statistics(labels)
+    centres, boxes = statistics["centroids"][1:, 0], statistics["bounding_boxes"]
+    kept = [int(number) for number in 1 + np.flatnonzero(large)]
+    for number in 1 + np.flatnonzero(~large & (centres < middle) & (centres > rows[0])):
+        box = widened(boxes[number], 1, mask.shape)
+        if not _along_skin(labels[box] == number, inner[box]):
+            kept.append(int(number))
+    return select(labels, kept, len(sizes))
+
+
+def _along_skin(part: Mask, inner: Mask) -> bool:
+    """Whether a part runs along the end of the body: an arm's skin is dark by partial volume."""
+    shell = grown(part) & ~part
+    return int(np.count_nonzero(shell & ~inner)) > _SKIN_SHARE * int(np.count_nonzero(shell))
 
 
 def _pockets(
-    labels: NDArray[np.uint32], numbers: NDArray[np.int64], lung: Mask, airways: Airways, spacing: Spacing
+    labels: NDArray[np.uint32],
+    numbers: NDArray[np.int64],
+    lung: Mask,
+    inner: Mask,
+    airways: Airways,
+    spacing: Spacing,
 ) -> Mask:
-    """Air without lung texture that belongs to the chest.
+    """Air without lung texture that belongs to the chest, of what does not run along the skin (the end of `inner`).
 
     It runs beside the lung from above the carina down, or only a pleura parts it from the lung. Gas of the stomach and
     bowel lies below, and diaphragm and gut wall keep it further from the lung.
@@ -127,6 +147,8 @@ def _pockets(
     for number in numbers:
         box = widened(boxes[number], voxels(_PLEURA_GAP_MM, spacing), lung.shape)
         part = labels[box] == number
+        if _along_skin(part, inner[box]):
+            continue
         reach = distance_to(part, spacing) <= _PLEURA_GAP_MM
         shared = np.count_nonzero(reach & lung[box])
         beside = boxes[number][0].start < level and boxes[number][0].stop > below_neck

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.morphology import Mask, Spacing, components, depth, distance_to, select
+from xrecon.ptxseg.morphology import Mask, Spacing, components, depth, distance_to, grown, select
 
 RIGHT, LEFT = 1, 2
 _CORE_LIMITS_HU = (0.0, -600.0, -720.0)
@@ -55,7 +55,22 @@ def split_sides(
     flood(hu, sides, band, low_hu=RELIEF_HU[0], high_hu=RELIEF_HU[1])
     # Islands that touch neither side keep the nearer one.
     sides[band] = np.where(sides[band] == 0, guess, sides[band])
-    return sides, None
+    return _reunited(sides), None
+
+
+def _reunited(sides: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Small parts that the other lung surrounds or meets, and not their own, go to the other."""
+    sparse = np.ascontiguousarray(sides[::2, ::2, ::2])
+    for side, other in ((RIGHT, LEFT), (LEFT, RIGHT)):
+        labels, sizes = components(sparse == side)
+        main = select(labels, [1 + int(sizes.argmax())], len(sizes))
+        meets_other = np.unique(labels[grown(sparse == other)])
+        meets_own = np.unique(labels[grown(main, 2)])
+        moved = np.setdiff1d(meets_other[meets_other > 0], meets_own)
+        if len(moved):
+            # Two voxels reach what the sparse grid left out, and no part further off.
+            sides[grown(_doubled(select(labels, moved, len(sizes)), sides.shape), 2) & (sides == side)] = other
+    return sides
 
 
 def _doubled(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
