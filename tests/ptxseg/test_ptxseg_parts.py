@@ -355,12 +355,14 @@ def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
         ({"depth_mm": 8.0, "above_air_hu": 40.0}, judge.PNEUMOTHORAX),
         ({"depth_mm": 15.0, "spread_hu": 30.0}, judge.UNCERTAIN),
         ({"depth_mm": 8.0, "spread_hu": 30.0}, judge.PNEUMOTHORAX),
+        ({"wall_share": 0.5}, judge.BULLA),
         ({"depth_mm": 3.0, "above_air_hu": 80.0}, judge.BULLA),
     ],
 )
 def test_in_smooth_images_the_middle_of_a_deep_pocket_is_empty_and_even(change: dict[str, float], kind: str) -> None:
     smooth = AirLevels(-975.0, 5.0, -800.0, smooth=True)
-    verdict = judge.judge(judge.Features(**(FEATURES | {"edge_hu": 200.0} | change)), smooth, pitch_mm=6.0)
+    features = judge.Features(**(FEATURES | {"edge_hu": 200.0, "wall_share": 0.65} | change))
+    verdict = judge.judge(features, smooth, pitch_mm=6.0)
     assert verdict.kind == kind, verdict
 
 
