@@ -39,8 +39,8 @@ _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 """Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
 _INTO_LUNG = 0.54
 _MOSTLY_WALL = 0.5
-"""Free pockets planted in train cases have 0.47 to 0.55 lung round their border from 200 mL on (smaller ones up to
-0.64), and 57 % or more of their surface on the wall; bullae of 120 to 400 mL 0.55 to 0.59, and at most 45 % on it
+"""Free pockets planted in train cases have 0.47 to 0.53 lung round their border at 400 mL (smaller ones up to 0.64) and
+54 % or more of their surface on the wall; bullae of 120 to 400 mL 0.53 to 0.59, and at most 33 % on it
 (`benchmarks/ptxseg_limits.py`)."""
 _DOUBTFUL_CONFIDENCE = 0.3
 _THICK_MM = 8.0
