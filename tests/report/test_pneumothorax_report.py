@@ -201,11 +201,15 @@ def test_larger_air_that_was_not_counted_is_said(sick, findings) -> None:
         Component(kind="bulla/emphysema", side="right", volume_ml=27.2),
         Component(kind="bulla/emphysema", side="left", volume_ml=9.0),
         Component(kind="stomach/bowel", side="left", volume_ml=151.9),
+        Component(kind="uncertain", side="left", volume_ml=40.0),
     )
     doubtful = findings.model_copy(
         update={"confidence": findings.confidence.model_copy(update={"confounders": others})}
     )
-    said = "Not counted: 356 mL of bulla/emphysema on the right side and 152 mL of stomach/bowel on the left side."
+    said = (
+        "Not counted: 356 mL of bulla or emphysema on the right side and 152 mL of stomach/bowel on the left side and "
+        "40 mL of air that may be free or not on the left side."
+    )
     assert not_counted(doubtful) == said
     assert said in render_findings(*sick, doubtful)
     assert "Not counted:" not in render_findings(*sick, findings)

@@ -19,6 +19,7 @@ from xrecon.volume import RESEARCH_NOTICE, Volume
 
 _DASH = "–"
 _WORTH_SAYING_ML = 15.0
+_TAKEN_FOR = {"uncertain": "of air that may be free or not", "bulla/emphysema": "of bulla or emphysema"}
 _SHOWN_APART = {"notice", "environment", "command"}
 
 
@@ -98,7 +99,7 @@ def not_counted(findings: Findings) -> str:
         key = one.kind, one.side or "unknown"
         volumes[key] = volumes.get(key, 0.0) + (one.volume_ml or 0.0)
     parts = [
-        f"{volume:.0f} mL of {kind} on the {side} side"
+        f"{volume:.0f} mL {_TAKEN_FOR.get(kind, f'of {kind}')} on the {side} side"
         for (kind, side), volume in volumes.items()
         if volume >= _WORTH_SAYING_ML
     ]
