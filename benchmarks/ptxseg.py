@@ -193,10 +193,24 @@ def confounders(ct: xrecon.Volume, *, index: int, lung_model: str, before_ml: fl
     return results
 
 
+def chest_parser(description: str | None) -> argparse.ArgumentParser:
+    """Arguments of every script that plants in the chest CTs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, default=Path("../shared/data/ct"), help="folder of case_XXX.nii.gz")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "xrecon-ptxseg-benchmark")
+    return parser
+
+
+def has_chests(folder: Path) -> bool:
+    """Whether there is anything to measure; says so if not."""
+    if not folder.is_dir():
+        print(f"skipped: no CTs at {folder}; give --dataset FOLDER")
+    return folder.is_dir()
+
+
 def main() -> None:
     """Plant, segment, compare, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, default=Path("../shared/data/ct"), help="folder of case_XXX.nii.gz")
+    parser = chest_parser(__doc__)
     parser.add_argument("--masks", type=Path, help="folder of reference contours; default: masks beside --dataset")
     parser.add_argument("--cases", nargs="+", default=TRAIN)
     parser.add_argument("--bins", nargs="*", type=int, default=list(USUAL), choices=list(BINS_ML))
@@ -208,11 +222,9 @@ def main() -> None:
     parser.add_argument("--confounders", action="store_true", help="also plant bullae, stomach gas, skin emphysema")
     parser.add_argument("--cached-only", action="store_true", help="only what is planted already")
     parser.add_argument("--plant-only", action="store_true", help="fill the cache and measure nothing")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "xrecon-ptxseg-benchmark")
     parser.add_argument("--out", type=Path, help="JSON with every row")
     arguments = parser.parse_args()
-    if not arguments.dataset.is_dir():
-        print(f"skipped: no CTs at {arguments.dataset}; give --dataset FOLDER")
+    if not has_chests(arguments.dataset):
         return
     if arguments.quick:
         arguments.cases, arguments.bins = arguments.cases[:2], [90, 600]

@@ -10,16 +10,15 @@ no line bounds it, and `judge.py` doubts a pocket whose border rises less than a
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ptxseg_tables import BINS_ML
 
 import xrecon
-from ptxseg import TRAIN, USUAL, dice, planted
+from ptxseg import TRAIN, USUAL, chest_parser, dice, has_chests, planted
 from xrecon.data.plant_render import PLEURA_MM
 from xrecon.ptxseg.air import flooded
 from xrecon.ptxseg.describe import COMPRESSED_HU
@@ -69,6 +68,7 @@ def one_pocket(ct: xrecon.Volume, truth: Segmentation) -> dict[str, Any]:
         "lung_hu": lung_hu,
         "over_line_hu": largest["measurements"]["edge_hu"] - step_hu if largest else None,
         "confidence": largest["confidence"] if largest else None,
+        "depth_mm": largest["measurements"]["depth_mm"] if largest else None,
         "parts": parts(ct, truth, levels),
     }
 
@@ -76,8 +76,11 @@ def one_pocket(ct: xrecon.Volume, truth: Segmentation) -> dict[str, Any]:
 def render(rows: list[dict[str, Any]]) -> str:
     """Two tables: the border of each pocket's largest candidate, and the parts off pure air."""
     lines = [
-        "| lung beside the pocket | n | found | air Dice | rise over that of a line, HU: least, median | below it |",
-        "|---|--:|--:|--:|--:|--:|",
+        (
+            "| lung beside the pocket | n | found | air Dice | rise over that of a line, HU: least, median | below it "
+            "| depth, mm, at most |"
+        ),
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, group in (
         ("aerated", [row for row in rows if row["lung_hu"] < COMPRESSED_HU]),
@@ -90,7 +93,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         mean = float(np.mean([row["dice"] for row in group]))
         lines.append(
             f"| {name} | {len(group)} | {found} | {mean:.3f} | {min(over):+.0f}, {np.median(over):+.0f} | "
-            f"{sum(rise < 0 for rise in over)} |"
+            f"{sum(rise < 0 for rise in over)} | {max(row['depth_mm'] for row in group if row['depth_mm']):.1f} |"
         )
     lines += [
         "",
@@ -111,16 +114,13 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, default=Path("../shared/data/ct"), help="folder of case_XXX.nii.gz")
+    parser = chest_parser(__doc__)
     parser.add_argument("--cases", nargs="+", default=TRAIN, choices=TRAIN)
-    parser.add_argument("--bins", nargs="+", type=int, default=[*USUAL, 5000])
+    parser.add_argument("--bins", nargs="+", type=int, default=[*USUAL, 5000], choices=list(BINS_ML))
     parser.add_argument("--pleura-mm", type=float, default=PLEURA_MM)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "xrecon-ptxseg-benchmark")
     parser.add_argument("--json", type=Path, help="every pocket")
     given = parser.parse_args()
-    if not given.dataset.is_dir():
-        print(f"skipped: no CTs at {given.dataset}; give --dataset FOLDER")
+    if not has_chests(given.dataset):
         return
     cache = given.cache if given.pleura_mm == PLEURA_MM else given.cache / f"pleura-{given.pleura_mm:g}"
     cache.mkdir(parents=True, exist_ok=True)
