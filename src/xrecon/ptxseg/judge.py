@@ -39,7 +39,7 @@ _HALF_BALL_WALL_SHARE = 1.0 / 3.0
 """Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
 _INTO_LUNG = 0.54
 _MOSTLY_WALL = 0.5
-"""Free pockets planted in train cases have 0.47 to 0.53 lung round their border at 400 mL (smaller ones up to 0.64) and
+"""Free pockets planted in train cases have 0.44 to 0.54 lung round their border at 600 mL (smaller ones up to 0.69) and
 54 % or more of their surface on the wall; bullae of 120 to 400 mL 0.53 to 0.59, and at most 33 % on it
 (`benchmarks/ptxseg_limits.py`)."""
 _DOUBTFUL_CONFIDENCE = 0.3
@@ -58,8 +58,9 @@ _SMOOTH_SPREAD_HU = 22.0
 
 Chosen on train cases at 4 and 6 mm, where thin lung, and what `deform` makes of healthy chests, is less so."""
 _SMOOTH_WALL_SHARE = 0.57
-"""Smooth images hide the pleura, but not where air lies. Of what passes the other rules in planted train chests (at 4
-and 6 mm, and blurred) pockets have 0.59 to 0.89 of their surface on the wall, bullae 0.37 to 0.54."""
+"""Smooth images hide the pleura, but not where air lies. Of what passes the other rules in planted train chests (at 6
+and 4 mm, and blurred) 56 pockets have 0.57 to 0.85 of their surface on the wall, 24 bullae 0.45 to 0.55
+(`benchmarks/ptxseg_limits.py`)."""
 _MIDDLE = 0.6
 """Its middle is what lies deeper than this share of its greatest depth: no partial volume of its edge."""
 
