@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from xrecon.data.augment import Augmenter
-from xrecon.data.augment_config import AugmentConfig
-from xrecon.data.body import body_mask, without_table
+from xrecon.anatomy.body import body_mask, without_table
+from xrecon.augmentation.augmenter import Augmenter
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.simulate import film_pair, simulate
 from xrecon.environment import run_environment
+from xrecon.films.simulate import film_pair, simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.io.limits import write_json_atomic
+from xrecon.phantoms.thorax import thorax_phantom
 
 PHANTOM_SIZE = 96
 

@@ -18,13 +18,13 @@ import numpy as np
 
 import xrecon
 from xrecon.data.dataset import PreparedCase, PreparedDataset
-from xrecon.data.pneumothorax import plant_pneumothorax
-from xrecon.data.simulate import simulate
 from xrecon.environment import run_environment
-from xrecon.evaluation.image import image_metrics
+from xrecon.evaluation.metrics.image import image_metrics
+from xrecon.films.simulate import simulate
 from xrecon.geometry import ConeBeam
 from xrecon.inference.reconstruct import MODELS
 from xrecon.models.checkpoint import load_information
+from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.priors.build import build_priors
 from xrecon.radiograph import Radiograph
 from xrecon.segmentation import Segmentation

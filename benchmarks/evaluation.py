@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from xrecon.data.body import body_mask
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.simulate import simulate
+from xrecon.anatomy.body import body_mask
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
-from xrecon.evaluation.catalogue import full_metrics
+from xrecon.evaluation.metrics.catalogue import full_metrics
+from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.io.limits import write_json_atomic
+from xrecon.phantoms.thorax import thorax_phantom
 
 BLUR_VOXELS = 2.0
 

@@ -28,18 +28,18 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from xrecon.data.film_input import network_film
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.simulate import simulate
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
+from xrecon.films.network_film import network_film
+from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.network_model import load_network, network_folder
 from xrecon.io.limits import write_json_atomic
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import HU_SCALE
-from xrecon.models.fast import FastGenerator
+from xrecon.models.fast.generator import FastGenerator
 from xrecon.models.inference import PRECISIONS, prepare
+from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.projector import MultiAngleProjectionLoss
 
 PATHS = ("published", "plain", *PRECISIONS)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from ptxseg_tables import BINS_ML, render
 
 import xrecon
-from xrecon.data.lungs import find_lungs
-from xrecon.data.plant_confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
-from xrecon.data.plant_render import PLEURA_MM
+from xrecon.anatomy.healthy_lungs import find_lungs
 from xrecon.errors import InputError
+from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
+from xrecon.planting.render import PLEURA_MM
 from xrecon.ptxseg.morphology import bounding_box, distance_to, shrunk
 from xrecon.segmentation import Label, Segmentation, Side
 

@@ -22,10 +22,10 @@ from scipy import ndimage
 
 import xrecon
 from ptxseg import TRAIN, chest_parser, has_chests, planted
-from xrecon.data.frame import framed
-from xrecon.data.plant_confounders import plant_bulla
+from xrecon.anatomy.frame import framed
 from xrecon.errors import InputError
 from xrecon.inference.reconstruct import reconstruct
+from xrecon.planting.confounders import plant_bulla
 from xrecon.volume import Volume
 
 SMOOTH_SIZE, FINER_SIZE = 64, 96

@@ -19,7 +19,7 @@ from ptxseg_tables import BINS_ML
 
 import xrecon
 from ptxseg import TRAIN, USUAL, chest_parser, dice, has_chests, planted
-from xrecon.data.plant_render import PLEURA_MM
+from xrecon.planting.render import PLEURA_MM
 from xrecon.ptxseg.air import flooded
 from xrecon.ptxseg.describe import COMPRESSED_HU
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, side_levels

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import xrecon
-from xrecon.data.phantom import thorax_phantom
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
 from xrecon.io.limits import write_json_atomic
+from xrecon.phantoms.thorax import thorax_phantom
 
 SHAPES = ("224x224x224", "300x512x512")
 PHANTOM_SIZE = 128

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.evaluation.agreement import Estimate, bland_altman, icc_2_1
-from xrecon.evaluation.comparison import bootstrap_by_patient
+from xrecon.evaluation.statistics.agreement import Estimate, bland_altman, icc_2_1
+from xrecon.evaluation.statistics.comparison import bootstrap_by_patient
 
 BINS_ML = {
     10: "5-15",

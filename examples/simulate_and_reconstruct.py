@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 
 import xrecon
-from xrecon.data.body import without_table
-from xrecon.data.frame import framed
-from xrecon.evaluation.image import image_metrics
+from xrecon.anatomy.body import without_table
+from xrecon.anatomy.frame import framed
+from xrecon.evaluation.metrics.image import image_metrics
 
 
 def main(path: str, size: int = 128) -> None:

@@ -19,10 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.simulate import simulate
+from xrecon.films.simulate import simulate
+from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.projector.detector import transmit
-from xrecon.projector.film_physics import Scintillator, film_physics
+from xrecon.projector.physics import Scintillator, film_physics
 from xrecon.projector.spectrum import Beam, attenuation_per_mm, tube_spectrum
 from xrecon.volume import load_ct
 

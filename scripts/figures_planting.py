@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from xrecon import Volume, load_ct, plant_pneumothorax
-from xrecon.data.phantom import ThoraxParameters, thorax_phantom
-from xrecon.data.plant_confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
+from xrecon.phantoms.thorax import ThoraxParameters, thorax_phantom
+from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
 from xrecon.segmentation import Segmentation
 
 matplotlib.use("Agg")

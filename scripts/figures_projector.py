@@ -18,7 +18,7 @@ import numpy as np
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from xrecon.geometry import ConeBeam
-from xrecon.projector.lines import lines_of
+from xrecon.projector.backends.lines import lines_of
 from xrecon.projector.rays import ray_frame
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "figures" / "projector-geometry.png"

@@ -21,9 +21,9 @@ import xrecon
 from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import find_airways
 from xrecon.ptxseg.body import find_body
-from xrecon.ptxseg.grid import working_grid
+from xrecon.ptxseg.hemithoraces.lungs import find_hemithoraces
 from xrecon.ptxseg.levels import side_levels
-from xrecon.ptxseg.lungs import find_hemithoraces
+from xrecon.ptxseg.work_grid import working_grid
 from xrecon.segmentation import Label
 from xrecon.volume import RESEARCH_NOTICE
 

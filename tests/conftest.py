@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from xrecon.data.phantom import Phantom
+    from xrecon.phantoms.thorax import Phantom
 
 # One thread for every process that the tests start: workers of pytest share the cores already, and threads that wait
 # for each other on busy cores make small tensor operations many times slower. Must stand before torch is imported.
@@ -30,7 +30,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def phantom64() -> Phantom:
     """The standard artificial thorax on a 64^3 grid of 6 mm, with its table and its true labels."""
-    from xrecon.data.phantom import thorax_phantom
+    from xrecon.phantoms.thorax import thorax_phantom
 
     return thorax_phantom(64, 6.0)
 
@@ -44,7 +44,7 @@ def phantom64_file(phantom64: Phantom, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def nurbs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chest of three NURBS surfaces; see `nurbs_text`. Shared: read it, do not change it."""
-    from nurbs_text import chest
+    from support.nurbs_text import chest
 
     path = tmp_path_factory.mktemp("nurbs") / "chest.nrb"
     path.write_text(chest(), encoding="utf-8")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dicom_factory import write_film_dicom
+from support.dicom_factory import write_film_dicom
 from xrecon.errors import InputError
 from xrecon.geometry import ConeBeam
 from xrecon.radiograph import Radiograph, load_radiograph

@@ -17,10 +17,10 @@ from torch import Tensor
 from peers.cases import Case, phantom_film, phantom_volume
 from peers.projectors import Peer
 from xrecon.geometry import FRAME_MM, ConeBeam
-from xrecon.projector.aligned import aligned_plan, project_aligned
+from xrecon.projector.backends.aligned import aligned_plan, project_aligned
+from xrecon.projector.backends.reference import project_reference
 from xrecon.projector.operator import project
 from xrecon.projector.rays import ray_frame
-from xrecon.projector.reference import project_reference
 
 Row = dict[str, Any]
 RUNS_PER_TURN = 3

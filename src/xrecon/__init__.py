@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from xrecon import models as models
     from xrecon import projector as projector
-    from xrecon.data.pneumothorax import plant_pneumothorax as plant_pneumothorax
-    from xrecon.data.simulate import simulate as simulate
+    from xrecon.films.simulate import simulate as simulate
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.inference.reconstruct import reconstruct as reconstruct
     from xrecon.inference.result import Reconstruction as Reconstruction
+    from xrecon.planting.pneumothorax import plant_pneumothorax as plant_pneumothorax
     from xrecon.projector.operator import backproject as backproject
     from xrecon.projector.operator import project as project
     from xrecon.ptxseg.pipeline import segment as segment
@@ -38,11 +38,11 @@ _HOME = {
     "load_ct": "xrecon.volume",
     "load_radiograph": "xrecon.radiograph",
     "occupancy": "xrecon.quantify.occupancy",
-    "plant_pneumothorax": "xrecon.data.pneumothorax",
+    "plant_pneumothorax": "xrecon.planting.pneumothorax",
     "project": "xrecon.projector.operator",
     "reconstruct": "xrecon.inference.reconstruct",
     "segment": "xrecon.ptxseg.pipeline",
-    "simulate": "xrecon.data.simulate",
+    "simulate": "xrecon.films.simulate",
 }
 _MODULES = ("models", "projector")
 

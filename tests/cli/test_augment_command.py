@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from augment_fixtures import phantom_case
-from dataset_factory import write_dataset
+from support.augment_fixtures import phantom_case
+from support.dataset_factory import write_dataset
 from xrecon.cli.app import build_app
-from xrecon.data.phantom import Phantom
+from xrecon.phantoms.thorax import Phantom
 from xrecon.volume import RESEARCH_NOTICE
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from dataset_factory import write_dataset
+from support.dataset_factory import write_dataset
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 

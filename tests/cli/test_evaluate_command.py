@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xrecon.cli.app import build_app
-from xrecon.data.phantom import Phantom
+from xrecon.phantoms.thorax import Phantom
 
 SPLIT = "train: [train_1, train_2]\ntest: [test_1, test_2]\n"
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from xrecon.cli.app import build_app
 from xrecon.cli.plant import Pattern
-from xrecon.data.plant_pattern import PATTERNS
-from xrecon.data.plant_render import PLEURA_MM
+from xrecon.planting.pattern import PATTERNS
+from xrecon.planting.render import PLEURA_MM
 from xrecon.volume import RESEARCH_NOTICE
 
 

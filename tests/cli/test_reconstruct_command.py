@@ -73,8 +73,8 @@ def test_the_json_tells_how_it_was_made(result: tuple[Path, dict[str, Any]], fil
 
 
 def test_the_reconstruction_resembles_the_truth(result: tuple[Path, dict[str, Any]], phantom64_file: Path) -> None:
-    from xrecon.data.body import without_table
-    from xrecon.data.frame import framed, thorax_centre
+    from xrecon.anatomy.body import without_table
+    from xrecon.anatomy.frame import framed, thorax_centre
 
     ct = xrecon.load_ct(phantom64_file)
     truth = framed(without_table(ct), 64, centre_mm=thorax_centre(ct)).hu

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 from typer.testing import CliRunner
 
 from xrecon.cli.app import build_app
-from xrecon.data.phantom import ThoraxParameters, thorax_phantom
+from xrecon.phantoms.thorax import ThoraxParameters, thorax_phantom
 from xrecon.quantify.findings import Findings
 from xrecon.volume import RESEARCH_NOTICE
 

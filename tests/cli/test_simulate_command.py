@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import xrecon
 from xrecon.cli.app import build_app
-from xrecon.data.phantom import Phantom
+from xrecon.phantoms.thorax import Phantom
 
 NAMES = ["lateral.json", "lateral.png", "lateral.tiff", "pa.json", "pa.png", "pa.tiff"]
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from training_runs import small_dataset, small_training
+from support.training_runs import small_dataset, small_training
 from xrecon.cli.app import build_app
 
 

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_factory import random_case, write_dataset
+from support.dataset_factory import random_case, write_dataset
+from xrecon.anatomy.frame import framed
 from xrecon.data.case_file import CaseData, case_bytes, read_case, scan_box
 from xrecon.data.dataset import PreparedDataset
-from xrecon.data.frame import framed
 from xrecon.data.manifest import load_manifest
 from xrecon.data.partition import deal_folds, deal_subsets
 from xrecon.errors import CheckpointError, InputError

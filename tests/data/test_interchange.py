@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_factory import write_dataset
+from support.dataset_factory import write_dataset
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
-from xrecon.data.interchange import FILE_NAME, X2ctCase, export_x2ct, read_x2ct, recipe_beam, write_x2ct
 from xrecon.data.interchange_nnunet import LABELS, export_nnunet, lung_labels
 from xrecon.data.interchange_triples import export_triples
-from xrecon.data.phantom import Phantom
+from xrecon.data.interchange_x2ct import FILE_NAME, X2ctCase, export_x2ct, read_x2ct, recipe_beam, write_x2ct
 from xrecon.errors import InputError, OutputExistsError
+from xrecon.phantoms.thorax import Phantom
 from xrecon.preparation.case import prepare_volume
 from xrecon.preparation.request import Request
 from xrecon.preparation.run import prepare_dataset
@@ -162,7 +162,7 @@ def test_triples_come_back_with_the_users_own_films(dataset: Path, case: CaseDat
 def test_own_pictures_are_display_films_and_compared_with_the_ct(phantom64: Phantom, tmp_path: Path) -> None:
     from PIL import Image
 
-    from xrecon.data.simulate import simulate
+    from xrecon.films.simulate import simulate
 
     folder = tmp_path / "in"
     folder.mkdir()

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_factory import write_dataset
-from xrecon.data.body import body_mask, without_table
+from support.dataset_factory import write_dataset
+from xrecon.anatomy.body import body_mask, without_table
+from xrecon.anatomy.healthy_lungs import split_lungs
 from xrecon.data.case_file import CaseData
-from xrecon.data.lungs import split_lungs
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.phantom_parameters import ThoraxParameters
-from xrecon.data.simulate import film_pair, simulate
+from xrecon.films.simulate import film_pair, simulate
+from xrecon.phantoms.parameters import ThoraxParameters
+from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.volume import Volume
 
 SIZE = 64

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
-from xrecon.evaluation.anatomy import ANATOMY_CONVENTIONS, ANATOMY_DISPLAY
-from xrecon.evaluation.catalogue import CATALOGUE
-from xrecon.evaluation.choices import BANK_MODEL, ModelChoice, ResultStore, bank_for, choose_models
+from xrecon.evaluation.metrics.anatomy import ANATOMY_CONVENTIONS, ANATOMY_DISPLAY
+from xrecon.evaluation.metrics.catalogue import CATALOGUE
+from xrecon.evaluation.models import BANK_MODEL, ModelChoice, bank_for, choose_models
 from xrecon.evaluation.prepared import evaluate_dataset
+from xrecon.evaluation.store import ResultStore
 from xrecon.evaluation.summary import compare_with_baseline, summarise
 from xrecon.evaluation.tables import PerCase
 from xrecon.volume import RESEARCH_NOTICE

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dataset_factory import random_case, write_dataset
+from support.dataset_factory import random_case, write_dataset
+from xrecon.anatomy.frame import thorax_centre
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
-from xrecon.data.frame import thorax_centre
-from xrecon.data.phantom import Phantom
-from xrecon.data.pneumothorax import plant_pneumothorax
 from xrecon.errors import InputError
-from xrecon.evaluation.chests import file_sources, healthy_sources, prepared_sources
-from xrecon.evaluation.pneumothorax import BLIND, HEALTHY_CT, OTHER, TRUE_CT, change_of_density, plan
+from xrecon.evaluation.cases import file_sources, healthy_sources, prepared_sources
+from xrecon.evaluation.pneumothorax_study import BLIND, HEALTHY_CT, OTHER, TRUE_CT, change_of_density, plan
 from xrecon.evaluation.pneumothorax_summary import summarise_study
+from xrecon.phantoms.thorax import Phantom
+from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.segmentation import Segmentation
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -180,7 +180,7 @@ def test_the_whole_chain_with_its_controls(studied: Path, chests: Path) -> None:
 @pytest.mark.slow
 def test_a_study_goes_on_without_computing_again(studied: Path, chests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = json.loads((studied / "summary.json").read_text(encoding="utf-8"))["results"]
-    monkeypatch.setattr("xrecon.evaluation.choices.reconstruct", None)  # would fail if it were called
+    monkeypatch.setattr("xrecon.evaluation.models.reconstruct", None)  # would fail if it were called
     arguments = ["study", "pneumothorax", "--dataset", str(chests), "--models", "atlas", "--sizes", "0.4"]
     done = CliRunner().invoke(build_app(), [*arguments, "-o", str(studied), "--overwrite"])
     assert done.exit_code == 0, done.stderr

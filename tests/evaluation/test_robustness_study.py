@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
-from xrecon.evaluation.chests import Films, prepared_sources
-from xrecon.evaluation.robustness import LEVELS, MEANINGS, disturbed
+from xrecon.evaluation.cases import Films, prepared_sources
+from xrecon.evaluation.robustness_study import LEVELS, MEANINGS, disturbed
 from xrecon.volume import Volume
 
 

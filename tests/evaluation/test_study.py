@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xrecon.data.frame import thorax_centre
-from xrecon.data.phantom import Phantom
+from xrecon.anatomy.frame import thorax_centre
 from xrecon.errors import InputError
 from xrecon.evaluation.study import (
     LEAST_DETECTOR,
@@ -19,6 +18,7 @@ from xrecon.evaluation.study import (
     prepare_case,
     run_model,
 )
+from xrecon.phantoms.thorax import Phantom
 
 
 def test_truth_body_and_films_share_the_frame(phantom64: Phantom) -> None:
@@ -53,7 +53,7 @@ def test_a_case_is_never_in_its_own_bank(phantom64_file: Path, tmp_path: Path) -
     copy = tmp_path / "somebody_else.nii.gz"
     copy.write_bytes(phantom64_file.read_bytes())
     other = tmp_path / "other.nii"
-    from xrecon.data.phantom import thorax_phantom
+    from xrecon.phantoms.thorax import thorax_phantom
 
     thorax_phantom(32, 12.0).volume.save(other)
     bank = _Bank([("phantom", phantom64_file), ("somebody_else", copy), ("other", other)])

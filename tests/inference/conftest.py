@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from prior_fixtures import asset, cases, cpu, one_thread
+from support.prior_fixtures import asset, cases, cpu, one_thread
 
 __all__ = ["asset", "cases", "cpu", "one_thread"]

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from xrecon.data.film_input import network_film
-from xrecon.data.phantom import thorax_phantom
-from xrecon.data.simulate import film_pair, simulate
 from xrecon.errors import CheckpointError, ConfigError, InputError
+from xrecon.films.network_film import network_film
+from xrecon.films.simulate import film_pair, simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.network_model import load_network, network_folder
 from xrecon.inference.reconstruct import reconstruct
@@ -21,6 +20,7 @@ from xrecon.models import create, create_discriminator
 from xrecon.models.checkpoint import save_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.models.inference import run
+from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair
 from xrecon.priors.framing import PreparedCase

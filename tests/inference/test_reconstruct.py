@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from prior_factory import SHORT, clipped, patients, rmse_hu
-from xrecon.data.simulate import simulate
+from support.prior_factory import SHORT, clipped, patients, rmse_hu
 from xrecon.errors import GeometryError, InputError, MissingPartError
+from xrecon.films.simulate import simulate
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.priors import bank, deformation

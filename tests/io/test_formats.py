@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_factory import anatomy, write_film_dicom, write_series
+from support.dicom_factory import anatomy, write_film_dicom, write_series
 from xrecon.errors import InputError
 from xrecon.io.formats import read_film, read_volume
 from xrecon.io.nifti import write_nifti

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_factory import anatomy
+from support.dicom_factory import anatomy
 from xrecon.errors import InputError, MissingPartError
 from xrecon.io.itk import read_itk
 from xrecon.volume import load_ct

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_factory import anatomy
+from support.dicom_factory import anatomy
 from xrecon.errors import InputError, OutputExistsError
 from xrecon.io.nifti import RAS_TO_LPS, read_nifti, write_nifti
 

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from xrecon.data.analytic import Ellipsoid
 from xrecon.geometry import ConeBeam
-from xrecon.projector.aligned import aligned_plan, project_aligned
+from xrecon.phantoms.analytic import Ellipsoid
+from xrecon.projector.backends.aligned import aligned_plan, project_aligned
+from xrecon.projector.backends.reference import project_reference
 from xrecon.projector.operator import backproject, project
 from xrecon.projector.rays import ray_frame
-from xrecon.projector.reference import project_reference
 
 Array = NDArray[np.float64]
 Spacing = tuple[float, float, float]

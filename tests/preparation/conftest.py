@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xrecon.data.lungs import split_lungs
-from xrecon.data.phantom import ThoraxParameters, thorax_phantom
+from xrecon.anatomy.healthy_lungs import split_lungs
+from xrecon.phantoms.thorax import ThoraxParameters, thorax_phantom
 from xrecon.segmentation import Segmentation
 from xrecon.volume import Volume
 

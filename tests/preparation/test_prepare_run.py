@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dicom_factory import write_series
+from support.dicom_factory import write_series
 from xrecon.data.dataset import PreparedDataset
 from xrecon.data.manifest import Manifest, load_manifest
 from xrecon.data.split import Split
@@ -25,7 +25,7 @@ from xrecon.preparation.request import Request
 from xrecon.preparation.run import Report, names_table, prepare_dataset, thumbnails
 from xrecon.preparation.settings import PrepareSettings
 from xrecon.preparation.storage import Store
-from xrecon.report.quality_page import render_quality_page
+from xrecon.report.quality import render_quality_page
 from xrecon.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("fast_lungs")  # but for the module's `prepared`, which PTX-Seg makes
@@ -79,7 +79,7 @@ def test_table_gone_lungs_centred_and_sides_right(prepared: Path) -> None:
 
 
 def test_films_are_those_of_simulate(prepared: Path, people_folder: Path) -> None:
-    from xrecon.data.simulate import simulate
+    from xrecon.films.simulate import simulate
     from xrecon.volume import load_ct
 
     arrays = PreparedDataset(prepared, "train")[0].load()
@@ -241,7 +241,7 @@ def test_one_series_of_a_study_is_taken_and_the_others_are_listed(people: list[V
 
 
 def test_licences_of_pulled_series_reach_the_manifest(people: list[Volume], tmp_path: Path) -> None:
-    from xrecon.data.pull import ArchivedSeries, write_record
+    from xrecon.preparation.pull import ArchivedSeries, write_record
 
     uids = [f"1.2.3.{number}" for number in (4, 5)]
     for uid, volume in zip(uids, people, strict=False):

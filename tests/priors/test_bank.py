@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prior_factory import SHORT
+from support.prior_factory import SHORT
 from xrecon.errors import InputError
 from xrecon.priors import bank as bank_module
 from xrecon.priors.asset import PriorAsset

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prior_factory import SETTINGS, patients
+from support.prior_factory import SETTINGS, patients
 from xrecon.errors import InputError
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.build import BuildSettings, build_from_prepared, build_priors

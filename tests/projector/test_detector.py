@@ -24,7 +24,7 @@ from xrecon.projector.detector import (
     transmit,
     with_quantum_noise,
 )
-from xrecon.projector.film_physics import Display, FilmPhysics, Heel, Noise, Scatter, Scintillator, film_physics
+from xrecon.projector.physics import Display, FilmPhysics, Heel, Noise, Scatter, Scintillator, film_physics
 from xrecon.projector.spectrum import Beam, Spectrum, attenuation_per_mm, tube_spectrum
 
 VIEW = ConeBeam.preset("chest", "pa", size=64)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voxel_shapes import LEVELS, SHAPE, D, H, W, ball
+from support.voxel_shapes import LEVELS, SHAPE, D, H, W, ball
 from xrecon.ptxseg import judge, morphology
 from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
 from xrecon.ptxseg.levels import AirLevels

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from voxel_shapes import LEVELS
+from support.voxel_shapes import LEVELS
 from xrecon.ptxseg import judge
 from xrecon.ptxseg.levels import AirLevels
 

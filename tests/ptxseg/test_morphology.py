@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from voxel_shapes import LEVELS, SHAPE, ball
+from support.voxel_shapes import LEVELS, SHAPE, ball
 from xrecon.ptxseg import morphology
 from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.grid import working_grid
 from xrecon.ptxseg.levels import edge_levels
 from xrecon.ptxseg.refine import onto_input
+from xrecon.ptxseg.work_grid import working_grid
 from xrecon.volume import Volume
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voxel_shapes import SHAPE, ball
+from support.voxel_shapes import SHAPE, ball
 from xrecon.errors import InputError
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.describe import detection_limit_ml

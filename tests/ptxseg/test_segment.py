@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import xrecon
-from xrecon.data.phantom import Phantom, ThoraxParameters, thorax_phantom
-from xrecon.data.pneumothorax import plant_pneumothorax
 from xrecon.errors import InputError
+from xrecon.phantoms.thorax import Phantom, ThoraxParameters, thorax_phantom
+from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.ptxseg.pipeline import segment
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume, load_ct

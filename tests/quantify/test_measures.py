@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xrecon.quantify.frame import chest_frame
+from xrecon.quantify.canonical import chest_frame
 from xrecon.quantify.measures import SideMeasures, measure
 from xrecon.quantify.mediastinum import USUAL_OFFSET_MM, USUAL_SPREAD_MM
 from xrecon.segmentation import Segmentation

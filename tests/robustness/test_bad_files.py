@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import xrecon
-from dicom_factory import anatomy, write_film_dicom, write_series
+from support.dicom_factory import anatomy, write_film_dicom, write_series
 from xrecon.errors import InputError, XReconError
 
 MENDS = (

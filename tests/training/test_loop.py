@@ -17,8 +17,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from training_runs import small_dataset, small_training
-from xrecon.data.augment_config import AugmentConfig
+from support.training_runs import small_dataset, small_training
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.errors import CheckpointError, ConfigError, InputError, OutputExistsError
 from xrecon.models.checkpoint import load_model
 from xrecon.training.config import Training
@@ -274,7 +274,7 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(strategy: str
 
 
 def _slim() -> dict[str, object]:
-    from training_runs import SLIM
+    from support.training_runs import SLIM
 
     return SLIM
 

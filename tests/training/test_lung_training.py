@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from xrecon.data.phantom import Phantom
 from xrecon.errors import CheckpointError, InputError, OutputExistsError
 from xrecon.models.checkpoint import WEIGHTS_NAME, load_model, save_model
 from xrecon.models.lung_network import (
@@ -21,6 +20,7 @@ from xrecon.models.lung_network import (
     network_input,
     predict,
 )
+from xrecon.phantoms.thorax import Phantom
 from xrecon.training.lung_augment import augment
 from xrecon.training.lung_cases import OCCUPANCIES, Recipe, coarse_case, make_cases, read_case, recipes
 from xrecon.training.lungs import STATE_NAME, LungTraining, held_out, lung_loss, train_lungs
@@ -241,7 +241,7 @@ def test_the_command_makes_weights_that_segment_takes(phantom64_file: Path, tmp_
     from typer.testing import CliRunner
 
     from xrecon.cli.app import build_app
-    from xrecon.ptxseg.lung_models import resolve
+    from xrecon.ptxseg.hemithoraces.lung_models import resolve
 
     folder, out = tmp_path / "cases", tmp_path / "run"
     folder.mkdir()

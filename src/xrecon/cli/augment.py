@@ -47,14 +47,14 @@ def augment(
     Takes the cases in turn; sample i has the seed `--seed` + i. Beside the sheet a .json of the same name holds the
     settings and every draw. Research only.
     """
+    from xrecon.augmentation.augmenter import Augmenter
+    from xrecon.augmentation.settings import AugmentConfig
     from xrecon.config import load_config
-    from xrecon.data.augment import Augmenter
-    from xrecon.data.augment_config import AugmentConfig
     from xrecon.data.dataset import PreparedDataset
     from xrecon.errors import InputError
     from xrecon.io.limits import check_absent, write_json_atomic
     from xrecon.report.augmentation import augmentation_sheet
-    from xrecon.report.figures import save_figure
+    from xrecon.report.parts.figures import save_figure
     from xrecon.volume import RESEARCH_NOTICE
 
     side_car = output.with_suffix(".json")

@@ -38,9 +38,9 @@ def convert(
     The other way round is xrecon prepare: it reads X2CT h5 files as CTs, and with --films given also their films or the
     PA and lateral films that lie beside a CT.
     """
-    from xrecon.data.interchange import export_x2ct
     from xrecon.data.interchange_nnunet import export_nnunet
     from xrecon.data.interchange_triples import export_triples
+    from xrecon.data.interchange_x2ct import export_x2ct
     from xrecon.data.manifest import load_manifest
 
     writers = {Layout.X2CT: export_x2ct, Layout.NNUNET: export_nnunet, Layout.TRIPLES: export_triples}

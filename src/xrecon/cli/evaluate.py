@@ -133,9 +133,9 @@ def _evaluate_dataset(
     from xrecon.data.dataset import PreparedDataset
     from xrecon.environment import run_environment
     from xrecon.errors import InputError
-    from xrecon.evaluation.choices import bank_for, choose_models
+    from xrecon.evaluation.metrics.structures import load_structure_maps
+    from xrecon.evaluation.models import bank_for, choose_models
     from xrecon.evaluation.prepared import evaluate_dataset
-    from xrecon.evaluation.structures import load_structure_maps
     from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
     from xrecon.evaluation.tables import summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
@@ -230,12 +230,12 @@ def _evaluate_files(
     from xrecon.config import load_config
     from xrecon.data.split import Split, cases_in
     from xrecon.errors import InputError
-    from xrecon.evaluation.image import CONVENTIONS
+    from xrecon.evaluation.metrics.image import CONVENTIONS
     from xrecon.evaluation.study import STUDY_MODELS, WITH_BANK, evaluate_cases
     from xrecon.evaluation.tables import metric_names, summary, summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
     from xrecon.io.staging import check_outputs, staged_outputs
-    from xrecon.report.figures import reconstruction_preview, save_figure
+    from xrecon.report.parts.figures import reconstruction_preview, save_figure
 
     models = list(dict.fromkeys(models or MODELS))
     unknown = [one for one in models if one not in STUDY_MODELS]

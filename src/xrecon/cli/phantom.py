@@ -127,7 +127,7 @@ def _single(
 ) -> Mapping[str, Any]:
     import numpy as np
 
-    from xrecon.data.phantom import ThoraxParameters, thorax_phantom
+    from xrecon.phantoms.thorax import ThoraxParameters, thorax_phantom
 
     _check_labels(output, labels, overwrite=overwrite)
     habitus = ThoraxParameters.sample(np.random.default_rng(seed)) if random else ThoraxParameters(seed=seed)
@@ -148,7 +148,7 @@ def _nurbs(
     spacing_mm: float,
     overwrite: bool,
 ) -> Mapping[str, Any]:
-    from xrecon.data.nurbs_phantom import nurbs_phantom
+    from xrecon.phantoms.nurbs_thorax import nurbs_phantom
 
     _check_labels(output, labels, overwrite=overwrite)
     with shell.progress("drawing the surfaces"):
@@ -191,11 +191,11 @@ def _population(
     pneumothorax_share: float,
     overwrite: bool,
 ) -> Mapping[str, Any]:
-    from xrecon.data.population import Disease, population_member
     from xrecon.environment import run_environment
     from xrecon.io.limits import write_json_atomic
     from xrecon.io.nifti import write_nifti
     from xrecon.io.staging import check_outputs
+    from xrecon.planting.population import Disease, population_member
     from xrecon.volume import RESEARCH_NOTICE
 
     names = [f"phantom-{seed}-{number:05d}" for number in range(count)]

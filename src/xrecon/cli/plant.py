@@ -20,7 +20,7 @@ class PlantSide(str, Enum):
 
 
 class Pattern(str, Enum):
-    """Where the air collects; `xrecon.data.plant_pattern.PATTERNS`."""
+    """Where the air collects; `xrecon.planting.pattern.PATTERNS`."""
 
     SUPINE = "supine"
     UPRIGHT = "upright"
@@ -54,9 +54,9 @@ def plant(
     towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
     """
     from xrecon.cli.common import to_json
-    from xrecon.data.pneumothorax import plant_pneumothorax
     from xrecon.errors import OutputExistsError
     from xrecon.io.limits import write_text_atomic
+    from xrecon.planting.pneumothorax import plant_pneumothorax
     from xrecon.volume import load_ct
 
     files = {name: output / name for name in ("ct.nii.gz", "labels.nii.gz", "truth.json")}

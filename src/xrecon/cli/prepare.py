@@ -114,7 +114,7 @@ def prepare(
     from xrecon.preparation.run import names_table, prepare_dataset, thumbnails
     from xrecon.preparation.settings import PrepareSettings
     from xrecon.preparation.storage import Store
-    from xrecon.report.quality_page import render_quality_page
+    from xrecon.report.quality import render_quality_page
 
     folder = Store(output).folder
     if names is not None and folder is not None and folder.resolve() in names.resolve().parents:

@@ -42,8 +42,8 @@ def pull(
     Writes xrecon-pull.json with the licence of every series: xrecon prepare carries it into the data set, and training
     into the model card. Read the terms of the collection (its DOI) before publishing anything.
     """
-    from xrecon.data.pull import collections_with_chest_ct, download, plan_pull
     from xrecon.errors import InputError
+    from xrecon.preparation.pull import collections_with_chest_ct, download, plan_pull
 
     if list_collections:
         rows = collections_with_chest_ct()

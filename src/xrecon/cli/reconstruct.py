@@ -91,9 +91,9 @@ def reconstruct(
     from xrecon.inference.reconstruct import reconstruct as run
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.radiograph import load_radiograph
-    from xrecon.report.figures import reconstruction_preview, save_figure
-    from xrecon.report.html import render_report
-    from xrecon.report.page import write_report
+    from xrecon.report.parts.figures import reconstruction_preview, save_figure
+    from xrecon.report.parts.page import write_report
+    from xrecon.report.reconstruction import render_report
 
     names = ["ct.nii.gz", "preview.png", "reconstruction.json", *(["report.html"] if report else [])]
     check_outputs(output, names, overwrite=overwrite)

@@ -44,10 +44,10 @@ def segment(
         # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
         from xrecon.ptxseg.pipeline import segment as run
         from xrecon.quantify.findings import build_findings
-        from xrecon.report.figures import save_figure
-        from xrecon.report.page import write_report
-        from xrecon.report.pneumothorax import preview_figure
-        from xrecon.report.pneumothorax_page import headline, mediastinum_in_words, not_counted, render_findings
+        from xrecon.report.findings import headline, mediastinum_in_words, not_counted, render_findings
+        from xrecon.report.parts.figures import save_figure
+        from xrecon.report.parts.findings_figures import preview_figure
+        from xrecon.report.parts.page import write_report
 
         volume = reading.result()
     with shell.progress("segmenting", total=_STEPS) as advance:

@@ -13,11 +13,11 @@ from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, exa
 from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, run_record, usable_device
 
 if TYPE_CHECKING:
-    from xrecon.projector.film_physics import FilmPhysics
+    from xrecon.projector.physics import FilmPhysics
 
 
 class PhysicsName(str, Enum):
-    """Presets of `xrecon.projector.film_physics`."""
+    """Presets of `xrecon.projector.physics`."""
 
     LINEAR = "linear"
     CLINICAL = "clinical"
@@ -66,8 +66,8 @@ def simulate(
     """
     import torch
 
-    from xrecon.data.frame import thorax_centre
-    from xrecon.data.simulate import simulate as make_films
+    from xrecon.anatomy.frame import thorax_centre
+    from xrecon.films.simulate import simulate as make_films
     from xrecon.io.film_file import write_film
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV
@@ -127,7 +127,7 @@ def simulate(
 def _chain(preset: PhysicsName, overrides: Sequence[str], energy_kev: float | None) -> FilmPhysics | None:
     """The film physics asked for; None for plain line integrals."""
     from xrecon.errors import InputError
-    from xrecon.projector.film_physics import film_physics
+    from xrecon.projector.physics import film_physics
 
     if preset is PhysicsName.LINEAR and not overrides:
         return None

@@ -13,7 +13,7 @@ from xrecon.cli.evaluate import SubsetName
 from xrecon.cli.options import AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
 
 if TYPE_CHECKING:
-    from xrecon.evaluation.chests import ChestSource
+    from xrecon.evaluation.cases import ChestSource
 
 app = typer.Typer(
     help="Whole experiments by one command, with a report.",
@@ -85,11 +85,11 @@ def pneumothorax(
     are its own.
     """
     from xrecon.environment import run_environment
-    from xrecon.evaluation.choices import bank_for, choose_models
-    from xrecon.evaluation.pneumothorax import plan, run_pneumothorax_study
+    from xrecon.evaluation.models import bank_for, choose_models
+    from xrecon.evaluation.pneumothorax_study import plan, run_pneumothorax_study
     from xrecon.evaluation.pneumothorax_summary import summarise_study
     from xrecon.io.staging import check_outputs, staged_outputs
-    from xrecon.report.evaluation_study import study_report
+    from xrecon.report.study_pneumothorax import study_report
     from xrecon.volume import RESEARCH_NOTICE
 
     names = ["rows.csv", "summary.json", "report.html"]
@@ -177,10 +177,10 @@ def robustness(
     The model is told the nominal geometry. Writes rows.csv, summary.json and report.html; goes on where it was.
     """
     from xrecon.environment import run_environment
-    from xrecon.evaluation.choices import bank_for, choose_models
-    from xrecon.evaluation.robustness import LEVELS, run_robustness_study
+    from xrecon.evaluation.models import bank_for, choose_models
+    from xrecon.evaluation.robustness_study import LEVELS, run_robustness_study
     from xrecon.io.staging import check_outputs, staged_outputs
-    from xrecon.report.evaluation_robustness import robustness_report, summarise_robustness
+    from xrecon.report.study_robustness import robustness_report, summarise_robustness
     from xrecon.volume import RESEARCH_NOTICE
 
     names = ["rows.csv", "summary.json", "report.html"]
@@ -248,7 +248,7 @@ def _healthy_sources(
     """The chests in which one can plant, and in words who was left out or taken in spite of what was found."""
     from xrecon.data.dataset import PreparedDataset
     from xrecon.errors import InputError
-    from xrecon.evaluation.chests import healthy_sources
+    from xrecon.evaluation.cases import healthy_sources
 
     if split is not None:
         if known:
@@ -271,7 +271,7 @@ def _sources(
     from xrecon.config import load_config
     from xrecon.data.dataset import PreparedDataset
     from xrecon.data.split import Split, cases_in
-    from xrecon.evaluation.chests import file_sources, prepared_sources
+    from xrecon.evaluation.cases import file_sources, prepared_sources
 
     if split is None:
         return prepared_sources(PreparedDataset(dataset, subset.value))
@@ -311,7 +311,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _show(shell: Shell, found: Mapping[str, Mapping[str, Any]], output: Path, failures: Sequence[str]) -> None:
-    from xrecon.report.evaluation_study import words
+    from xrecon.report.study_pneumothorax import words
 
     rows = [
         [

@@ -106,7 +106,7 @@ def lungs(
     from xrecon.io.staging import check_outputs
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
     from xrecon.models.lung_network import LungNetConfig
-    from xrecon.ptxseg.net_lungs import NetLungs
+    from xrecon.ptxseg.hemithoraces.net_lungs import NetLungs
     from xrecon.training.lung_cases import make_cases
     from xrecon.training.lungs import CONTINUED_RATE, LungTraining, train_lungs
 

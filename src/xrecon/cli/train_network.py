@@ -71,7 +71,7 @@ def network(
             "training needs lightning-fabric, which is not installed: pip install 'xrecon[train]'"
         ) from error
     if grid is not None:
-        from xrecon.training.grid import run_grid
+        from xrecon.training.ablations import run_grid
 
         with _bar(shell, "grid") as tell:
             table = run_grid(

@@ -189,7 +189,7 @@ def _mapped(raw: NDArray[np.uint8], start: int, entry: dict[str, Any], name: str
 def scan_box(scan: Volume, frame: Volume) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Voxels (first, end) of `frame` along D, H, W whose centres lie on the scan; the two share their axes' directions.
 
-    `frame` is a grid made by `xrecon.data.frame.framed` from `scan`.
+    `frame` is a grid made by `xrecon.anatomy.frame.framed` from `scan`.
     """
     to_frame = np.linalg.inv(frame.affine) @ scan.affine
     edges = []

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xrecon.evaluation.agreement import Estimate, agreement
-from xrecon.evaluation.comparison import auc, bootstrap_by_patient, mean_by_patient, wilson
+from xrecon.evaluation.statistics.agreement import Estimate, agreement
+from xrecon.evaluation.statistics.comparison import auc, bootstrap_by_patient, mean_by_patient, wilson
 
 DETECT_ML = 10.0
 """Free air that PTX-Seg must find, on both sides together, to count as a detection."""

@@ -13,12 +13,13 @@ import numpy as np
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError, XReconError
-from xrecon.evaluation.anatomy import Anatomy, anatomy_metrics, component_kinds, find_anatomy
-from xrecon.evaluation.catalogue import full_metrics
-from xrecon.evaluation.choices import ModelChoice, ResultStore
-from xrecon.evaluation.gather import gathered
-from xrecon.evaluation.structures import StructureMaps, check_structure_maps, structure_masks, structure_metrics
+from xrecon.evaluation.metrics.anatomy import Anatomy, anatomy_metrics, component_kinds, find_anatomy
+from xrecon.evaluation.metrics.catalogue import full_metrics
+from xrecon.evaluation.metrics.structures import StructureMaps, check_structure_maps, structure_masks, structure_metrics
+from xrecon.evaluation.models import ModelChoice
+from xrecon.evaluation.store import ResultStore
 from xrecon.evaluation.tables import PerCase
+from xrecon.jobs import gathered
 from xrecon.volume import Volume
 
 

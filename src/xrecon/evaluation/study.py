@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.data.body import body_mask, without_table
+from xrecon.anatomy.body import body_mask, without_table
+from xrecon.anatomy.frame import framed, thorax_centre
 from xrecon.data.cases import content_sha256
-from xrecon.data.frame import framed, thorax_centre
-from xrecon.data.simulate import simulate
 from xrecon.errors import InputError
-from xrecon.evaluation.image import ImageMetrics, image_metrics
+from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
 from xrecon.evaluation.tables import PerCase
+from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.reconstruct import MODELS, reconstruct
 from xrecon.inference.result import Reconstruction

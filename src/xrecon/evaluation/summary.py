@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from xrecon.errors import InputError
-from xrecon.evaluation.agreement import agreement
-from xrecon.evaluation.comparison import holm, mean_by_patient, wilcoxon_pairs
+from xrecon.evaluation.statistics.agreement import agreement
+from xrecon.evaluation.statistics.comparison import holm, mean_by_patient, wilcoxon_pairs
 from xrecon.evaluation.tables import PerCase, metric_names
 
 HEADLINE = (

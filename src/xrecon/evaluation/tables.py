@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.evaluation.anatomy import ANATOMY_DISPLAY
-from xrecon.evaluation.catalogue import CATALOGUE_DISPLAY
-from xrecon.evaluation.structures import STRUCTURE_DISPLAY
+from xrecon.evaluation.metrics.anatomy import ANATOMY_DISPLAY
+from xrecon.evaluation.metrics.catalogue import CATALOGUE_DISPLAY
+from xrecon.evaluation.metrics.structures import STRUCTURE_DISPLAY
 from xrecon.io.limits import atomic_path
 
 DISPLAY = {**CATALOGUE_DISPLAY, **ANATOMY_DISPLAY, **STRUCTURE_DISPLAY}

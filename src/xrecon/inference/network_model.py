@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xrecon.data.film_input import network_film
 from xrecon.errors import CheckpointError
+from xrecon.films.network_film import network_film
 from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import INFORMATION_NAME, ModelInformation, load_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE

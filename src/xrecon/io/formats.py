@@ -32,7 +32,7 @@ def read_volume(path: Path, *, series: str | None = None) -> RawVolume:
     if series is not None and kind not in ("dicom", "zip"):
         raise InputError(f"{path}: --series {series!r} is for DICOM folders and zips, this is {kind}; leave it out")
     if kind in ("dicom", "zip"):
-        from xrecon.io.dicom import read_dicom_ct
+        from xrecon.io.dicom.series import read_dicom_ct
 
         return read_dicom_ct(path, series=series)
     if kind == "nifti":
@@ -64,7 +64,7 @@ def read_film(path: Path) -> RawFilm:
         side_car = side_car_of(path)
         return read_image_film(path) if side_car is None else read_film_file(path, side_car)
     if kind == "dicom":
-        from xrecon.io.dicom_film import read_dicom_film
+        from xrecon.io.dicom.film import read_dicom_film
 
         return read_dicom_film(path)
     if kind in ("nifti", "mha", "nrrd"):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from xrecon.errors import InputError, MissingPartError
-from xrecon.io.grid import orientation_notes, remove_shear
 from xrecon.io.limits import DEFLATE_MAX_RATIO, check_affine, check_count, check_file, check_finite, check_hu
 from xrecon.io.raw import RawVolume
+from xrecon.io.slice_grid import orientation_notes, remove_shear
 
 HEADER_BYTES = 64 * 1024
 _DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)

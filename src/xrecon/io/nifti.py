@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.grid import orientation_notes, remove_shear
 from xrecon.io.limits import (
     DEFLATE_MAX_RATIO,
     atomic_path,
@@ -30,6 +29,7 @@ from xrecon.io.limits import (
     read_exactly,
 )
 from xrecon.io.raw import RawVolume
+from xrecon.io.slice_grid import orientation_notes, remove_shear
 
 nib: Any = nibabel  # only partly annotated
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xrecon.errors import ConfigError, InputError, MissingPartError
 from xrecon.models.config import VIEWS
-from xrecon.models.fast import FastGenerator
+from xrecon.models.fast.generator import FastGenerator
 from xrecon.models.generator import Generator
 
 Precision = Literal["float32", "bfloat16", "openvino"]

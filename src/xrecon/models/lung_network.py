@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from xrecon.config import Config
-from xrecon.parallel import at_once
+from xrecon.jobs import at_once
 from xrecon.resample import resample_separable
 
 Box = tuple[slice, slice, slice]

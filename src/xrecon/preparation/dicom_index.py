@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xrecon.errors import InputError
-from xrecon.io.dicom_pixels import guarded, text
-from xrecon.io.dicom_slices import Entry, file_entry, rejection, zip_entries
+from xrecon.io.dicom.pixels import guarded, text
+from xrecon.io.dicom.slices import Entry, file_entry, rejection, zip_entries
 from xrecon.io.limits import open_zip
 
 _MIN_SLICES = 8

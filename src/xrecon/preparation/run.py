@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from xrecon.data.manifest import MANIFEST_NAME, Manifest, Rejection, parse_manifest
 from xrecon.data.split import Split, Subset
 from xrecon.errors import InputError
+from xrecon.jobs import run_jobs
 from xrecon.preparation.ledger import Ledger
 from xrecon.preparation.naming import Naming
 from xrecon.preparation.request import Request
-from xrecon.preparation.scale import run_jobs
 from xrecon.preparation.sources import Discovery, Source, discover
 from xrecon.preparation.storage import Store
 from xrecon.preparation.worker import WORK_FOLDER, Job, prepare_source, thumbnail_name

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xrecon.data.manifest import Rejection
-from xrecon.data.pull import RECORD_NAME, read_record
 from xrecon.errors import InputError
+from xrecon.jobs import run_jobs
 from xrecon.preparation.dicom_index import DicomIndex, choose_series, index_files, index_zip
 from xrecon.preparation.listing import Found, find_files
 from xrecon.preparation.naming import Naming, file_title, scrub, stem_of
-from xrecon.preparation.scale import run_jobs
+from xrecon.preparation.pull import RECORD_NAME, read_record
 from xrecon.preparation.storage import file_system, is_remote
 
 SourceKind = Literal["ct", "dicom", "zip", "h5"]

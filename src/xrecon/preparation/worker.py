@@ -114,7 +114,7 @@ def read_source(
         MissingPartError: a format needs a package that is not installed.
     """
     if source.kind == "h5":
-        from xrecon.data.interchange import read_x2ct
+        from xrecon.data.interchange_x2ct import read_x2ct
 
         found = read_x2ct(fetch(source.files[0], folder))
         return found.ct, (found.pa, found.lateral) if settings.films == "given" else None

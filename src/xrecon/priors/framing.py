@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from xrecon.data.body import lung_box, without_table
-from xrecon.data.simulate import simulate
+from xrecon.anatomy.body import lung_box, without_table
+from xrecon.films.simulate import simulate
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair
 from xrecon.priors.registration import Chest

@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.projector.attenuation import hu_to_mu as hu_to_mu
     from xrecon.projector.attenuation import mu_to_hu as mu_to_hu
-    from xrecon.projector.multi_angle import MultiAngleProjectionLoss as MultiAngleProjectionLoss
     from xrecon.projector.operator import backproject as backproject
     from xrecon.projector.operator import project as project
-    from xrecon.projector.prost import prost_project as prost_project
+    from xrecon.projector.prost.multi_angle import MultiAngleProjectionLoss as MultiAngleProjectionLoss
+    from xrecon.projector.prost.projection import prost_project as prost_project
 
 _HOME = {
     "ConeBeam": "xrecon.geometry",
-    "MultiAngleProjectionLoss": "xrecon.projector.multi_angle",
+    "MultiAngleProjectionLoss": "xrecon.projector.prost.multi_angle",
     "backproject": "xrecon.projector.operator",
     "hu_to_mu": "xrecon.projector.attenuation",
     "mu_to_hu": "xrecon.projector.attenuation",
     "project": "xrecon.projector.operator",
-    "prost_project": "xrecon.projector.prost",
+    "prost_project": "xrecon.projector.prost.projection",
 }
 __all__ = list(_HOME)
 

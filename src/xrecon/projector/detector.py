@@ -19,7 +19,7 @@ from torch.nn import functional
 from xrecon.errors import InputError
 from xrecon.geometry import ConeBeam
 from xrecon.projector.attenuation import FILM_ENERGY_KEV
-from xrecon.projector.film_physics import Display, FilmPhysics, Heel, Noise, Scatter, Scintillator
+from xrecon.projector.physics import Display, FilmPhysics, Heel, Noise, Scatter, Scintillator
 from xrecon.projector.spectrum import DENSITY_G_PER_CM3, Array, Spectrum, attenuation_per_mm, tube_spectrum
 
 _FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from xrecon.errors import GeometryError
 from xrecon.geometry import ConeBeam
-from xrecon.projector import fast
-from xrecon.projector.aligned import aligned_plan, project_aligned
+from xrecon.projector.backends import compiled
+from xrecon.projector.backends.aligned import aligned_plan, project_aligned
+from xrecon.projector.backends.reference import project_reference
 from xrecon.projector.rays import RayFrame, check_source_outside, ray_frame
-from xrecon.projector.reference import project_reference
 
 _CACHED_PIXELS = 2**20  # rays of a nominal view are kept up to this many (28 bytes each)
 
@@ -30,7 +30,8 @@ def project(
     """Cone-beam line integrals of a volume whose centre is the isocentre (moved by the geometry's translation).
 
     Exact entry to exit of the voxel box, Joseph sampling; differentiable in the volume and in `pose`, also twice.
-    float32 on a CPU runs in compiled kernels (`projector.fast`), everything else in plain torch; results agree to 1e-4.
+    float32 on a CPU runs in compiled kernels (`projector.backends.compiled`), everything else in plain torch; results
+    agree to 1e-4.
 
     Args:
         volume_mu: [N, 1, D, H, W], linear attenuation in 1/mm; D to the feet, H to the back, W to the left.
@@ -62,8 +63,8 @@ def project(
     with torch.autocast(volume_mu.device.type, enabled=False):
         volume = _at_least_float32(volume_mu.squeeze(1))  # not [:, 0], whose gradient is a second volume
         shape = _shape(volume)
-        if fast.supports(volume):
-            return fast.project_fast(volume, _bundles(shape, spacing, views, poses), len(views))
+        if compiled.supports(volume):
+            return compiled.project_fast(volume, _bundles(shape, spacing, views, poses), len(views))
         frames = [_frame(view, p, volume.device, shape, spacing) for view, p in zip(views, poses, strict=True)]
         films = []
         for view, frame, p in zip(views, frames, poses, strict=True):
@@ -91,12 +92,12 @@ def project_frames(
     shape = _shape(volume)
     for frame in frames:
         check_source_outside(frame, shape, spacing_mm)
-    if not fast.supports(volume):
+    if not compiled.supports(volume):
         return torch.stack([project_reference(volume, spacing_mm, f, detector_shape) for f in frames], dim=1)
     bundles = []
     for v, frame in enumerate(frames):
-        bundles += fast.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing_mm, detector_shape=detector_shape)
-    return fast.project_fast(volume, bundles, len(frames))
+        bundles += compiled.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing_mm, detector_shape=detector_shape)
+    return compiled.project_fast(volume, bundles, len(frames))
 
 
 def backproject(
@@ -130,8 +131,8 @@ def backproject(
     with torch.autocast(films.device.type, enabled=False):
         # An empty view of the right shape tells which path applies without a volume of memory.
         like = films.new_zeros(()).expand(films.shape[0], *shape)
-        if fast.supports(like):
-            return fast.backproject_fast(films, _bundles(shape, spacing, views, poses), shape)[:, None]
+        if compiled.supports(like):
+            return compiled.backproject_fast(films, _bundles(shape, spacing, views, poses), shape)[:, None]
         with torch.inference_mode(False), torch.enable_grad():
             # The projector is linear, so its transpose is its vector-Jacobian product at any volume.
             zero = torch.zeros(films.shape[0], 1, *shape, dtype=films.dtype, device=films.device, requires_grad=True)
@@ -145,8 +146,8 @@ def _bundles(
     spacing: tuple[float, float, float],
     views: tuple[ConeBeam, ...],
     poses: Sequence[Tensor | None],
-) -> list[fast.Bundle]:
-    bundles: list[fast.Bundle] = []
+) -> list[compiled.Bundle]:
+    bundles: list[compiled.Bundle] = []
     for v, (view, pose) in enumerate(zip(views, poses, strict=True)):
         if pose is None:
             keep = math.prod(view.detector_shape) <= _CACHED_PIXELS
@@ -154,19 +155,21 @@ def _bundles(
             bundles += [b if b.view == v else replace(b, view=v) for b in make(shape, spacing, view)]
             continue
         frame = _frame(view, pose, torch.device("cpu"), shape, spacing)
-        bundles += fast.bundles_of(frame, view=v, shape=shape, spacing_mm=spacing, detector_shape=view.detector_shape)
+        bundles += compiled.bundles_of(
+            frame, view=v, shape=shape, spacing_mm=spacing, detector_shape=view.detector_shape
+        )
     return bundles
 
 
 @lru_cache(maxsize=8)
 def _nominal_bundles(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], view: ConeBeam
-) -> tuple[fast.Bundle, ...]:
+) -> tuple[compiled.Bundle, ...]:
     # What is built under inference mode would be useless to a later call that needs gradients.
     with torch.inference_mode(False), torch.no_grad():
         frame = _frame(view, None, torch.device("cpu"), shape, spacing)
         size = view.detector_shape
-        return tuple(fast.bundles_of(frame, view=0, shape=shape, spacing_mm=spacing, detector_shape=size))
+        return tuple(compiled.bundles_of(frame, view=0, shape=shape, spacing_mm=spacing, detector_shape=size))
 
 
 def _frame(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.parallel import at_once
+from xrecon.jobs import at_once
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
 from xrecon.ptxseg.morphology import (

@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.parallel import at_once
+from xrecon.jobs import at_once
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled, grown, select, voxels
 

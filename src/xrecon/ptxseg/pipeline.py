@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.parallel import at_once
+from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import AIR_HU, find_airways
@@ -27,13 +27,13 @@ from xrecon.ptxseg.describe import (
     describe,
     notes_for,
 )
-from xrecon.ptxseg.grid import WorkingGrid, working_grid
+from xrecon.ptxseg.hemithoraces.lung_models import NETWORK, resolve, shipped_network
+from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judged
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, edge_levels, side_levels
-from xrecon.ptxseg.lung_models import NETWORK, resolve, shipped_network
-from xrecon.ptxseg.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, components, dilate, opened, select
 from xrecon.ptxseg.refine import onto_input
+from xrecon.ptxseg.work_grid import WorkingGrid, working_grid
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume
 
@@ -74,7 +74,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
 
     Example:
         >>> import xrecon
-        >>> from xrecon.data.phantom import thorax_phantom
+        >>> from xrecon.phantoms.thorax import thorax_phantom
         >>> found = xrecon.segment(thorax_phantom(64, 6.0).volume, lung_model="classical")
         >>> found.findings["lung_model"]
         'classical'

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
-from xrecon.quantify.frame import Hemithorax, Mask, Points
+from xrecon.quantify.canonical import Hemithorax, Mask, Points
 
 _NORMAL_SIGMA_MM = 6.0
 """Smoothing of the cavity before the directions of its wall are taken: ribs bulge by a few mm."""

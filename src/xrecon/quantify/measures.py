@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xrecon.quantify.canonical import SIDES, ChestFrame, Hemithorax, SideName, chest_frame
 from xrecon.quantify.depth import Depth, depth_map
-from xrecon.quantify.frame import SIDES, ChestFrame, Hemithorax, SideName, chest_frame
 from xrecon.quantify.mediastinum import MediastinalShift, mediastinal_shift
 from xrecon.quantify.silhouette import Collins, Light, apex_row, collins, light, silhouettes
 from xrecon.segmentation import Segmentation

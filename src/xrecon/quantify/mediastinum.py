@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from xrecon.quantify.frame import ChestFrame, Mask
+from xrecon.quantify.canonical import ChestFrame, Mask
 from xrecon.segmentation import Label, Side
 
 USUAL_OFFSET_MM = 9.6

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from xrecon.quantify.frame import SideName
+from xrecon.quantify.canonical import SideName
 from xrecon.quantify.measures import ChestMeasures, SideMeasures
 
 SOURCES: Mapping[str, str] = MappingProxyType(

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.quantify.frame import Hemithorax, Mask
+from xrecon.quantify.canonical import Hemithorax, Mask
 
 _THICK_MM = 4.0
 """A ray belongs to a silhouette if it crosses this much of the organ (and 2 voxels): stray voxels draw no edge."""

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from xrecon.data.augment import Sample
-from xrecon.report.panels import INK, Panel, Row, compose
+from xrecon.augmentation.augmenter import Sample
+from xrecon.report.parts.panels import INK, Panel, Row, compose
 
 _WINDOW_HU = (-1000.0, 400.0)
 _COLOURS = {1: (1.0, 0.47, 0.24), 2: (0.27, 0.67, 1.0), 3: (1.0, 0.9, 0.0)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xrecon.evaluation.image import CONVENTIONS
+from xrecon.evaluation.metrics.image import CONVENTIONS
+from xrecon.evaluation.metrics.structures import STRUCTURE_DISPLAY
 from xrecon.evaluation.prepared import DatasetResults
-from xrecon.evaluation.structures import STRUCTURE_DISPLAY
 from xrecon.evaluation.summary import HEADLINE, TESTED, pairs_of
 from xrecon.evaluation.tables import format_value, label, metric_names
-from xrecon.report.evaluation_page import (
+from xrecon.report.parts.evaluation_page import (
     PageSection,
     PageTable,
     agreement_table,
@@ -20,7 +20,7 @@ from xrecon.report.evaluation_page import (
     render_evaluation,
     tests_table,
 )
-from xrecon.report.evaluation_plots import (
+from xrecon.report.parts.evaluation_plots import (
     bland_altman_figure,
     difference_figure,
     example_figure,

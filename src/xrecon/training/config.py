@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.config import Config
-from xrecon.data.augment_config import AugmentConfig
 
 GanForm = Literal["lsgan", "hinge", "non-saturating"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

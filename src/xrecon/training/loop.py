@@ -16,7 +16,7 @@ from xrecon.errors import CheckpointError, ConfigError, XReconError
 from xrecon.geometry import FRAME_MM
 from xrecon.models import Generator
 from xrecon.models.checkpoint import save_model
-from xrecon.models.fast import FastGenerator
+from xrecon.models.fast.generator import FastGenerator
 from xrecon.models.registry import build
 from xrecon.training.config import Training
 from xrecon.training.run_folder import RunFolder

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.data.lungs import ChestAir, find_lungs
-from xrecon.data.plant_confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
-from xrecon.data.pneumothorax import PATTERNS, plant_pneumothorax
+from xrecon.anatomy.healthy_lungs import ChestAir, find_lungs
 from xrecon.errors import InputError
 from xrecon.io.limits import atomic_path
+from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
+from xrecon.planting.pneumothorax import PATTERNS, plant_pneumothorax
 from xrecon.segmentation import Label
 from xrecon.volume import Volume, load_ct
 

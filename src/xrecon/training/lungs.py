@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from xrecon.anatomy.body import body_mask
 from xrecon.config import Config
-from xrecon.data.body import body_mask
 from xrecon.errors import CheckpointError, InputError
 from xrecon.io.limits import atomic_path, write_json_atomic
 from xrecon.models.lung_network import CLASSES, LungNet, LungNetConfig, network_input, predict

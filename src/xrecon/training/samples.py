@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from xrecon.data.augment import Augmenter, Sample
-from xrecon.data.augment_config import AugmentConfig
+from xrecon.augmentation.augmenter import Augmenter, Sample
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.models.config import HU_OFFSET, HU_SCALE

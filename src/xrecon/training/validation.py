@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor, nn
 
-from xrecon.data.augment import Augmenter, Sample
-from xrecon.data.augment_config import AugmentConfig
+from xrecon.augmentation.augmenter import Augmenter, Sample
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.dataset import PreparedDataset
 from xrecon.io.limits import atomic_path
 from xrecon.models.config import HU_OFFSET, HU_SCALE

@@ -1,0 +1,1 @@
+"""Online augmentation: from one prepared case and a seed to a new patient with new films."""

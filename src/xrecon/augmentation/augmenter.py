@@ -1,0 +1,212 @@
+"""Online augmentation: a prepared case and a seed give a new patient with new films, and the labels that go with them.
+
+The chest is changed first, then exposed, then its films are spoiled as life spoils them. Every step draws from a
+stream of its own (`augment_random`), so a sample follows from (settings, case, seed) alone. Left and right are never
+exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import thread_time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.anatomy.morphology import Floats
+from xrecon.augmentation.beam import Beams, beside_the_cube, draw_beams, integrals, moved_along
+from xrecon.augmentation.film import collimate, equalise, expose, invert, mark, tone
+from xrecon.augmentation.planted_air import plant
+from xrecon.augmentation.random_streams import stream
+from xrecon.augmentation.settings import AugmentConfig
+from xrecon.augmentation.spatial import Chest, Deformation, chest_of, draw_affine, draw_elastic, shrunk
+from xrecon.augmentation.tissue import add_bullae, add_effusion, add_nodules, change_density, scan
+from xrecon.data.case_file import CaseData
+from xrecon.errors import InputError
+from xrecon.films.network_film import network_film
+from xrecon.geometry import ConeBeam
+from xrecon.projector.attenuation import FILM_ENERGY_KEV
+
+ChestStep = Callable[[Chest, Any, np.random.Generator], tuple[Chest, dict[str, Any]]]
+FilmStep = Callable[[Floats, np.random.Generator], tuple[Floats, dict[str, Any]]]
+
+_VIEWS = ("pa", "lateral")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A training pair.
+
+    Attributes:
+        ct: [D, H, W] float32, HU.
+        pa, lateral: [S, S] float32 in 0..1, as `network_film` gives them.
+        sides: [D, H, W] uint8: 0 outside, 1 right hemithorax, 2 left; lung and free pleural air.
+        air: [D, H, W] uint8: 1 free pleural air.
+        measured: [D, H, W] bool: voxels that come from the scan; the others are unknown, not air.
+        beams: (PA, lateral) as they were exposed, relative to the cube's centre.
+        record: JSON-ready: the seed, and per step what was drawn, None where the step was left out.
+    """
+
+    ct: NDArray[np.float32]
+    pa: NDArray[np.float32]
+    lateral: NDArray[np.float32]
+    sides: NDArray[np.uint8]
+    air: NDArray[np.uint8]
+    measured: NDArray[np.bool_]
+    beams: tuple[ConeBeam, ConeBeam]
+    record: dict[str, Any]
+
+
+class Augmenter:
+    """Makes training pairs of prepared cases. Holds settings only: safe to copy to workers and to call from threads.
+
+    Args:
+        config: which steps, how often, how strong.
+        size: voxels and film pixels per edge of the samples, at most those of the cases.
+        frame_mm: edge of the cube.
+        beams: nominal (PA, lateral) geometry, relative to the cube's centre; `PreparedDataset.beams`.
+
+    Raises:
+        InputError: a size below 16, or a frame that is not positive.
+
+    Example:
+        >>> augment = Augmenter(AugmentConfig(), size=96, frame_mm=dataset.frame_mm, beams=dataset.beams)
+        >>> sample = augment(dataset[0].load(), seed=1)
+    """
+
+    def __init__(self, config: AugmentConfig, *, size: int, frame_mm: float, beams: tuple[ConeBeam, ConeBeam]) -> None:
+        if size < 16 or frame_mm <= 0:
+            raise InputError(f"expected at least 16 voxels per edge and a positive frame, got {size} and {frame_mm} mm")
+        self.config = config
+        self.size = size
+        self.frame_mm = float(frame_mm)
+        self.beams = (beams[0].with_detector((size, size)), beams[1].with_detector((size, size)))
+
+    def __call__(self, case: CaseData, seed: int) -> Sample:
+        """One sample.
+
+        Args:
+            case: of at least `size` voxels per edge.
+            seed: >= 0.
+
+        Raises:
+            InputError: the case is smaller than the samples, or the seed is negative.
+        """
+        return self.timed(case, seed)[0]
+
+    def timed(self, case: CaseData, seed: int) -> tuple[Sample, dict[str, float]]:
+        """The sample, and the processor seconds of the calling thread that each of its steps took."""
+        if case.size < self.size:
+            raise InputError(f"the case has {case.size} voxels per edge, fewer than the {self.size} asked for")
+        if seed < 0:
+            raise InputError(f"seed must be at least 0, got {seed}")
+        run = _Run(self.config, seed, {"seed": int(seed), "size": self.size}, _Clock())
+        if case.quantity == "display" and stream(seed, "own_films").random() < self.config.own_films.probability:
+            chest, beams, films = self._as_it_is(case, run)
+        else:
+            deformation, chest = self._changed(case, run)
+            beams, films = self._exposed(case, chest, deformation, run)
+        films = [self._spoiled(film, view, beam, run) for film, view, beam in zip(films, _VIEWS, beams, strict=True)]
+        pa, lateral = (network_film(film) for film in films)
+        run.clock.lap("network film")
+        sample = Sample(chest.hu, pa, lateral, chest.sides, chest.air, chest.measured, beams, run.record)
+        return sample, run.clock.seconds
+
+    def _as_it_is(self, case: CaseData, run: _Run) -> tuple[Chest, Beams, list[Floats]]:
+        """The chest unchanged with the patient's own films."""
+        chest = chest_of(case, Deformation.none(), size=self.size, frame_mm=self.frame_mm)
+        films = [shrunk(np.asarray(film, dtype=np.float32), self.size) for film in (case.pa, case.lateral)]
+        run.record["own_films"] = True
+        run.clock.lap("deform")
+        return chest, self.beams, films
+
+    def _changed(self, case: CaseData, run: _Run) -> tuple[Deformation, Chest]:
+        deformation = Deformation.none()
+        if (rng := run.drawn("affine")) is not None:
+            deformation, run.record["affine"] = draw_affine(self.config.affine, rng)
+        if (rng := run.drawn("elastic")) is not None:
+            deformation, run.record["elastic"] = draw_elastic(
+                deformation, self.config.elastic, rng, frame_mm=self.frame_mm
+            )
+        run.clock.lap("draw deformation")
+        chest = chest_of(case, deformation, size=self.size, frame_mm=self.frame_mm)
+        run.clock.lap("deform")
+        steps: tuple[tuple[str, ChestStep], ...] = (
+            ("density", change_density),
+            ("pneumothorax", plant),
+            ("bulla", add_bullae),
+            ("effusion", add_effusion),
+            ("nodules", add_nodules),
+            ("scanner", scan),
+        )
+        for name, step in steps:
+            if (rng := run.drawn(name)) is not None:
+                chest, run.record[name] = step(chest, getattr(self.config, name), rng)
+                run.clock.lap(name)
+        return deformation, chest
+
+    def _exposed(self, case: CaseData, chest: Chest, deformation: Deformation, run: _Run) -> tuple[Beams, list[Floats]]:
+        """Line integrals of the changed chest, and of what the stored films show beside the cube."""
+        beams, energy = self.beams, FILM_ENERGY_KEV
+        if (rng := run.drawn("beam")) is not None:
+            beams, energy, run.record["beam"] = draw_beams(self.beams, self.config.beam, rng)
+        films = integrals(chest, beams, energy_kev=energy)
+        run.clock.lap("project")
+        if case.quantity == "line_integral":
+            beside = beside_the_cube(case, self.beams, size=self.size, frame_mm=self.frame_mm)
+            beside = moved_along(beside, deformation, beams, energy_kev=energy, pitch_mm=chest.pitch_mm)
+            films = [film + one for film, one in zip(films, beside, strict=True)]
+            run.clock.lap("beside the cube")
+        return beams, films
+
+    def _spoiled(self, film: Floats, view: str, beam: ConeBeam, run: _Run) -> Floats:
+        config = self.config
+        steps: tuple[tuple[str, FilmStep], ...] = (
+            ("exposure", lambda film, rng: expose(film, beam, config.exposure, rng)),
+            ("tone", lambda film, rng: tone(film, config.tone, rng)),
+            ("equalise", lambda film, rng: equalise(film, beam, config.equalise, rng)),
+            ("collimation", lambda film, rng: collimate(film, beam, config.collimation, rng)),
+            ("markers", lambda film, rng: mark(film, beam, config.markers, rng, view=view)),
+            ("inversion", lambda film, rng: invert(film, config.inversion, rng)),
+        )
+        for name, step in steps:
+            rng = run.drawn(name, view)
+            if rng is None or (name == "exposure" and "own_films" in run.record):  # display values carry their noise
+                continue
+            film, run.record[name][view] = step(film, rng)
+            run.clock.lap(name)
+        return film
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One sample in the making."""
+
+    config: AugmentConfig
+    seed: int
+    record: dict[str, Any]
+    clock: _Clock
+
+    def drawn(self, step: str, view: str | None = None) -> np.random.Generator | None:
+        """The step's own random numbers if it is to be done, else None; notes the step in the record as left out."""
+        if view is None:
+            self.record[step] = None
+        else:
+            self.record.setdefault(step, {})[view] = None
+        rng = stream(self.seed, step if view is None else f"{step}.{view}")
+        return rng if rng.random() < getattr(self.config, step).probability else None
+
+
+class _Clock:
+    """Processor seconds of this thread per part of the work: what else the machine does is left out."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = thread_time()
+
+    def lap(self, name: str) -> None:
+        now = thread_time()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now

@@ -1,0 +1,1 @@
+"""Metrics of a synthetic CT against the true one."""

@@ -1,0 +1,241 @@
+"""Image metrics of a synthetic CT against the true one, in HU, each with its convention in words.
+
+PSNR is not one metric in this field: for the same pair of volumes the peak (2500 or 4095), the averaging (whole
+volume or slices) and the clipping move it by many dB (SPEC 2.8 and 5). Each number here therefore has an entry in
+`CONVENTIONS`, to be printed below any table that shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.errors import InputError
+from xrecon.evaluation.metrics.ssim_window import SSIM_WINDOW, window_ssim
+from xrecon.volume import Volume
+
+WINDOW_HU = (-1024.0, 1476.0)
+"""The network range of DESIGN 3, (HU + 1024) / 2500 in 0..1, in HU."""
+
+PEAK_HU = 2500.0
+"""Width of `WINDOW_HU`."""
+
+PEAK_4095_OFFSET_DB = 20 * math.log10(4095 / PEAK_HU)
+"""What scripts of the X2CT line add by a peak of 4095 on the same 2500 HU range: 4.29 dB (SPEC 2.8)."""
+
+CONVENTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "psnr_2500_db": (
+            "PSNR, dB = 20 log10(2500 / RMSE) over the whole volume at once, both volumes clipped to -1024..1476 HU, "
+            "peak 2500 HU; equal to peak 1.0 on the network range. Peak 4095 on the same range (X2CT-GAN test script) "
+            f"would read {PEAK_4095_OFFSET_DB:.2f} dB more, and means over slices differ again. Higher is better."
+        ),
+        "mae_hu": "MAE, HU = mean |estimate - truth| over all voxels of the volume, values not clipped.",
+        "rmse_hu": "RMSE, HU = sqrt(mean (estimate - truth)^2) over all voxels of the volume, values not clipped.",
+        "bias_hu": "Bias, HU = mean (estimate - truth) over all voxels; positive: the estimate is too dense.",
+        "mae_body_hu": "MAE, HU = mean |estimate - truth| inside the body mask, values not clipped.",
+        "rmse_body_hu": "RMSE, HU = sqrt(mean (estimate - truth)^2) inside the body mask, values not clipped.",
+        "bias_body_hu": "Bias, HU = mean (estimate - truth) inside the body mask; positive: the estimate is too dense.",
+        "ssim_3d": (
+            "SSIM (Wang et al., IEEE TIP 2004) in 3D: uniform 7x7x7 voxel window, sample covariance (N - 1), "
+            "K1 = 0.01, K2 = 0.03, data range 2500 HU, both volumes clipped to -1024..1476 HU, mean over all windows "
+            "that lie inside the volume; equals scikit-image with an explicit data_range. 1 is identical."
+        ),
+    }
+)
+"""Metric name -> one line: formula, unit, region and source."""
+
+DISPLAY: Mapping[str, tuple[str, str, int]] = MappingProxyType(
+    {
+        "psnr_2500_db": ("PSNR, volumetric, peak 2500 HU", "dB", 2),
+        "mae_hu": ("MAE, whole volume", "HU", 1),
+        "rmse_hu": ("RMSE, whole volume", "HU", 1),
+        "bias_hu": ("Bias, whole volume", "HU", 1),
+        "mae_body_hu": ("MAE, inside the body", "HU", 1),
+        "rmse_body_hu": ("RMSE, inside the body", "HU", 1),
+        "bias_body_hu": ("Bias, inside the body", "HU", 1),
+        "ssim_3d": ("SSIM, 3D", "", 4),
+    }
+)
+"""Metric name -> (label, unit, decimals) for people."""
+
+
+@dataclass(frozen=True)
+class ImageMetrics:
+    """The metrics of one reconstruction; see `CONVENTIONS` for the meaning of each.
+
+    Attributes:
+        psnr_2500_db: dB; infinite for identical volumes.
+        mae_hu: HU, whole volume, 0...
+        rmse_hu: HU, whole volume, 0...
+        bias_hu: HU, whole volume, estimate minus truth.
+        mae_body_hu: HU, inside the body; None without a body mask.
+        rmse_body_hu: HU, inside the body; None without a body mask.
+        bias_body_hu: HU, inside the body; None without a body mask.
+        ssim_3d: -1..1.
+    """
+
+    psnr_2500_db: float
+    mae_hu: float
+    rmse_hu: float
+    bias_hu: float
+    mae_body_hu: float | None
+    rmse_body_hu: float | None
+    bias_body_hu: float | None
+    ssim_3d: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Metric name -> value, in the order of `CONVENTIONS`."""
+        return asdict(self)
+
+
+def image_metrics(
+    estimate: Volume | NDArray[np.floating[Any]],
+    truth: Volume | NDArray[np.floating[Any]],
+    *,
+    body: NDArray[np.bool_] | None = None,
+) -> ImageMetrics:
+    """All image metrics of `estimate` against `truth`.
+
+    Args:
+        estimate: HU [D, H, W].
+        truth: HU [D, H, W], on the same grid.
+        body: [D, H, W] bool, the patient's body in the truth; None leaves the body metrics out (None).
+
+    Raises:
+        InputError: shapes differ, values are not finite, the mask is empty, or two Volumes have other voxel sizes or
+            directions. Their origins may differ: two films do not know where the scanner put its zero.
+    """
+    if isinstance(estimate, Volume) and isinstance(truth, Volume):
+        _same_voxels(estimate, truth)
+    found = estimate.hu if isinstance(estimate, Volume) else estimate
+    wanted = truth.hu if isinstance(truth, Volume) else truth
+    return ImageMetrics(
+        psnr_2500_db=psnr_volumetric(found, wanted),
+        mae_hu=mae_hu(found, wanted),
+        rmse_hu=rmse_hu(found, wanted),
+        bias_hu=bias_hu(found, wanted),
+        mae_body_hu=None if body is None else mae_hu(found, wanted, mask=body),
+        rmse_body_hu=None if body is None else rmse_hu(found, wanted, mask=body),
+        bias_body_hu=None if body is None else bias_hu(found, wanted, mask=body),
+        ssim_3d=ssim_3d(found, wanted),
+    )
+
+
+def psnr_volumetric(
+    estimate_hu: NDArray[np.floating[Any]], truth_hu: NDArray[np.floating[Any]], *, peak_hu: float = PEAK_HU
+) -> float:
+    """Peak signal-to-noise ratio of the whole volume, dB: 20 log10(peak_hu / RMSE).
+
+    Both [D, H, W] volumes, HU, are clipped to `WINDOW_HU` first, whatever the peak. Identical volumes give infinity.
+
+    Raises:
+        InputError: shapes differ, values are not finite, or the peak is not positive.
+    """
+    if not (math.isfinite(peak_hu) and peak_hu > 0):
+        raise InputError(f"the peak of a PSNR must be a positive number of HU, got {peak_hu}")
+    check_pair(estimate_hu, truth_hu)
+    error = np.clip(estimate_hu, *WINDOW_HU).astype(np.float64) - np.clip(truth_hu, *WINDOW_HU)
+    mean_square = float(np.mean(np.square(error)))
+    return math.inf if mean_square == 0 else 10 * math.log10(peak_hu**2 / mean_square)
+
+
+def mae_hu(
+    estimate_hu: NDArray[np.floating[Any]],
+    truth_hu: NDArray[np.floating[Any]],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+) -> float:
+    """Mean absolute error, HU, over the volume or the voxels of `mask` [D, H, W]. Raises InputError as `bias_hu`."""
+    return float(np.mean(np.abs(_difference(estimate_hu, truth_hu, mask))))
+
+
+def rmse_hu(
+    estimate_hu: NDArray[np.floating[Any]],
+    truth_hu: NDArray[np.floating[Any]],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+) -> float:
+    """Root mean square error, HU, over the volume or the voxels of `mask`. Raises InputError as `bias_hu`."""
+    return math.sqrt(float(np.mean(np.square(_difference(estimate_hu, truth_hu, mask)))))
+
+
+def bias_hu(
+    estimate_hu: NDArray[np.floating[Any]],
+    truth_hu: NDArray[np.floating[Any]],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+) -> float:
+    """Mean of estimate minus truth, HU, over the volume or the voxels of `mask`; positive is too dense.
+
+    Raises:
+        InputError: shapes differ, values are not finite, or the mask is not boolean or marks no voxel.
+    """
+    return float(np.mean(_difference(estimate_hu, truth_hu, mask)))
+
+
+def ssim_3d(
+    estimate_hu: NDArray[np.floating[Any]],
+    truth_hu: NDArray[np.floating[Any]],
+    *,
+    data_range_hu: float = PEAK_HU,
+) -> float:
+    """Structural similarity in 3D (see `CONVENTIONS`), -1..1; [D, H, W] HU, clipped to `WINDOW_HU`.
+
+    The value of scikit-image, in less time and memory (`xrecon.evaluation.metrics.ssim_window`).
+
+    Raises:
+        InputError: shapes differ, values are not finite, an axis is shorter than the window of 7 voxels, or the data
+            range is not positive.
+    """
+    check_pair(estimate_hu, truth_hu)
+    if not (math.isfinite(data_range_hu) and data_range_hu > 0):
+        raise InputError(f"the data range of an SSIM must be a positive number of HU, got {data_range_hu}")
+    if min(truth_hu.shape) < SSIM_WINDOW:
+        raise InputError(f"SSIM needs at least {SSIM_WINDOW} voxels along each axis, got shape {truth_hu.shape}")
+    # SSIM does not change when values and data range are multiplied alike.
+    scaled = (np.clip(values, *WINDOW_HU).astype(np.float64) / data_range_hu for values in (estimate_hu, truth_hu))
+    return window_ssim(*scaled)[0]
+
+
+def _difference(
+    estimate_hu: NDArray[np.floating[Any]], truth_hu: NDArray[np.floating[Any]], mask: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
+    """Estimate minus truth, HU: [D, H, W], or [voxels] of the mask."""
+    check_pair(estimate_hu, truth_hu)
+    if mask is None:
+        return np.asarray(np.subtract(estimate_hu, truth_hu, dtype=np.float64))
+    if mask.dtype != np.bool_:
+        raise InputError(f"a mask must be boolean, got {mask.dtype}; write mask > 0 to choose labels")
+    if mask.shape != truth_hu.shape:
+        raise InputError(f"the mask has shape {mask.shape}, the volumes {truth_hu.shape}: bring them to one grid")
+    if not mask.any():
+        raise InputError("the mask marks no voxel: there is nothing to average over")
+    return np.asarray(np.subtract(estimate_hu[mask], truth_hu[mask], dtype=np.float64))
+
+
+def check_pair(estimate_hu: NDArray[np.floating[Any]], truth_hu: NDArray[np.floating[Any]]) -> None:
+    """Raise InputError unless both are finite [D, H, W] arrays of one shape."""
+    if estimate_hu.ndim != 3 or estimate_hu.shape != truth_hu.shape:
+        raise InputError(
+            f"expected two volumes [D, H, W] of one shape, got an estimate of {estimate_hu.shape} and a truth of "
+            f"{truth_hu.shape}: resample the truth to the grid of the estimate first"
+        )
+    for name, values in (("estimate", estimate_hu), ("truth", truth_hu)):
+        # The sum is finite if and only if no value is NaN or infinite (HU are far from overflow in double precision).
+        if not math.isfinite(float(np.sum(values, dtype=np.float64))):
+            raise InputError(f"the {name} holds NaN or infinite values: metrics over it would mean nothing")
+
+
+def _same_voxels(estimate: Volume, truth: Volume) -> None:
+    if not np.allclose(estimate.affine[:3, :3], truth.affine[:3, :3], rtol=0, atol=1e-3):
+        raise InputError(
+            f"estimate ({estimate!r}) and truth ({truth!r}) differ in voxel size or direction: resample the truth to "
+            "the grid of the estimate first"
+        )

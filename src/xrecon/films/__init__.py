@@ -1,0 +1,1 @@
+"""Films: simulated from a CT, and as the networks see them."""

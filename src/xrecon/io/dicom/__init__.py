@@ -1,0 +1,1 @@
+"""DICOM in: CT series and films."""

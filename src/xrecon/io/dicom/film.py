@@ -1,0 +1,207 @@
+"""Radiographs from DICOM (CR, DX, RG and secondary captures of films), brought to "dense tissue is bright"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.errors import InputError
+from xrecon.io.dicom.pixels import guarded, numbers, padding_mask, read_dataset, stored_pixels, tag_name, text
+from xrecon.io.limits import check_file, check_not_constant
+from xrecon.io.raw import FilmTags, RawFilm
+
+FILM_MODALITIES = ("CR", "DX", "RG", "RF", "OT", "")
+VIEW_POSITIONS = {
+    "PA": "pa",
+    "AP": "ap",
+    "LL": "lateral",
+    "RL": "right_lateral",
+    "LATERAL": "lateral",
+    "LAT": "lateral",
+}
+_VIEW_MEANINGS = (
+    ("RIGHT LATERAL", "right_lateral"),
+    ("LATERAL", "lateral"),
+    ("POSTERO-ANTERIOR", "pa"),
+    ("POSTEROANTERIOR", "pa"),
+    ("ANTERO-POSTERIOR", "ap"),
+    ("ANTEROPOSTERIOR", "ap"),
+)
+GREY_TOLERANCE = 12
+
+
+def read_dicom_film(path: Path) -> RawFilm:
+    """Read a radiograph.
+
+    Inversion follows PhotometricInterpretation, PresentationLUTShape and, for raw data, PixelIntensityRelationshipSign;
+    raw data that are linear in the X-ray intensity (LIN, FOR PROCESSING) are log-transformed. Modality and VOI look-up
+    tables are not applied: the display gain is unknown anyway.
+
+    Raises:
+        InputError: damaged, another modality, several frames, coloured, constant, or a tag that holds no number.
+        MissingPartError: the decoder of its transfer syntax is not installed.
+    """
+    with guarded(str(path)):
+        return _read(Path(path))
+
+
+def _read(path: Path) -> RawFilm:
+    with check_file(path).open("rb") as stream:
+        bare = stream.read(132)[128:] != b"DICM"
+        stream.seek(0)
+        dataset = read_dataset(stream, str(path), header_only=False, force=bare)
+    _check_kind(dataset, path)
+    stored = _one_grey_frame(stored_pixels(dataset, str(path)), dataset, path)
+    check_not_constant(stored, path, what="pixels")
+    tags = film_tags(dataset, path)
+    padding = padding_mask(dataset, stored)
+    valid = stored if padding is None else stored[~padding]
+    check_not_constant(valid, path, what="pixels outside the padding")
+    dark, notes = _dense_is_dark(dataset, tags, path)
+    if tags.log_relationship == "LIN" and tags.intent == "FOR PROCESSING":
+        pixels, note = _log_transformed(stored, padding, path, dense_is_dark=dark, full_scale=_value_range(dataset)[1])
+        notes += (note,)
+    else:
+        pixels = _full_range(stored, dataset)
+        pixels = 1.0 - pixels if dark else pixels
+    if padding is not None:
+        pixels[padding] = float(pixels[~padding].min())  # collimated: shown like unattenuated beam
+        notes += (f"{int(padding.sum())} padding pixels set to the darkest value",)
+    return RawFilm(pixels.astype(np.float32), tags, path, notes, inverted=dark)
+
+
+def _check_kind(dataset: Any, path: Path) -> None:
+    modality = text(dataset, "Modality")
+    if modality == "CT":
+        raise InputError(f"{path}: is a CT image, not a radiograph; give its folder to xrecon.load_ct")
+    if modality not in FILM_MODALITIES:
+        raise InputError(
+            f"{path}: {tag_name('Modality')} is {''.join(c for c in modality if c.isalnum())[:16]}; expected a chest "
+            f"radiograph (CR, DX)"
+        )
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        raise InputError(f"{path}: holds no image ({tag_name('Rows')} is missing); give the film's own file")
+
+
+def _one_grey_frame(pixels: NDArray[np.int32], dataset: Any, path: Path) -> NDArray[np.int32]:
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise InputError(f"{path}: holds {frames} frames, expected one film; export the frame that you want")
+    if int(dataset.get("SamplesPerPixel") or 1) == 1:
+        return pixels.reshape(int(dataset.Rows), int(dataset.Columns))
+    if text(dataset, "PhotometricInterpretation") not in ("RGB", "YBR_FULL", "YBR_FULL_422"):
+        raise InputError(f"{path}: {tag_name('PhotometricInterpretation')} is a palette; export the film as grey image")
+    if text(dataset, "PhotometricInterpretation") == "RGB":
+        colour = np.ptp(pixels, axis=-1)
+    else:
+        colour = np.abs(pixels[..., 1:] - 128).max(axis=-1)
+    if float(np.mean(colour > GREY_TOLERANCE)) > 0.01:
+        raise InputError(f"{path}: a colour picture, expected a grey film; export the film itself")
+    return np.ascontiguousarray(pixels[..., 0])
+
+
+def film_tags(dataset: Any, path: Path) -> FilmTags:
+    """What the data set states of its acquisition (DESIGN 3). Raises InputError for a tag that holds no number."""
+    name = str(path)
+
+    def one(keyword: str) -> float | None:
+        found = numbers(dataset, keyword, 1, name)
+        return found[0] if found else None
+
+    def two(keyword: str) -> tuple[float, float] | None:
+        found = numbers(dataset, keyword, 2, name)
+        return (found[0], found[1]) if found else None
+
+    return FilmTags(
+        view=_view(dataset),
+        source_to_detector_mm=one("DistanceSourceToDetector"),
+        source_to_patient_mm=one("DistanceSourceToPatient"),
+        imager_pixel_mm=two("ImagerPixelSpacing"),
+        pixel_spacing_mm=two("PixelSpacing") or two("NominalScannedPixelSpacing"),
+        pixel_spacing_calibration=text(dataset, "PixelSpacingCalibrationType") or None,
+        magnification=one("EstimatedRadiographicMagnificationFactor"),
+        patient_orientation=_orientation(dataset),
+        kvp=one("KVP"),
+        log_relationship=text(dataset, "PixelIntensityRelationship") or None,
+        intent=text(dataset, "PresentationIntentType") or None,
+    )
+
+
+def _view(dataset: Any) -> str | None:
+    known = VIEW_POSITIONS.get(text(dataset, "ViewPosition"))
+    if known is not None:
+        return known
+    for item in dataset.get("ViewCodeSequence") or []:
+        meaning = text(item, "CodeMeaning")
+        for words, view in _VIEW_MEANINGS:
+            if words in meaning:
+                return view
+    return None
+
+
+def _orientation(dataset: Any) -> tuple[str, str] | None:
+    value = dataset.get("PatientOrientation")
+    if value is None or isinstance(value, str) or len(value) != 2:
+        return None
+    first, second = (str(v).strip().upper() for v in value)
+    if not first or not second or set(first + second) - set("LRAPHF"):
+        return None
+    return first, second
+
+
+def _dense_is_dark(dataset: Any, tags: FilmTags, path: Path) -> tuple[bool, tuple[str, ...]]:
+    """Whether small stored values are dense tissue, and what was assumed for that."""
+    photometric = text(dataset, "PhotometricInterpretation")
+    shape = text(dataset, "PresentationLUTShape")
+    sign = numbers(dataset, "PixelIntensityRelationshipSign", 1, str(path))
+    displayed = photometric == "MONOCHROME1" or shape == "INVERSE"
+    notes: tuple[str, ...] = ()
+    if (photometric == "MONOCHROME1" and shape == "IDENTITY") or (photometric == "MONOCHROME2" and shape == "INVERSE"):
+        notes += (f"{photometric} and PresentationLUTShape {shape} contradict each other; taken as inverted",)
+    # Sign 1: small values mean little X-ray intensity, thus dense tissue. It describes the detector, not the display.
+    physical = None if sign is None or sign[0] not in (1, -1) else sign[0] == 1
+    if physical is None or physical == displayed:
+        dark = displayed
+    elif tags.intent == "FOR PROCESSING":
+        dark = physical
+        notes += ("raw data: inversion by PixelIntensityRelationshipSign, against PhotometricInterpretation",)
+    else:
+        dark = displayed
+        notes += ("PixelIntensityRelationshipSign contradicts PhotometricInterpretation, which was believed",)
+    if dark:
+        notes += ("stored with dense tissue dark: inverted",)
+    if text(dataset, "LossyImageCompression") == "01":
+        notes += ("the film was compressed with loss",)
+    return dark, notes
+
+
+def _full_range(stored: NDArray[np.int32], dataset: Any) -> NDArray[np.float32]:
+    low, high = _value_range(dataset)
+    return np.clip((stored.astype(np.float64) - low) / (high - low), 0.0, 1.0).astype(np.float32)
+
+
+def _value_range(dataset: Any) -> tuple[int, int]:
+    """Least and largest value that the stored bits can hold."""
+    bits = int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 16)
+    low = -(1 << (bits - 1)) if int(dataset.get("PixelRepresentation") or 0) == 1 else 0
+    return low, low + (1 << bits) - 1
+
+
+def _log_transformed(
+    stored: NDArray[np.int32], padding: NDArray[np.bool_] | None, path: Path, *, dense_is_dark: bool, full_scale: int
+) -> tuple[NDArray[np.float32], str]:
+    """-log of the intensity, scaled to 0..1 between its extremes outside the padding; the least intensity is 1 count.
+
+    A detector that stores dense tissue bright and is linear stores full scale minus counts.
+    """
+    counts = stored.astype(np.float64) if dense_is_dark else full_scale - stored.astype(np.float64)
+    logarithm = np.log(np.maximum(counts, 1.0))
+    valid = logarithm if padding is None else logarithm[~padding]
+    check_not_constant(valid, path, what="logarithms of the pixels")
+    brightest, darkest = float(valid.max()), float(valid.min())
+    pixels = np.clip((brightest - logarithm) / (brightest - darkest), 0.0, 1.0)
+    note = "raw data, linear in X-ray intensity (LIN, FOR PROCESSING): log-transformed; gain and scatter stay unknown"
+    return pixels.astype(np.float32), note

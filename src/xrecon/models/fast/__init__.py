@@ -1,0 +1,1 @@
+"""The generator's exact fast path: the same function and parameters, other steps."""

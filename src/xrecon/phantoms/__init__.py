@@ -1,0 +1,1 @@
+"""Artificial chests whose truth is known exactly."""

@@ -1,0 +1,1 @@
+"""Pneumothoraces and what resembles them, planted in healthy chest CTs with their truth."""

@@ -1,0 +1,229 @@
+"""The collapse of a lung as a smooth flow: air enters at part of its surface, the tissue contracts everywhere.
+
+The velocity v is the gradient of a potential inside the pleural cavity. Its divergence is negative everywhere (the
+lung contracts), its normal component is an inflow w >= 0 on the surface that the air reaches and zero where the lung
+keeps touching the wall (it may slide there). Following v for a time t maps the cavity onto the collapsed lung; what is
+left of the cavity is the pocket. A flow cannot fold or tear, its Jacobian gives the density of the collapsed lung, and
+the volume falls monotonically with t, so any occupancy can be reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import cg
+
+from xrecon.anatomy.morphology import Floats, Mask, Spacing, signed_mm
+from xrecon.planting.trace import inside_share, step_back
+
+_WALL_MM = 7.0
+"""Within this distance of the wall the normal velocity is set to the inflow: the staircase of voxels cannot leak."""
+_STEP = 0.04
+"""Time step; the volume falls by about this share in each."""
+_LONGEST = 6.0
+"""Longest time: only 1/400 of the lung would be left."""
+_HOLD_MM = 22.0
+"""Radius round the lung root that hardly moves: bronchi and vessels tether the lung there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cavity:
+    """A pleural cavity on a coarse grid of equal pitch.
+
+    Attributes:
+        mask: [D, H, W] bool.
+        depth: [D, H, W], signed distance to the wall, mm, positive inside, smooth.
+        normal: [3, D, H, W], its gradient: into the cavity, length at most 1.
+        pitch_mm: edge of a voxel.
+        root_mm: (d, h, w) position of the lung root in mm from the centre of voxel (0, 0, 0).
+    """
+
+    mask: Mask
+    depth: Floats
+    normal: Floats
+    pitch_mm: float
+    root_mm: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, mask: Mask, pitch_mm: float, root_mm: NDArray[np.float64]) -> Cavity:
+        """Distance and normals of a mask."""
+        spacing: Spacing = (pitch_mm, pitch_mm, pitch_mm)
+        depth = ndimage.gaussian_filter(signed_mm(mask, spacing), 1.0).astype(np.float32)
+        normal = np.stack(np.gradient(depth, pitch_mm)).astype(np.float32)
+        normal /= np.maximum(np.linalg.norm(normal, axis=0), 1.0)
+        return cls(mask, depth, normal, pitch_mm, root_mm)
+
+    @property
+    def positions(self) -> Floats:
+        """[3, D, H, W] position of every voxel, mm."""
+        return (np.indices(self.mask.shape, dtype=np.float32) * np.float32(self.pitch_mm)).astype(np.float32)
+
+    @property
+    def from_root_mm(self) -> Floats:
+        """[D, H, W] distance to the lung root, mm."""
+        away = self.positions - self.root_mm.reshape(3, 1, 1, 1)
+        return np.asarray(np.linalg.norm(away, axis=0), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Collapse:
+    """Where each place of the chest was before the collapse.
+
+    Attributes:
+        shift_mm: [3, D, H, W] original minus present position, mm, on the cavity's coarse grid.
+        log_density: [D, H, W] logarithm of the factor by which the tissue became denser.
+        remaining: share of its cavity that the collapsed lung fills, on the coarse grid.
+    """
+
+    shift_mm: Floats
+    log_density: Floats
+    remaining: float
+
+
+def inflow_velocity(cavity: Cavity, inflow: Floats, contraction: Floats) -> Floats:
+    """Velocity [3, D, H, W] in mm per unit of time, in which the cavity's volume falls e-fold.
+
+    Args:
+        cavity: where.
+        inflow: [D, H, W] >= 0, relative; used near the wall.
+        contraction: [D, H, W] > 0, relative rate at which tissue shrinks.
+    """
+    mask, pitch = cavity.mask, cavity.pitch_mm
+    rate = np.where(mask, contraction, 0.0)
+    rate /= rate[mask].mean()
+    faces = _wall_faces(cavity)
+    sides = [np.where(face, inflow * np.abs(cavity.normal[axis]), 0.0) for axis, _, face in faces]
+    total = sum(float(side.sum()) for side in sides)
+    scale = float(rate.sum()) * pitch / total
+    sides = [side * scale for side in sides]
+    potential = _potential(mask, rate * pitch**2 - sum(sides) * pitch)
+    velocity = np.zeros((3, *mask.shape), dtype=np.float32)
+    for axis in range(3):
+        inner = _pairs(mask, axis)
+        step = np.diff(potential, axis=axis) / pitch * inner
+        low, high = _halves(axis)
+        velocity[axis][low] += 0.5 * step
+        velocity[axis][high] += 0.5 * step
+    for (axis, direction, _), side in zip(faces, sides, strict=True):
+        velocity[axis] -= 0.5 * direction * side
+    velocity = _extended(velocity, mask)
+    return _along_the_wall(cavity, velocity, _extended((inflow * np.float32(scale))[None], _rim(cavity))[0])
+
+
+def collapse_to(cavity: Cavity, velocity: Floats, remaining: float) -> Collapse:
+    """Follow the flow until the lung has shrunk to the share `remaining` (0..1) of its cavity."""
+    pitch = cavity.pitch_mm
+    divergence = sum(np.gradient(velocity[axis], pitch, axis=axis) for axis in range(3))
+    fields = np.stack([*(velocity / pitch), divergence], axis=-1).astype(np.float32)
+    near = cavity.depth > -3.0 * pitch
+    start = np.column_stack([*np.nonzero(near), np.zeros(int(near.sum()))]).astype(np.float32)
+    depth = np.ascontiguousarray(cavity.depth[..., None] / np.float32(pitch))
+    weight = np.clip(depth[near][:, 0] + 0.5, 0.0, 1.0).astype(np.float32)
+    full = float(inside_share(start, depth, weight))
+    place, now = start, 1.0
+    for _ in range(int(_LONGEST / _STEP)):
+        if now <= remaining:
+            break
+        after = step_back(place, fields, _STEP)
+        volume = float(inside_share(after, depth, weight)) / full
+        if volume < remaining:
+            # The last step is cut so that the volume is met.
+            after = place + np.float32((now - remaining) / (now - volume)) * (after - place)
+            place, now = after, float(inside_share(after, depth, weight)) / full
+            break
+        place, now = after, volume
+    shift = np.zeros((3, *cavity.mask.shape), dtype=np.float32)
+    density = np.zeros(cavity.mask.shape, dtype=np.float32)
+    for axis in range(3):
+        shift[axis][near] = (place[:, axis] - start[:, axis]) * np.float32(pitch)
+    density[near] = place[:, 3]
+    smooth = _extended(np.stack([*shift, density]), near)
+    return Collapse(smooth[:3], smooth[3], now)
+
+
+def smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Floats:
+    """Random field [D, H, W] of unit variance that varies over `sigma` voxels."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
+    return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-9), dtype=np.float32)
+
+
+def _halves(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    low: list[slice] = [slice(None)] * 3
+    high: list[slice] = [slice(None)] * 3
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    return tuple(low), tuple(high)
+
+
+def _pairs(mask: Mask, axis: int) -> Mask:
+    low, high = _halves(axis)
+    return np.asarray(mask[low] & mask[high])
+
+
+def _wall_faces(cavity: Cavity) -> list[tuple[int, int, Mask]]:
+    """(axis, direction, cavity voxels whose neighbour in that direction is outside)."""
+    faces = []
+    for axis in range(3):
+        for direction in (-1, 1):
+            neighbour = np.roll(cavity.mask, -direction, axis=axis)
+            faces.append((axis, direction, cavity.mask & ~neighbour))
+    return faces
+
+
+def _rim(cavity: Cavity) -> Mask:
+    return cavity.mask & (cavity.depth < 1.6 * cavity.pitch_mm)
+
+
+def _potential(mask: Mask, source: NDArray[np.floating]) -> Floats:
+    """Solve sum over neighbours (p_i - p_j) = source_i inside the mask; no flux but through the sources."""
+    number = np.full(mask.shape, -1, dtype=np.int64)
+    number[mask] = np.arange(int(mask.sum()))
+    rows, columns = [], []
+    for axis in range(3):
+        low, high = _halves(axis)
+        both = mask[low] & mask[high]
+        rows.append(number[low][both])
+        columns.append(number[high][both])
+    i, j = np.concatenate(rows), np.concatenate(columns)
+    size = int(mask.sum())
+    ones = np.ones(i.size)
+    links = sparse.coo_matrix((ones, (i, j)), shape=(size, size)).tocsr()
+    links = links + links.T
+    degree = np.asarray(links.sum(axis=1)).ravel()
+    matrix = sparse.diags(degree) - links
+    wanted = source[mask].astype(np.float64)
+    wanted -= wanted.mean()
+    inverse = sparse.diags(1.0 / np.maximum(degree, 1.0))
+    solution, _ = cg(matrix, wanted, rtol=1e-4, maxiter=1500, M=inverse)
+    potential = np.zeros(mask.shape, dtype=np.float32)
+    potential[mask] = solution
+    return potential
+
+
+def _extended(values: Floats, known: Mask) -> Floats:
+    """Values [channels, D, H, W] of the known voxels, slightly smoothed, continued smoothly to all others."""
+    out = np.zeros(values.shape, dtype=np.float32)
+    missing = np.ones(known.shape, dtype=bool)
+    for sigma in (1.2, 3.0, 9.0):
+        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma)
+        usable = missing & (weight > 0.02)
+        for part, smooth in zip(values, out, strict=True):
+            mean = ndimage.gaussian_filter(np.where(known, part, 0.0).astype(np.float32), sigma)
+            smooth[usable] = mean[usable] / weight[usable]
+        missing &= ~usable
+        if not missing.any():
+            break
+    return out
+
+
+def _along_the_wall(cavity: Cavity, velocity: Floats, inflow: Floats) -> Floats:
+    """The velocity without flow through the wall that air does not reach, and held at the lung root."""
+    near = np.exp(-((np.maximum(cavity.depth, 0.0) / _WALL_MM) ** 2)).astype(np.float32)
+    # Where air enters, the potential's own velocity stays: a layer of constant velocity would pile tissue up behind it.
+    near *= np.exp(-inflow / (0.15 * inflow[_rim(cavity)].max()))
+    across = (velocity * cavity.normal).sum(axis=0)
+    velocity = velocity + near * (inflow - across) * cavity.normal
+    free = 1.0 - np.exp(-((cavity.from_root_mm / _HOLD_MM) ** 2))
+    return np.asarray(velocity * free, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The projector's interchangeable ways to compute the same integrals."""

@@ -1,0 +1,1 @@
+"""Who finds the hemithoraces, and how right and left are told apart."""

@@ -1,0 +1,1 @@
+"""What several pages of the report share: figures, panels, plots and the page itself."""

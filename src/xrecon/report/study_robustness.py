@@ -1,0 +1,96 @@
+"""The report of `xrecon study robustness`: metric against disturbance, per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xrecon.evaluation.robustness_study import MEANINGS, METRICS
+from xrecon.evaluation.statistics.comparison import mean_by_patient
+from xrecon.evaluation.tables import format_value, label
+from xrecon.report.parts.evaluation_page import PageSection, PageTable, render_evaluation
+from xrecon.report.parts.evaluation_plots import curve_figure
+
+_NEUTRAL = {"gain": 1.0, "gamma": 1.0}
+"""Level at which a disturbance does nothing; 0 for all others."""
+
+
+def summarise_robustness(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
+    """One entry per model, disturbance and level: mean and interval of each metric over the cases.
+
+    The undisturbed films are kind "none".
+    """
+    keys = list(dict.fromkeys((row["model"], row["kind"], row["level"]) for row in rows))
+    found = []
+    for key in keys:
+        own = [row for row in rows if (row["model"], row["kind"], row["level"]) == key]
+        patients = [row["patient"] for row in own]
+        entry: dict[str, Any] = {"model": key[0], "kind": key[1], "level": key[2], "n": len(own)}
+        for name in METRICS:
+            one = mean_by_patient([row[name] for row in own], patients, seed=seed)
+            entry[name] = {"value": one.value, "low": one.low, "high": one.high}
+        found.append(entry)
+    return found
+
+
+def robustness_report(
+    entries: Sequence[Mapping[str, Any]], *, failures: Sequence[str], notes: Sequence[str], record: Mapping[str, Any]
+) -> str:
+    """The page as HTML text; `entries` from `summarise_robustness`."""
+    kinds = [kind for kind in MEANINGS if any(one["kind"] == kind for one in entries)]
+    models = list(dict.fromkeys(one["model"] for one in entries))
+    text = [*(f"Not measured, and in no figure: {one}." for one in failures), *notes] or ["Nothing failed."]
+    sections = [PageSection("Denominators and limits", text, warn=True)]
+    for kind in kinds:
+        own = [one for one in entries if one["kind"] in (kind, "none")]
+        figures = [
+            (
+                curve_figure(
+                    {model: _points(own, model, kind, name) for model in models}, x=MEANINGS[kind], y=label(name)
+                ),
+                label(name),
+            )
+            for name in METRICS[::2]
+            if len({one["level"] for one in own}) > 2
+        ]
+        sections.append(PageSection(f"{kind}: {MEANINGS[kind]}", tables=[_table(own)], figures=figures))
+    return render_evaluation(
+        "What disturbed films do",
+        sections,
+        lead="One disturbance at a time; the model is told the nominal geometry. Mean over the cases [95 % interval].",
+        record=record,
+    )
+
+
+def _points(
+    entries: Sequence[Mapping[str, Any]], model: str, kind: str, name: str
+) -> list[tuple[float, float, float | None, float | None]]:
+    points = [
+        (
+            _NEUTRAL.get(kind, 0.0) if one["kind"] == "none" else one["level"],
+            one[name]["value"],
+            one[name]["low"],
+            one[name]["high"],
+        )
+        for one in entries
+        if one["model"] == model and one[name]["value"] is not None
+    ]
+    return sorted(points)
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> PageTable:
+    def cell(name: str, value: Mapping[str, float | None]) -> str:
+        text = format_value(name, value["value"])
+        if value["low"] is None:
+            return text
+        return f"{text} [{format_value(name, value['low'])}, {format_value(name, value['high'])}]"
+
+    body = [
+        [
+            f"{one['model']}, {'undisturbed' if one['kind'] == 'none' else format(one['level'], 'g')}",
+            str(one["n"]),
+            *(cell(name, one[name]) for name in METRICS),
+        ]
+        for one in entries
+    ]
+    return PageTable(["Model, level", "Cases", *map(label, METRICS)], body)

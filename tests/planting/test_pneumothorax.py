@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from xrecon.anatomy.healthy_lungs import find_lungs, split_lungs
+from xrecon.errors import InputError
+from xrecon.phantoms.thorax import Phantom, ThoraxParameters, thorax_phantom
+from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
+from xrecon.planting.flow import Cavity, collapse_to, inflow_velocity
+from xrecon.planting.noise import measure_noise
+from xrecon.planting.pattern import PATTERNS
+from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.volume import RESEARCH_NOTICE, Volume, load_ct
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    """6 mm voxels with a little noise: coarse, so that planting takes a second."""
+    return thorax_phantom(64, 6.0, parameters=ThoraxParameters(noise_hu=12.0))
+
+
+@pytest.fixture(scope="module")
+def planted(phantom: Phantom) -> tuple[Volume, Segmentation]:
+    return plant_pneumothorax(phantom.volume, side="right", occupancy=0.3, seed=1)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2.0 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def test_lungs_are_found_by_side(phantom: Phantom) -> None:
+    right, left = split_lungs(phantom.volume)
+    assert dice(right, phantom.labels == 1) > 0.95
+    assert dice(left, phantom.labels == 2) > 0.95
+    columns = np.arange(phantom.volume.shape[2])
+    assert (right.sum(axis=(0, 1)) * columns).sum() / right.sum() < columns.mean(), "right is the smaller column"
+    assert not (right & left).any()
+
+
+def test_the_windpipe_is_not_lung(phantom: Phantom) -> None:
+    found = find_lungs(phantom.volume)
+    trachea = phantom.structures["trachea"]
+    assert (found.airway & trachea).sum() > 0.5 * trachea.sum()
+    assert found.carina is not None
+    assert not (found.airway & (found.right | found.left)).any()
+
+
+@pytest.mark.parametrize(("side", "occupancy"), [("right", 0.03), ("left", 0.1), ("right", 0.5), ("left", 0.9)])
+def test_the_occupancy_is_met_on_the_asked_side(phantom: Phantom, side: str, occupancy: float) -> None:
+    _, truth = plant_pneumothorax(phantom.volume, side=side, occupancy=occupancy)
+    lung, number = (Label.RIGHT_LUNG, Side.RIGHT) if side == "right" else (Label.LEFT_LUNG, Side.LEFT)
+    air_ml = truth.volume_ml(Label.AIR)
+    reached = air_ml / (air_ml + truth.volume_ml(lung))
+    assert reached == pytest.approx(occupancy, abs=0.005)
+    assert truth.findings["occupancy"][side] == pytest.approx(reached)
+    assert set(np.unique(truth.air_side)) == {0, number}
+    # The pocket lies in what was that lung.
+    own = phantom.labels == (1 if side == "right" else 2)
+    air = truth.labels == Label.AIR
+    assert (air & own).sum() > 0.85 * air.sum()
+    # In front of the heart the lungs touch: at 6 mm the line between them is not resolved everywhere.
+    assert (air & (phantom.labels == (2 if side == "right" else 1))).sum() < 0.06 * air.sum()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_pocket_lies_where_its_pattern_says(phantom: Phantom, pattern: str) -> None:
+    _, truth = plant_pneumothorax(phantom.volume, side="left", occupancy=0.15, pattern=pattern)
+    air = np.argwhere(truth.labels == Label.AIR).mean(axis=0)
+    lung = np.argwhere(truth.labels == Label.LEFT_LUNG).mean(axis=0)
+    offset_mm = (air - lung) * 6.0
+    if pattern == "supine":
+        assert offset_mm[1] < -20.0
+    elif pattern in ("upright", "apical"):
+        assert offset_mm[0] < -30.0
+    elif pattern == "lateral":
+        assert offset_mm[2] > 12.0
+    else:
+        assert np.linalg.norm(offset_mm) > 30.0
+
+
+def test_truth_and_hu_agree(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+    sick, truth = planted
+    air = truth.labels == Label.AIR
+    depth = np.zeros(air.shape, dtype=bool)
+    depth[1:-1, 1:-1, 1:-1] = air[1:-1, 1:-1, 1:-1]
+    for axis in range(3):
+        depth &= np.roll(air, 1, axis) & np.roll(air, -1, axis)
+    level = truth.findings["noise"]["air_hu"]
+    assert np.median(sick.hu[depth]) == pytest.approx(level, abs=8.0)
+    spread = 1.4826 * np.median(np.abs(sick.hu[depth] - np.median(sick.hu[depth])))
+    assert spread == pytest.approx(truth.findings["noise"]["sd_hu"], rel=0.5)
+    lung = truth.labels == Label.RIGHT_LUNG
+    assert np.median(sick.hu[lung]) > np.median(phantom.volume.hu[phantom.labels == 1]) + 20.0, "collapsed is denser"
+    assert sick.synthetic
+    assert any(RESEARCH_NOTICE in note for note in sick.notes)
+
+
+def test_the_collapsed_lung_keeps_its_mass(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+    sick, truth = planted
+    cavity = (truth.labels == Label.RIGHT_LUNG) | (truth.labels == Label.AIR) | (phantom.labels == 1)
+    cavity = find_lungs(phantom.volume).right | cavity
+    for axis in range(3):  # partial volume at the wall belongs to the balance
+        cavity |= np.roll(cavity, 1, axis) | np.roll(cavity, -1, axis)
+    air_density = (truth.findings["noise"]["air_hu"] + 1000.0) * (truth.labels == Label.AIR).sum()
+    change = float((sick.hu - phantom.volume.hu)[cavity].sum(dtype=np.float64)) - air_density
+    mass = float((phantom.volume.hu + 1000.0)[phantom.labels == 1].sum(dtype=np.float64))
+    assert abs(change) < 0.03 * mass
+    reported = truth.findings["lung_mass_g"]
+    assert reported["after"] == pytest.approx(reported["before"], rel=0.03)
+
+
+def test_a_lung_pressed_beyond_its_own_tissue_reports_the_lost_mass(phantom: Phantom) -> None:
+    sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.9)
+    reported = truth.findings["lung_mass_g"]
+    assert reported["after"] < 0.97 * reported["before"]
+    assert np.percentile(sick.hu[truth.labels == Label.RIGHT_LUNG], 90) < 120.0
+
+
+def test_nothing_changes_outside_the_pleural_cavity(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+    sick, truth = planted
+    inside = find_lungs(phantom.volume).right | (truth.labels == Label.AIR)
+    for _ in range(2):
+        for axis in range(3):
+            inside |= np.roll(inside, 1, axis) | np.roll(inside, -1, axis)
+    assert np.array_equal(sick.hu[~inside], phantom.volume.hu[~inside])
+    assert np.array_equal(sick.affine, phantom.volume.affine)
+    bone = phantom.structures["ribs"] & (phantom.volume.hu > 300.0)
+    assert np.abs(sick.hu - phantom.volume.hu)[bone].max() < 250.0
+
+
+def test_the_seed_decides(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+    again, same = plant_pneumothorax(phantom.volume, side="right", occupancy=0.3, seed=1)
+    assert np.array_equal(again.hu, planted[0].hu)
+    assert np.array_equal(same.labels, planted[1].labels)
+    other, _ = plant_pneumothorax(phantom.volume, side="right", occupancy=0.3, seed=2)
+    assert not np.array_equal(other.hu, planted[0].hu)
+
+
+def test_fluid_has_a_flat_level_below_the_air(phantom: Phantom) -> None:
+    sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.3, effusion_ml=300.0)
+    assert truth.findings["volumes_ml"]["fluid"] == pytest.approx(300.0, rel=0.02)
+    assert truth.findings["occupancy"]["right"] == pytest.approx(0.3, abs=0.005)
+    fluid = (truth.labels == 0) & find_lungs(phantom.volume).right & (sick.hu > -50.0) & (sick.hu < 60.0)
+    rows_of_air = np.nonzero(truth.labels == Label.AIR)[1]
+    rows_of_fluid = np.nonzero(fluid)[1]
+    assert fluid.sum() * sick.voxel_ml > 100.0
+    assert np.percentile(rows_of_fluid, 10) >= rows_of_air.max() - 1, "supine: the fluid lies behind all of the air"
+
+
+def test_tension_moves_the_mediastinum_to_the_other_side(phantom: Phantom) -> None:
+    sick, truth = plant_pneumothorax(phantom.volume, side="right", occupancy=0.5, tension=1.0)
+    _, calm = plant_pneumothorax(phantom.volume, side="right", occupancy=0.5)
+    assert truth.volume_ml(Label.LEFT_LUNG) < calm.volume_ml(Label.LEFT_LUNG) - 50.0
+
+    def heart(volume: Volume) -> float:
+        d, h, w = (int(np.median(i)) for i in np.nonzero(phantom.structures["heart"]))
+        line = volume.hu[d, h, w - 16 : w + 16]
+        return float((np.arange(32) * (line > -100.0)).sum() / (line > -100.0).sum()) * 6.0
+
+    assert heart(sick) > heart(phantom.volume) + 5.0, "the heart moves to the patient's left"
+    skin = phantom.structures["ribs"]
+    assert np.abs(sick.hu - phantom.volume.hu)[skin].mean() < 25.0
+
+
+def test_a_thicker_pleura_is_a_brighter_line_between_air_and_lung(phantom: Phantom) -> None:
+    lines = []
+    for pleura_mm in (0.3, 0.9, 2.0):
+        sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.3, pleura_mm=pleura_mm)
+        assert truth.findings["asked"]["pleura_mm"] == pleura_mm
+        beside = ndimage.binary_dilation(truth.labels == Label.AIR) & (truth.labels == Label.RIGHT_LUNG)
+        lines.append(float(np.median(sick.hu[beside])))
+    assert lines[0] + 20.0 < lines[1] < lines[2] - 40.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"side": "both"}, "right"),
+        ({"occupancy": 0.0}, "0.01 to 0.9"),
+        ({"occupancy": 0.95}, "0.01 to 0.9"),
+        ({"occupancy": float("nan")}, "occupancy"),
+        ({"pattern": "prone"}, "supine"),
+        ({"seed": -1}, "seed"),
+        ({"tension": 2.0}, "tension"),
+        ({"effusion_ml": 2900.0}, "does not fit"),
+        ({"pleura_mm": 0.0}, "pleura_mm must be from 0.1 to 3"),
+    ],
+)
+def test_impossible_wishes_are_refused(phantom: Phantom, wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        plant_pneumothorax(phantom.volume, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_volume_without_lungs_is_refused(phantom: Phantom) -> None:
+    solid = np.where(phantom.structures["body"], 40.0, -1000.0).astype(np.float32)
+    with pytest.raises(InputError, match="no lungs"):
+        plant_pneumothorax(phantom.volume.with_hu(solid))
+    one = np.where(phantom.labels == 2, 40.0, phantom.volume.hu).astype(np.float32)
+    with pytest.raises(InputError, match="one air-filled lung"):
+        plant_pneumothorax(phantom.volume.with_hu(one))
+    turned = replace(phantom.volume, affine=phantom.volume.affine @ np.diag([-1.0, -1.0, 1.0, 1.0]))
+    with pytest.raises(InputError, match="canonical"):
+        plant_pneumothorax(turned)
+
+
+@settings(max_examples=6, deadline=None)
+@given(share=st.floats(0.05, 0.85), seed=st.integers(0, 99))
+def test_the_flow_shrinks_to_any_volume_and_never_folds(share: float, seed: int) -> None:
+    grid = np.indices((24, 22, 20)) - np.array([12, 11, 10]).reshape(3, 1, 1, 1)
+    mask = (grid[0] / 9.0) ** 2 + (grid[1] / 8.0) ** 2 + (grid[2] / 7.0) ** 2 < 1.0
+    cavity = Cavity.of(mask, 4.0, np.array([48.0, 44.0, 66.0]))
+    rng = np.random.default_rng(seed)
+    wind = rng.random() * (grid[1] < 0) + 0.1 + 0.0 * grid[0]
+    velocity = inflow_velocity(cavity, wind.astype(np.float32), np.ones(mask.shape, dtype=np.float32))
+    collapse = collapse_to(cavity, velocity, share)
+    assert collapse.remaining == pytest.approx(share, rel=0.03)
+    place = grid * 4.0 + collapse.shift_mm
+    jacobian = np.stack([np.stack(np.gradient(place[i], 4.0)) for i in range(3)])
+    lung = mask & (cavity.depth > 4.0)
+    assert np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1)))[lung].min() > 0.0
+    assert np.isfinite(collapse.log_density).all()
+
+
+def test_noise_is_measured_with_its_grain(phantom: Phantom) -> None:
+    found = find_lungs(phantom.volume)
+    noise = measure_noise(phantom.volume, found)
+    assert noise.sd_hu == pytest.approx(12.0, rel=0.35)
+    assert max(noise.correlation) < 0.35, "the phantom's noise is white"
+    grainy = replace(noise, sd_hu=10.0, correlation=(0.2, 0.5, 0.8))
+    drawn = grainy.draw((40, 60, 60), np.random.default_rng(0))
+    assert drawn.std() == pytest.approx(10.0, rel=0.01)
+    for axis, wanted in enumerate(grainy.correlation):
+        first, second = np.delete(drawn, -1, axis).ravel(), np.delete(drawn, 0, axis).ravel()
+        assert np.corrcoef(first, second)[0, 1] == pytest.approx(wanted, abs=0.12)
+
+
+def test_confounders_have_their_volume_and_stay_out_of_the_pleura(phantom: Phantom) -> None:
+    right, left = split_lungs(phantom.volume)
+    sick, bulla = plant_bulla(phantom.volume, side="left", volume_ml=80.0, seed=3)
+    assert bulla.sum() * sick.voxel_ml == pytest.approx(80.0, rel=0.15)
+    assert (bulla & left).sum() > 0.8 * bulla.sum()
+    assert np.median(sick.hu[bulla]) < -900.0
+    sick, streaks = plant_subcutaneous_emphysema(phantom.volume, side="right", volume_ml=40.0)
+    assert not (streaks & (right | left)).any()
+    assert np.median(sick.hu[streaks]) < -350.0
+    assert np.argwhere(streaks)[:, 2].mean() < phantom.volume.shape[2] / 2
+    sick, gas = plant_stomach_gas(phantom.volume, volume_ml=120.0)
+    assert gas.sum() * sick.voxel_ml == pytest.approx(120.0, rel=0.2)
+    assert not (gas & (right | left)).any()
+    assert np.argwhere(gas)[:, 2].mean() > phantom.volume.shape[2] / 2
+    with pytest.raises(InputError, match="volume_ml"):
+        plant_bulla(phantom.volume, volume_ml=0.0)
+
+
+@pytest.mark.data
+def test_a_real_ct_gets_the_pneumothorax_that_was_asked_for(shared_data: Path) -> None:
+    ct = load_ct(shared_data / "ct" / "case_006.nii.gz")
+    sick, truth = plant_pneumothorax(ct, side="left", occupancy=0.2, pattern="lateral", seed=4)
+    assert truth.findings["occupancy"]["left"] == pytest.approx(0.2, abs=0.005)
+    air = truth.labels == Label.AIR
+    assert np.argwhere(air)[:, 2].mean() > ct.shape[2] / 2, "left is the larger column"
+    assert np.median(sick.hu[air]) < -900.0  # case_006 at 2.2 mm: a large part of a thin pocket is partial volume
+    mass = truth.findings["lung_mass_g"]
+    assert mass["after"] == pytest.approx(mass["before"], rel=0.03)
+
+
+@pytest.mark.data
+def test_real_lungs_match_the_manual_contour(shared_data: Path) -> None:
+    import nibabel as nib
+
+    right, left = split_lungs(load_ct(shared_data / "ct" / "case_006.nii.gz"))
+    image = nib.load(shared_data / "masks" / "case_006_lungs.nii.gz")
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
+    manual = Volume(np.asarray(image.dataobj, dtype=np.float32), affine).canonical().hu > 0
+    assert dice(right | left, manual) > 0.95
