@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrecon.errors import InputError, OutputExistsError
-from xrecon.volume import AIR_HU, CANONICAL, Volume, load_ct
+from xrecon.volume import CANONICAL, OUTSIDE_HU, Volume, load_ct
 
 SPACING = (5.0, 2.0, 1.5)  # D, H, W
 ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
@@ -149,7 +149,7 @@ def test_resampling_keeps_places_and_fills_air() -> None:
     cube = volume.resampled((40, 40, 40), 3.0, centre_mm=np.array([3.0, -6.0, 9.0]))
     assert cube.spacing_mm == pytest.approx((3, 3, 3))
     assert np.allclose(cube.centre_mm, [3, -6, 9])
-    assert cube.hu[0, 0, 0] == pytest.approx(AIR_HU)
+    assert cube.hu[0, 0, 0] == pytest.approx(OUTSIDE_HU)
     before = volume.affine @ [*np.argwhere(volume.hu == 900).mean(axis=0), 1]
     after = cube.affine @ [*np.argwhere(cube.hu > 450)[:, :3].astype(float).mean(axis=0), 1]
     heavy = np.argwhere((cube.hu > 450) & (np.arange(40)[:, None, None] < 20)).mean(axis=0)

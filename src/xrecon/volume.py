@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.io.limits import OUTSIDE_HU as OUTSIDE_HU
 from xrecon.resample import resample_separable
 
-AIR_HU = -1024.0
 CANONICAL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """Directions of the axes D, H, W (columns) in LPS: D to the feet, H to the back, W to the patient's left."""
 
@@ -117,7 +117,7 @@ class Volume:
         spacing_mm: float | tuple[float, float, float],
         *,
         centre_mm: NDArray[np.float64] | None = None,
-        fill_hu: float = AIR_HU,
+        fill_hu: float = OUTSIDE_HU,
     ) -> Volume:
         """A box of `shape` voxels of `spacing_mm`, centred at LPS `centre_mm` (default: the volume's own centre).
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xrecon.anatomy.body import OUTSIDE_HU, body_mask, lung_box, without_table
+from xrecon.anatomy.body import body_mask, lung_box, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
 from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom, thorax_phantom
-from xrecon.volume import AIR_HU, Volume
+from xrecon.volume import OUTSIDE_HU, Volume
 
 
 def box_of(mask: NDArray[np.bool_], volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -127,7 +127,7 @@ def test_the_frame_is_a_cube_round_the_centre(phantom64: Phantom) -> None:
     assert cube.spacing_mm == pytest.approx((4.0, 4.0, 4.0))
     assert np.allclose(cube.centre_mm, centre)
     moved = framed(phantom64.volume, 32, centre_mm=centre + np.array([0.0, 0.0, 300.0]))
-    assert moved.hu[0].max() == AIR_HU  # beyond the scan
+    assert moved.hu[0].max() == OUTSIDE_HU  # beyond the scan
     assert moved.hu[-1].max() > 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.volume import Volume
+from xrecon.volume import OUTSIDE_HU, Volume
 
 _WORK_MM = 3.0
 _SKIN_HU = -350.0
@@ -20,7 +20,6 @@ _OPEN_MM = 5.0
 _LUNG_HU = -450.0
 _RECESS_MM = 20.0
 """The posterior recesses are thinner than the erosion below and reach about this far beyond what survives it."""
-OUTSIDE_HU = -1024.0
 
 
 def body_mask(volume: Volume) -> NDArray[np.bool_]:

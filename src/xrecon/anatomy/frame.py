@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.body import lung_box
 from xrecon.geometry import FRAME_MM
-from xrecon.volume import AIR_HU, Volume
+from xrecon.volume import OUTSIDE_HU, Volume
 
 
 def thorax_centre(volume: Volume) -> NDArray[np.float64]:
@@ -32,4 +32,4 @@ def framed(
     """
     volume = volume.canonical()
     centre = thorax_centre(volume) if centre_mm is None else centre_mm
-    return volume.resampled((size, size, size), frame_mm / size, centre_mm=centre, fill_hu=AIR_HU)
+    return volume.resampled((size, size, size), frame_mm / size, centre_mm=centre, fill_hu=OUTSIDE_HU)

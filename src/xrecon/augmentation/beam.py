@@ -22,7 +22,7 @@ from xrecon.data.case_file import CaseData
 from xrecon.geometry import ConeBeam
 from xrecon.projector import hu_to_mu, project
 from xrecon.projector.attenuation import FILM_ENERGY_KEV, mu_water_per_mm
-from xrecon.volume import AIR_HU
+from xrecon.volume import OUTSIDE_HU
 
 Beams = tuple[ConeBeam, ConeBeam]
 
@@ -79,7 +79,7 @@ def integrals(chest: Chest, beams: Beams, *, energy_kev: float) -> list[Floats]:
 
 def beside_the_cube(case: CaseData, nominal: Beams, *, size: int, frame_mm: float) -> list[Floats]:
     """[size, size] per view: what the stored films show and the stored cube does not."""
-    hu = shrunk(case.ct.astype(np.float32) - np.float32(AIR_HU), size) + np.float32(AIR_HU)
+    hu = shrunk(case.ct.astype(np.float32) - np.float32(OUTSIDE_HU), size) + np.float32(OUTSIDE_HU)
     empty = np.zeros(0, dtype=np.uint8)
     own = integrals(Chest(hu, empty, empty, empty.astype(bool), frame_mm / size), nominal, energy_kev=FILM_ENERGY_KEV)
     stored = [shrunk(np.asarray(film, dtype=np.float32), size) for film in (case.pa, case.lateral)]

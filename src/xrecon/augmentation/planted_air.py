@@ -26,7 +26,7 @@ from xrecon.planting.pattern import PATTERNS, SPREADS, contraction, inflow
 from xrecon.planting.render import Motion, Wall, build_scene, find_wall, match_mass, move
 from xrecon.planting.shift import FULL_SHIFT_MM, shift_mediastinum
 from xrecon.resample import resample_separable
-from xrecon.volume import AIR_HU, Volume
+from xrecon.volume import OUTSIDE_HU, Volume
 
 _FLOW_MM = 8.0
 _MARGIN_MM = 14.0
@@ -131,7 +131,7 @@ def _planted(chest: Chest, plan: _Plan, rng: np.random.Generator) -> tuple[Chest
 def _written(chest: Chest, box: tuple[slice, slice, slice], own: Mask, hu: Floats) -> Chest:
     """Own copies with the new HU, without the old label of the cavity `own`."""
     whole = chest.hu.copy()
-    whole[box] = np.maximum(hu, np.float32(AIR_HU))
+    whole[box] = np.maximum(hu, np.float32(OUTSIDE_HU))
     sides = np.where(own, np.uint8(0), chest.sides)
     return replace(chest, hu=whole, sides=sides, air=chest.air.copy())
 

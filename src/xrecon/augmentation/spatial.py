@@ -18,7 +18,7 @@ from xrecon.augmentation.sampling_kernel import sample_all
 from xrecon.augmentation.settings import Affine, Elastic
 from xrecon.data.case_file import CaseData
 from xrecon.resample import resample_separable
-from xrecon.volume import AIR_HU
+from xrecon.volume import OUTSIDE_HU
 
 _TRIES = 6
 _LEAST_SHARE = 0.5
@@ -149,7 +149,7 @@ def chest_of(case: CaseData, deformation: Deformation, *, size: int, frame_mm: f
     index = deformation.origin_mm(_places(size, frame_mm)) / np.float32(stored.pitch_mm) + np.float32((size - 1) / 2)
     # One byte per voxel holds all masks, so that the kernel reads each neighbour once.
     codes = stored.sides + np.uint8(4) * stored.air + np.uint8(8) * stored.measured.astype(np.uint8)
-    hu, codes = sample_all(index, stored.hu, codes, np.float32(AIR_HU))
+    hu, codes = sample_all(index, stored.hu, codes, np.float32(OUTSIDE_HU))
     return Chest(
         hu, codes & np.uint8(3), (codes >> np.uint8(2)) & np.uint8(1), (codes & np.uint8(8)) > 0, stored.pitch_mm
     )
@@ -160,7 +160,7 @@ def _stored(case: CaseData, size: int, pitch_mm: float) -> Chest:
     if case.size == size:
         hu = case.ct.astype(np.float32)
         return Chest(hu, np.array(case.sides), np.array(case.air), case.measured(), pitch_mm)
-    hu = shrunk(case.ct.astype(np.float32) - np.float32(AIR_HU), size) + np.float32(AIR_HU)
+    hu = shrunk(case.ct.astype(np.float32) - np.float32(OUTSIDE_HU), size) + np.float32(OUTSIDE_HU)
     right, left = (shrunk((case.sides == side).astype(np.float32), size) for side in (1, 2))
     sides = np.where(right + left > _LEAST_SHARE, np.where(right >= left, 1, 2), 0).astype(np.uint8)
     air = np.zeros_like(sides)

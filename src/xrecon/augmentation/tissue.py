@@ -13,7 +13,7 @@ from xrecon.anatomy.morphology import Floats, Mask
 from xrecon.augmentation.random_streams import log_uniform, signed, uniform, whole
 from xrecon.augmentation.settings import Bulla, Density, Effusion, Nodules, Scanner
 from xrecon.augmentation.spatial import Chest
-from xrecon.volume import AIR_HU
+from xrecon.volume import OUTSIDE_HU
 
 _BONE_HU = 150.0
 _FAT_HU, _FAT_WIDTH_HU = -95.0, 65.0
@@ -108,8 +108,8 @@ def scan(chest: Chest, settings: Scanner, rng: np.random.Generator) -> tuple[Che
     if grain > 0.2 * chest.pitch_mm:
         pattern = ndimage.gaussian_filter(pattern, grain / chest.pitch_mm, mode="wrap", truncate=3.0)
     pattern *= np.float32(noise / max(float(pattern.std()), 1e-6))
-    hu += pattern * (chest.measured & (chest.hu > AIR_HU + 4.0))
-    return replace(chest, hu=np.maximum(hu, np.float32(AIR_HU))), {
+    hu += pattern * (chest.measured & (chest.hu > OUTSIDE_HU + 4.0))
+    return replace(chest, hu=np.maximum(hu, np.float32(OUTSIDE_HU))), {
         "blur_mm": blur,
         "noise_hu": noise,
         "grain_mm": grain,

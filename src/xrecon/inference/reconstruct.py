@@ -30,7 +30,7 @@ from xrecon.priors.linear import fit_linear
 from xrecon.priors.warp import Grid, sample
 from xrecon.projector.attenuation import hu_to_mu, mu_to_hu
 from xrecon.radiograph import Radiograph
-from xrecon.volume import AIR_HU, RESEARCH_NOTICE, Volume
+from xrecon.volume import OUTSIDE_HU, RESEARCH_NOTICE, Volume
 
 MODELS = ("atlas", "pca", "deform")
 """Models that need no network."""
@@ -225,7 +225,7 @@ def _draw(chest: Drawable, finished: _Finished, pair: FilmPair, size: int, devic
     mu = hu_to_mu(chest.hu(grid)) * hull + torch.where(hull > 0, change, torch.zeros_like(change))
     hu = mu_to_hu(mu.clamp(min=0.0))
     # Vacuum is -1000 HU of attenuation; outside the body a CT is stored as -1024.
-    hu = torch.where(mu <= 0, torch.full_like(hu, AIR_HU), hu)
+    hu = torch.where(mu <= 0, torch.full_like(hu, OUTSIDE_HU), hu)
     spacing = grid.spacing_mm
     volume = Volume.centred(hu.cpu().numpy().astype(np.float32), (spacing, spacing, spacing), synthetic=True)
     return replace(volume, notes=(RESEARCH_NOTICE,))

@@ -44,7 +44,8 @@ EXTENT_MAX_MM = 4000.0
 HU_PADDING_BELOW = -1100.0
 HU_ABSURD = 1e5
 
-AIR_HU = -1024.0
+OUTSIDE_HU = -1024.0
+"""What a CT holds where nothing was measured: outside the body once the table is removed, and beyond the scan."""
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full: free some space or write elsewhere",
     errno.EDQUOT: "the disk quota is used up: free some space or write elsewhere",
@@ -329,8 +330,8 @@ def check_hu(hu: NDArray[np.float32], source: Path) -> tuple[NDArray[np.float32]
     notes: list[str] = []
     if low < HU_PADDING_BELOW:
         padding = hu < HU_PADDING_BELOW
-        notes.append(f"{int(padding.sum())} voxels below {HU_PADDING_BELOW:g} HU (padding) set to {AIR_HU:g} HU")
-        hu[padding] = AIR_HU
+        notes.append(f"{int(padding.sum())} voxels below {HU_PADDING_BELOW:g} HU (padding) set to {OUTSIDE_HU:g} HU")
+        hu[padding] = OUTSIDE_HU
         check_not_constant(hu, source, what="voxels above the padding")
     if low > -500:
         notes.append(f"no value below {low:g} HU: no air in the picture; is this a chest CT in HU?")

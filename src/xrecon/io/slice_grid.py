@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.limits import AIR_HU, MAX_VOXELS, check_count
+from xrecon.io.limits import MAX_VOXELS, OUTSIDE_HU, check_count
 from xrecon.resample import resample_separable
 
 ORTHOGONAL_TOLERANCE = 2e-3
@@ -114,7 +114,7 @@ def _shift_slices(
     out = np.empty((len(slices), *shape), dtype=np.float32)
     for k, (plane, shift) in enumerate(zip(slices, shifts, strict=True)):
         start = (float(low[0] - shift[0]), float(low[1] - shift[1]))
-        out[k] = resample_separable(plane, shape, scale=(1.0, 1.0), offset=start, fill=AIR_HU)
+        out[k] = resample_separable(plane, shape, scale=(1.0, 1.0), offset=start, fill=OUTSIDE_HU)
     new = affine.copy()
     new[:3, axis] = straight
     new[:3, 3] = affine[:3, 3] + low[0] * a + low[1] * b

@@ -14,7 +14,7 @@ from xrecon.films.simulate import simulate
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair
 from xrecon.priors.registration import Chest
-from xrecon.volume import AIR_HU, Volume
+from xrecon.volume import OUTSIDE_HU, Volume
 
 _FILM_PIXELS = 128
 
@@ -62,7 +62,7 @@ def frame_chest(name: str, ct: Volume) -> FramedChest:
         torch.from_numpy(
             v.resampled(TEMPLATE_GRID.shape, TEMPLATE_GRID.spacing_mm, centre_mm=centre, fill_hu=fill).hu.copy()
         )
-        for v, fill in ((without_table(ct), AIR_HU), (measured, 0.0))
+        for v, fill in ((without_table(ct), OUTSIDE_HU), (measured, 0.0))
     )
     low, high = low - centre, high - centre
     # From LPS (x, y, z) to (d, h, w): z runs against D.

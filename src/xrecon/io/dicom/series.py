@@ -27,7 +27,7 @@ from xrecon.io.dicom.slices import (
     slices_of,
     zip_entries,
 )
-from xrecon.io.limits import AIR_HU, check_affine, check_count, check_hu, open_zip
+from xrecon.io.limits import OUTSIDE_HU, check_affine, check_count, check_hu, open_zip
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear, uniform_slices
 
@@ -271,7 +271,7 @@ class _PlaneReader:
         plane = plane * np.float32(one.slope) + np.float32(one.intercept)
         if self._padding is not None:
             padding = self._padding if self._padding.ndim == 3 else self._padding[None]
-            plane[padding[one.frame or 0]] = AIR_HU
+            plane[padding[one.frame or 0]] = OUTSIDE_HU
         return np.asarray(plane, dtype=np.float32)
 
 
