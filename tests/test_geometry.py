@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrecon.errors import GeometryError
-from xrecon.geometry import FRAME_MM, PRESETS, VIEWS, ConeBeam
+from xrecon.geometry import FRAME_MM, PRESETS, VIEW_POSITIONS, ConeBeam
 
 BEAM = ConeBeam(541.0, 949.0, (48, 64), (2.0, 1.5), angle_deg=10.0, translation_mm=(1.0, 2.0, 3.0), mirrored=True)
 finite = st.floats(-1e3, 1e3)
@@ -86,11 +86,11 @@ def test_missing_key_is_named() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", VIEW_POSITIONS)
 def test_presets(preset: str, view: str) -> None:
     beam = ConeBeam.preset(preset, view, size=96)
     assert beam.name == preset and beam.detector_shape == (96, 96) and beam.is_aligned
-    assert (beam.angle_deg, beam.mirrored) == VIEWS[view]
+    assert (beam.angle_deg, beam.mirrored) == VIEW_POSITIONS[view]
     if preset != "prost":
         assert 96 * beam.pixel_at_isocentre_mm[1] == pytest.approx(FRAME_MM)
 

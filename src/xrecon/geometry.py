@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,19 @@ from xrecon.errors import GeometryError
 FRAME_MM = 384.0
 """Edge of the reconstruction cube, and width of a film at the isocentre plane (DESIGN 3)."""
 
-VIEWS: Mapping[str, tuple[float, bool]] = {
+View = Literal["pa", "lateral"]
+"""The two films of a study; every film is hung like one of them."""
+
+VIEWS: tuple[Literal["pa"], Literal["lateral"]] = ("pa", "lateral")
+"""The views in the order in which films are passed: PA first, lateral second."""
+
+VIEW_POSITIONS: Mapping[str, tuple[float, bool]] = {
     "pa": (0.0, False),
     "ap": (180.0, True),
     "lateral": (90.0, False),
     "right_lateral": (-90.0, True),
 }
-"""View name -> (rotation of the rig in degrees, whether the film is hung mirrored)."""
+"""View position (as DICOM calls it) -> (rotation of the rig in degrees, whether the film is hung mirrored)."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +132,14 @@ class ConeBeam:
         """
         if name not in PRESETS:
             raise GeometryError(f"unknown geometry preset {name!r}; choose one of {', '.join(PRESETS)}")
-        if view not in VIEWS:
-            raise GeometryError(f"unknown view {view!r}; choose one of {', '.join(VIEWS)}")
+        if view not in VIEW_POSITIONS:
+            raise GeometryError(f"unknown view {view!r}; choose one of {', '.join(VIEW_POSITIONS)}")
         if size < 1:
             raise GeometryError(f"size must be a positive number of pixels, got {size}")
         preset = PRESETS[name]
         magnification = preset.source_to_detector_mm / preset.source_to_isocentre_mm
         detector_mm = preset.detector_mm if preset.detector_mm is not None else frame_mm * magnification
-        angle, mirrored = VIEWS[view]
+        angle, mirrored = VIEW_POSITIONS[view]
         return cls(
             preset.source_to_isocentre_mm,
             preset.source_to_detector_mm,

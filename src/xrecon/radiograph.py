@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.geometry import VIEWS as VIEWS
 from xrecon.geometry import ConeBeam
+from xrecon.geometry import View as View
 from xrecon.resample import resample_separable
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Radiograph:
             raise InputError(
                 f"the {self.view} film has {image.shape} pixels, its geometry {self.geometry.detector_shape}"
             )
-        if self.view not in ("pa", "lateral"):
+        if self.view not in VIEWS:
             raise InputError(f"unknown view {self.view!r}; choose pa or lateral")
         if float(np.ptp(image)) <= 0:
             raise InputError(f"the {self.view} film is constant (all pixels {float(image.flat[0]):g}): an empty image?")
@@ -133,7 +135,7 @@ def load_radiograph(
 ) -> Radiograph:
     """Read a film from PNG, JPEG, TIFF, DICOM CR/DX, or the float film that `xrecon simulate` writes.
 
-    Distances, spacing and inversion come from the file where it states them (DESIGN 3), else from `geometry`; the
+    Distances, spacing and inversion come from the file where it states them, else from `geometry`; the
     notes say which. Without any spacing the image's longer edge is taken to be 384 mm at the isocentre.
 
     Args:
@@ -150,7 +152,7 @@ def load_radiograph(
     from xrecon.io.film_geometry import beam_of, geometry_from_tags, hang
     from xrecon.io.formats import read_film
 
-    if view not in ("pa", "lateral"):
+    if view not in VIEWS:
         raise InputError(f"{os.fspath(path)}: unknown view {view!r}; choose pa or lateral")
     raw = read_film(Path(path))
     pixels, notes = _with_inversion(raw, invert)

@@ -23,7 +23,7 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import GeometryError, InputError, MissingPartError
-from xrecon.geometry import VIEWS, ConeBeam
+from xrecon.geometry import VIEW_POSITIONS, VIEWS, ConeBeam
 from xrecon.io.limits import atomic_path, check_count, check_file, write_text_atomic
 from xrecon.radiograph import Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume
@@ -50,7 +50,7 @@ class X2ctCase:
 
 def recipe_beam(view: str, size: int) -> ConeBeam:
     """Geometry of the published recipe (SPEC 3): 541 and 949 mm, a 500 mm detector of `size` x `size` pixels."""
-    angle, mirrored = VIEWS[view]
+    angle, mirrored = VIEW_POSITIONS[view]
     pitch = _DETECTOR_MM / size
     return ConeBeam(*_DISTANCES_MM, (size, size), (pitch, pitch), angle_deg=angle, mirrored=mirrored, name="x2ct")
 
@@ -102,7 +102,7 @@ def _case(stored: Any, path: Path, extent_mm: float | None) -> X2ctCase:
     if extent_mm is None and "affine" in stored.attrs:
         affine = np.asarray(json.loads(stored.attrs["affine"]), dtype=np.float64)
     ct = Volume(centred.hu, affine, synthetic=bool(stored.attrs.get("synthetic", False)), notes=notes)
-    pa, lateral = (_film(stored, view, path) for view in ("pa", "lateral"))
+    pa, lateral = (_film(stored, view, path) for view in VIEWS)
     return X2ctCase(ct, pa, lateral)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from xrecon.errors import InputError
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.io.image import read_image_film
 from xrecon.io.limits import (
     atomic_path,
@@ -137,7 +137,7 @@ def read_film_file(path: Path, side_car: Mapping[str, Any]) -> RawFilm:
     """
     where = path.with_suffix(".json")
     view, quantity = side_car.get("view"), side_car.get("quantity")
-    if view not in ("pa", "lateral") or quantity not in ("line_integral", "display"):
+    if view not in VIEWS or quantity not in ("line_integral", "display"):
         raise InputError(
             f"{where}: view is {view!r} and quantity {quantity!r}; expected pa or lateral, and line_integral or "
             f"display; write the film again"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.geometry import VIEWS, ConeBeam
+from xrecon.geometry import VIEW_POSITIONS, ConeBeam
 from xrecon.io.limits import FILM_SPACING_RANGE_MM, check_spacing
 from xrecon.io.raw import FilmTags
 
@@ -22,7 +22,10 @@ Notes = tuple[str, ...]
 
 
 def beam_of(tags: FilmTags, view: str, source: Path) -> tuple[str, Notes]:
-    """Which of `VIEWS` the film is, and what was assumed. Raises InputError where the file contradicts `view`."""
+    """The view position of the film (a key of `VIEW_POSITIONS`), and what was assumed.
+
+    Raises InputError where the file contradicts `view`.
+    """
     if tags.view is None:
         return view, (f"the file states no view: taken as {_BEAM_NAMES[view]}",)
     if tags.view not in BEAMS[view]:
@@ -108,13 +111,13 @@ def geometry_from_tags(
 def _base(beam: str, shape: tuple[int, int], *, view: str, default: str | ConeBeam, source: Path) -> ConeBeam:
     if isinstance(default, str):
         return ConeBeam.preset(default, beam, size=max(shape))
-    nominal = {VIEWS[name][0] for name in BEAMS[view]}
+    nominal = {VIEW_POSITIONS[name][0] for name in BEAMS[view]}
     if not any(abs((default.angle_deg - angle + 180) % 360 - 180) <= 45 for angle in nominal):
         raise InputError(
             f"{source}: the geometry given has angle_deg {default.angle_deg:g}, which is no {view} view (0 is PA, 90 "
             f"left lateral); give the geometry of this view"
         )
-    turn = VIEWS[beam][0] - VIEWS[view][0]
+    turn = VIEW_POSITIONS[beam][0] - VIEW_POSITIONS[view][0]
     return (
         default if default.mirrored or not turn else replace(default, angle_deg=default.angle_deg + turn, mirrored=True)
     )

@@ -14,7 +14,7 @@ from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.priors.warp import Grid
 from xrecon.projector.operator import project
 from xrecon.projector.rays import ray_frame
-from xrecon.radiograph import Radiograph
+from xrecon.radiograph import VIEWS, Radiograph
 
 EMPTY_LINE_INTEGRAL = 0.08
 """A ray below this has crossed less than 4 mm of tissue (mu of water at 60 keV is 0.0206/mm)."""
@@ -38,7 +38,7 @@ class FilmPair:
     offset: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        for film, view in zip(self.films, ("pa", "lateral"), strict=True):
+        for film, view in zip(self.films, VIEWS, strict=True):
             if film.view != view:
                 raise InputError(f"expected a {view} film, got a {film.view} film: give PA first, lateral second")
 

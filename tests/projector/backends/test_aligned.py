@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from xrecon.geometry import PRESETS, VIEWS, ConeBeam
+from xrecon.geometry import PRESETS, VIEW_POSITIONS, ConeBeam
 from xrecon.projector.backends import aligned
 from xrecon.projector.backends.aligned import aligned_plan, project_aligned
 from xrecon.projector.backends.reference import project_reference
@@ -38,7 +38,7 @@ def _assert_same(by_plan: torch.Tensor, reference: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", VIEW_POSITIONS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_equals_the_reference(preset: str, view: str, grid: str) -> None:
     shape, spacing = GRIDS[grid]
@@ -51,7 +51,7 @@ def test_equals_the_reference(preset: str, view: str, grid: str) -> None:
     _assert_same(*_films(geometry, shape, spacing))
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", VIEW_POSITIONS)
 @pytest.mark.parametrize(
     "change",
     [
@@ -61,14 +61,14 @@ def test_equals_the_reference(preset: str, view: str, grid: str) -> None:
     ids=["moved", "detector-inside"],
 )
 def test_equals_the_reference_in_odd_places(change: dict[str, object], view: str) -> None:
-    angle, mirrored = VIEWS[view]
+    angle, mirrored = VIEW_POSITIONS[view]
     base = ConeBeam(500.0, 900.0, (21, 24), (7.0, 6.0), angle_deg=angle, mirrored=mirrored)
     _assert_same(*_films(replace(base, **change), (9, 12, 14), (10.0, 9.0, 8.0)))
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", VIEW_POSITIONS)
 def test_equals_the_reference_for_a_source_beside_the_volume(view: str) -> None:
-    angle, mirrored = VIEWS[view]
+    angle, mirrored = VIEW_POSITIONS[view]
     aside = (-75.0, 0.0, 0.0) if view in ("pa", "ap") else (0.0, -75.0, 0.0)
     beside = ConeBeam(30.0, 400.0, (21, 24), (7.0, 6.0), angle, mirrored=mirrored, translation_mm=aside)
     _assert_same(*_films(replace(beside, detector_shift_mm=(0.0, 200.0)), (9, 12, 14), (10.0, 9.0, 8.0)))
