@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "xrecon"
 MAX_LINES = 450
 LAYERS = (
     ("errors",),
-    ("environment", "config", "geometry", "resample", "jobs"),
+    ("environment", "config", "geometry", "resample", "jobs", "json_text"),
     ("io",),
     ("volume", "radiograph", "segmentation"),
     ("projector",),
@@ -24,6 +24,7 @@ LAYERS = (
     ("planting",),
     ("films",),
     ("data",),
+    ("records",),
     ("augmentation",),
     ("priors",),
     ("models",),
@@ -46,6 +47,7 @@ TORCH_FREE = {
     "geometry",
     "resample",
     "jobs",
+    "json_text",
     "io",
     "volume",
     "radiograph",

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import xrecon
 from xrecon.cli.app import COMMANDS, _root, build_app
-from xrecon.cli.common import OverwriteOption, Shell, add_command, describe_error, example, to_json
+from xrecon.cli.common import OverwriteOption, Shell, add_command, describe_error, example
 from xrecon.errors import InputError, MissingPartError
 
 
@@ -191,17 +191,6 @@ def test_a_command_must_take_the_shell_and_show_an_example() -> None:
         add_command(typer.Typer(), without_shell, name="x")
     with pytest.raises(TypeError, match="first parameter"):
         add_command(typer.Typer(), example("xrecon x")(without_shell), name="x")
-
-
-def test_json_is_strict() -> None:
-    value = {"a": float("nan"), "b": np.array([1.5, np.inf]), 3: Path("x/y"), "c": Shell(), "d": (np.int64(4), True)}
-    assert json.loads(to_json(value)) == {
-        "a": None,
-        "b": [1.5, None],
-        "3": str(Path("x/y")),
-        "c": {"debug": False, "quiet": False, "json": False},
-        "d": [4, True],
-    }
 
 
 def test_other_operating_system_errors_and_memory() -> None:

@@ -6,9 +6,7 @@ import dataclasses
 import errno
 import functools
 import inspect
-import json
 import logging
-import math
 import os
 import sys
 import traceback
@@ -21,6 +19,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from xrecon.errors import XReconError
+from xrecon.json_text import json_text
 
 DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Numbers of the operating system's errors for a full disk and a full quota."""
@@ -128,7 +127,7 @@ def _with_shell(function: Callable[..., Result]) -> Callable[..., None]:
         with _channels(shell), _errors_to_exit_codes(shell):
             result = function(shell, **arguments)
             if shell.json:
-                print(to_json(result))
+                print(json_text(result))
             sys.stdout.flush()
 
     parameters = [
@@ -203,24 +202,3 @@ def describe_error(error: Exception) -> tuple[str, int]:
     detail = " ".join(str(error).split())
     hint = "run again with --debug for the traceback"
     return f"unexpected {type(error).__name__}{': ' if detail else ''}{detail} ({hint})", 1
-
-
-def to_json(value: Any) -> str:
-    """Strict JSON: paths as text, arrays and numpy scalars as numbers, NaN and infinity as null."""
-    return json.dumps(_plain(value), indent=2, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(one) for one in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors, without importing either
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example, to_json
-from xrecon.cli.options import AssetsOption, DeviceOption, SizeOption, run_record, usable_device
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+from xrecon.cli.options import AssetsOption, DeviceOption, SizeOption, usable_device
+from xrecon.json_text import json_text
 
 NAMES = ("report.html", "ct.nii.gz", "demo.json")
 SHOWN = ("psnr_2500_db", "mae_hu", "mae_body_hu", "ssim_3d")
@@ -40,6 +41,7 @@ def demo(
     from xrecon.inference.reconstruct import MODELS
     from xrecon.io.sample import find_lidc_sample
     from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.records import RunRecord
     from xrecon.report.parts.page import write_report
     from xrecon.report.reconstruction import render_report
     from xrecon.volume import RESEARCH_NOTICE
@@ -51,8 +53,10 @@ def demo(
     metrics = {model: found.to_dict() for model, found in made.metrics.items()}
     sample = None if made.is_phantom else find_lidc_sample()
     inputs = {} if sample is None else {"ct": sample}
+    settings = {"size": size, "phantom": phantom}
+    record = RunRecord.of_files("xrecon demo", seed=seed, files=inputs, settings=settings)
     summary = {
-        **run_record("demo", seed=seed, inputs=inputs, settings={"size": size, "phantom": phantom}),
+        **record.to_dict(),
         "subject": made.subject,
         "is_phantom": made.is_phantom,
         "metrics": metrics,
@@ -75,7 +79,7 @@ def demo(
     with staged_outputs(output, NAMES, overwrite=overwrite) as stage:
         write_report(stage / "report.html", page)
         made.reconstruction.volume.save(stage / "ct.nii.gz")
-        (stage / "demo.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+        (stage / "demo.json").write_text(json_text(summary) + "\n", encoding="utf-8")
     rows = [[label(name), *(format_value(name, metrics[model][name]) for model in MODELS)] for name in SHOWN]
     shell.table(["", *MODELS], rows, title=f"{made.subject}, {size}^3 voxels, against the true CT")
     memory = "" if made.peak_memory_mib is None else f", peak memory {made.peak_memory_mib / 1024:.2f} GiB"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example, to_json
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.cli.options import (
     AssetsOption,
     DeviceOption,
@@ -17,9 +17,9 @@ from xrecon.cli.options import (
     GeometryOption,
     OutputFolderOption,
     SizeOption,
-    run_record,
     usable_device,
 )
+from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
     from xrecon.evaluation.tables import PerCase
@@ -200,7 +200,7 @@ def _evaluate_dataset(
     table = summary_table(headline_rows(rows))
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         write_csv(stage / "per-case.csv", rows)
-        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        (stage / "summary.json").write_text(json_text(found) + "\n", encoding="utf-8")
         (stage / "table.md").write_text(table, encoding="utf-8")
         page = evaluation_report(results, summary=found, record=record, spacing_mm=cases.frame_mm / cases.size)
         (stage / "report.html").write_text(page, encoding="utf-8")
@@ -235,6 +235,7 @@ def _evaluate_files(
     from xrecon.evaluation.tables import metric_names, summary, summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
     from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure
 
     models = list(dict.fromkeys(models or MODELS))
@@ -255,7 +256,8 @@ def _evaluate_files(
         notes.append("Priors that were learned from these train cases flatter themselves here.")
         shell.note(notes[0])
     settings = {"subset": subset.value, "models": models, "size": size, "geometry": geometry.value}
-    record = run_record("evaluate", seed=seed, inputs={**dict(cases), "split": split}, settings=settings)
+    files = {**dict(cases), "split": split}
+    record = RunRecord.of_files("xrecon evaluate", seed=seed, files=files, settings=settings).to_dict()
     rows: list[PerCase] = []
     residuals = {}
     with (
@@ -292,7 +294,7 @@ def _evaluate_files(
             "conventions": {name: CONVENTIONS[name] for name in metric_names(rows)},
         }
         write_csv(stage / "per-case.csv", rows)
-        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        (stage / "summary.json").write_text(json_text(found) + "\n", encoding="utf-8")
         (stage / "table.md").write_text(table, encoding="utf-8")
     shell.print(table)
     shell.print(f"per case: {output / 'per-case.csv'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SetOption, Shell, add_command, example
+from xrecon.json_text import json_text
 
 app = typer.Typer(
     help="Networks and their weights.",
@@ -53,7 +53,7 @@ def import_(
     with shell.progress("converting the checkpoint"):
         state = read_published(checkpoint)
         found = config_of_published(state, where=checkpoint.name)
-        texts = [f"{key}={json.dumps(value)}" for key, value in found.model_dump(mode="json").items()]
+        texts = [f"{key}={json_text(value, indent=None)}" for key, value in found.model_dump(mode="json").items()]
         network = build(load_config(type(found), overrides=[*texts, *(overrides or [])])).to_empty(device="cpu")
         load_published(network, state, where=checkpoint.name)
         save_model(

@@ -1,11 +1,10 @@
-"""Options that several commands share, and what their side-cars have in common."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -68,25 +67,3 @@ def chosen_cases(folder: Path, split: Path | None) -> tuple[tuple[str, Path], ..
     from xrecon.data.split import Split, cases_in
 
     return find_cases(folder) if split is None else cases_in(folder, load_config(Split, split), "train")
-
-
-def run_record(
-    command: str, *, seed: int | None, inputs: Mapping[str, Path], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What every side-car says: notice, command, environment, seed, digests of the inputs (never their places).
-
-    Raises:
-        InputError: an input cannot be read.
-    """
-    from xrecon.data.cases import content_sha256
-    from xrecon.environment import run_environment
-    from xrecon.volume import RESEARCH_NOTICE
-
-    return {
-        "notice": RESEARCH_NOTICE,
-        "command": f"xrecon {command}",
-        "environment": run_environment(),
-        "seed": seed,
-        "inputs": {name: {"sha256": content_sha256(path)} for name, path in inputs.items()},
-        "settings": dict(settings),
-    }

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+from xrecon.json_text import json_text
 
 
 class PlantSide(str, Enum):
@@ -53,7 +54,6 @@ def plant(
     Writes ct.nii.gz, labels.nii.gz (1 right lung, 2 left lung, 3 free air) and truth.json. The lung collapses smoothly
     towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
     """
-    from xrecon.cli.common import to_json
     from xrecon.errors import OutputExistsError
     from xrecon.io.limits import write_text_atomic
     from xrecon.planting.pneumothorax import plant_pneumothorax
@@ -76,7 +76,7 @@ def plant(
         )
         sick.save(files["ct.nii.gz"], overwrite=overwrite)
         truth.save(files["labels.nii.gz"], overwrite=overwrite)
-        write_text_atomic(files["truth.json"], to_json(truth.findings) + "\n", overwrite=overwrite)
+        write_text_atomic(files["truth.json"], json_text(truth.findings) + "\n", overwrite=overwrite)
     volumes, ratio = truth.findings["volumes_ml"], truth.findings["occupancy"]
     shell.print(
         f"{output}: {side.value} pneumothorax, {volumes['air']:.0f} mL of air, {ratio[side.value]:.1%} of its side"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example, to_json
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.cli.options import (
     AssetsOption,
     DeviceOption,
@@ -19,9 +19,9 @@ from xrecon.cli.options import (
     SizeOption,
     SplitOption,
     chosen_cases,
-    run_record,
     usable_device,
 )
+from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
     from xrecon.inference.result import Reconstruction
@@ -91,6 +91,7 @@ def reconstruct(
     from xrecon.inference.reconstruct import reconstruct as run
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.radiograph import load_radiograph
+    from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure
     from xrecon.report.parts.page import write_report
     from xrecon.report.reconstruction import render_report
@@ -112,9 +113,8 @@ def reconstruct(
         "refine": refine,
         "precision": precision.value,
     }
-    record = run_record(
-        "reconstruct", seed=seed, inputs={"pa": pa, "lateral": lateral, **dict(cases)}, settings=settings
-    )
+    files = {"pa": pa, "lateral": lateral, **dict(cases)}
+    record = RunRecord.of_files("xrecon reconstruct", seed=seed, files=files, settings=settings).to_dict()
     with shell.progress("reconstructing"):
         result = run(
             films[0],
@@ -133,7 +133,7 @@ def reconstruct(
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         result.volume.save(stage / "ct.nii.gz")
         save_figure(reconstruction_preview(result), stage / "preview.png")
-        (stage / "reconstruction.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+        (stage / "reconstruction.json").write_text(json_text(summary) + "\n", encoding="utf-8")
         if report:
             page = render_report(title="CT from two films", reconstruction=result, environment=record["environment"])
             write_report(stage / "report.html", page)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, Shell, example
-from xrecon.cli.options import OutputFolderOption, run_record
+from xrecon.cli.options import OutputFolderOption
 
 _NAMES = ("labels.nii.gz", "air_side.nii.gz", "findings.json", "preview.png", "report.html")
 _STEPS = 100
@@ -44,6 +44,7 @@ def segment(
         # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
         from xrecon.ptxseg.pipeline import segment as run
         from xrecon.quantify.findings import build_findings
+        from xrecon.records import RunRecord
         from xrecon.report.findings import headline, mediastinum_in_words, not_counted, render_findings
         from xrecon.report.parts.figures import save_figure
         from xrecon.report.parts.findings_figures import preview_figure
@@ -60,7 +61,8 @@ def segment(
             done = now
 
         found = run(volume, lung_model=lung_model, progress=tell)
-    record = run_record("segment", seed=None, inputs={"ct": ct}, settings={"lung_model": lung_model, "series": series})
+    settings = {"lung_model": lung_model, "series": series}
+    record = RunRecord.of_files("xrecon segment", seed=None, files={"ct": ct}, settings=settings).to_dict()
     with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
 
         def write_files() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
-from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, run_record, usable_device
+from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, usable_device
 
 if TYPE_CHECKING:
     from xrecon.projector.physics import FilmPhysics
@@ -71,6 +71,7 @@ def simulate(
     from xrecon.io.film_file import write_film
     from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV
+    from xrecon.records import RunRecord
     from xrecon.volume import RESEARCH_NOTICE, load_ct
 
     names = [f"{view}{suffix}" for view in ("pa", "lateral") for suffix in (".tiff", ".png", ".json")]
@@ -98,7 +99,9 @@ def simulate(
     if chain is not None:
         settings["physics"] = {"preset": physics.value, **chain.model_dump(mode="json")}
     drawn = chain is not None and chain.noise is not None
-    record = run_record("simulate", seed=seed if drawn else None, inputs={"ct": ct}, settings=settings)
+    record = RunRecord.of_files(
+        "xrecon simulate", seed=seed if drawn else None, files={"ct": ct}, settings=settings
+    ).to_dict()
     source = {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "isocentre_lps_mm": [float(v) for v in centre]}
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         for film in films:

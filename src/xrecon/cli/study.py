@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example, to_json
+from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example
 from xrecon.cli.evaluate import SubsetName
 from xrecon.cli.options import AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
+from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
     from xrecon.evaluation.cases import ChestSource
@@ -138,7 +139,7 @@ def pneumothorax(
     }
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         _write_rows(stage / "rows.csv", results.rows)
-        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        (stage / "summary.json").write_text(json_text(found) + "\n", encoding="utf-8")
         (stage / "report.html").write_text(study_report(results, summary=found, record=record), encoding="utf-8")
     _show(shell, results_by_model, output, results.failures)
     return {**found, "files": [output / name for name in names]}
@@ -213,7 +214,7 @@ def robustness(
     found = {**record, "notes": notes, "failures": failures, "results": entries}
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         _write_rows(stage / "rows.csv", rows)
-        (stage / "summary.json").write_text(to_json(found) + "\n", encoding="utf-8")
+        (stage / "summary.json").write_text(json_text(found) + "\n", encoding="utf-8")
         page = robustness_report(entries, failures=failures, notes=notes, record=record)
         (stage / "report.html").write_text(page, encoding="utf-8")
     columns = ["Model", "Disturbance", "Level", "PSNR, dB", "MAE in the body, HU"]

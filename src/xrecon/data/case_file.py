@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import ConeBeam
 from xrecon.io.limits import check_file
+from xrecon.json_text import json_text
 from xrecon.radiograph import Quantity, Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
@@ -110,10 +111,10 @@ def case_bytes(case: CaseData) -> bytes:
         "schema_version": SCHEMA_VERSION,
         "notice": RESEARCH_NOTICE,
         "quantity": case.quantity,
-        "affine": json.dumps(np.asarray(case.affine).tolist()),
-        "scan_box": json.dumps(case.scan_box),
-        "pa": json.dumps(case.beams[0].to_dict()),
-        "lateral": json.dumps(case.beams[1].to_dict()),
+        "affine": json_text(case.affine, indent=None),
+        "scan_box": json_text(case.scan_box, indent=None),
+        "pa": json_text(case.beams[0].to_dict(), indent=None),
+        "lateral": json_text(case.beams[1].to_dict(), indent=None),
     }
     header: dict[str, Any] = {"__metadata__": metadata}
     start = 0
@@ -124,7 +125,7 @@ def case_bytes(case: CaseData) -> bytes:
             "data_offsets": [start, start + array.nbytes],
         }
         start += array.nbytes
-    text = json.dumps(header).encode("ascii")
+    text = json_text(header, indent=None).encode("ascii")
     text += b" " * (-len(text) % 8)  # so that every array is aligned
     return b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())])
 

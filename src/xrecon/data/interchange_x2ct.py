@@ -25,6 +25,7 @@ from xrecon.data.split import Subset
 from xrecon.errors import GeometryError, InputError, MissingPartError
 from xrecon.geometry import VIEW_POSITIONS, VIEWS, ConeBeam
 from xrecon.io.limits import atomic_path, check_count, check_file, write_text_atomic
+from xrecon.json_text import json_text
 from xrecon.radiograph import Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
@@ -189,14 +190,14 @@ def write_x2ct(folder: Path, case: X2ctCase, *, overwrite: bool = False) -> Path
         out.create_dataset("ct", data=values, compression="gzip", compression_opts=4)
         out.attrs["notice"] = RESEARCH_NOTICE
         out.attrs["extent_mm"] = [n * s for n, s in zip(ct.shape, ct.spacing_mm, strict=True)]
-        out.attrs["affine"] = json.dumps(np.asarray(ct.affine).tolist())
+        out.attrs["affine"] = json_text(ct.affine, indent=None)
         out.attrs["synthetic"] = ct.synthetic
         for film in (case.pa, case.lateral):
             key = _FILM_KEYS[film.view]
             top = float(film.image.max()) if film.is_quantitative else 1.0
             grey = np.clip(film.image, 0.0, None) * np.float32(_GREY / max(top, 1e-6))
             out.create_dataset(key, data=np.minimum(grey, _GREY).astype(np.float32))
-            out[key].attrs["geometry"] = json.dumps(film.geometry.to_dict())
+            out[key].attrs["geometry"] = json_text(film.geometry.to_dict(), indent=None)
             if film.is_quantitative:
                 out[key].attrs["line_integral_per_grey"] = top / _GREY
     return final

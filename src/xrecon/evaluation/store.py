@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xrecon.io.limits import atomic_path
+from xrecon.json_text import json_text
 
 
 class ResultStore:
@@ -25,7 +26,7 @@ class ResultStore:
 
     def path(self, name: str, settings: Mapping[str, Any], suffix: str) -> Path:
         """File of a result; `name` may hold `/` for sub-folders, and points, which begin no suffix."""
-        text = json.dumps(settings, sort_keys=True, default=str)
+        text = json_text(settings, indent=None, sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}{suffix}"
 
     def values(self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -38,7 +39,7 @@ class ResultStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         # NaN and infinity as such: identical volumes have an infinite PSNR, and None would mean "not measured".
         with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(made, indent=1), encoding="utf-8")
+            temporary.write_text(json_text(made, non_finite="literal", indent=1), encoding="utf-8")
         return made
 
     def arrays(

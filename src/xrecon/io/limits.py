@@ -10,7 +10,6 @@ import contextlib
 import errno
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xrecon.errors import InputError, OutputExistsError, XReconError
+from xrecon.json_text import json_text
 
 MAX_FILE_BYTES = 8 * 2**30
 MAX_DECOMPRESSED_BYTES = 8 * 2**30
@@ -425,17 +425,7 @@ def write_json_atomic(final: Path, values: Any, *, overwrite: bool = False) -> P
     Raises InputError for NaN or infinity (not JSON) and for types that JSON lacks.
     """
     try:
-        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+        text = json_text(values, non_finite="refuse", ascii_only=False)
     except (ValueError, TypeError) as error:
         raise InputError(f"{final}: the values cannot be written as JSON ({error})") from error
     return write_text_atomic(final, text + "\n", overwrite=overwrite)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")

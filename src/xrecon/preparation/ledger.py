@@ -21,6 +21,7 @@ from xrecon.data.partition import deal_folds, deal_subsets
 from xrecon.data.split import Subset
 from xrecon.environment import run_environment
 from xrecon.errors import InputError, XReconError
+from xrecon.json_text import json_text
 from xrecon.preparation.case import beams_for
 from xrecon.preparation.request import Request
 from xrecon.preparation.sources import Source
@@ -199,7 +200,7 @@ class Ledger:
         for case in self.duplicates():
             state = self._state(case)
             if state is not None:
-                self.store.write(state_name(case), json.dumps({**state, "duplicate": True}).encode())
+                self.store.write(state_name(case), json_text({**state, "duplicate": True}, indent=None).encode())
             self.store.delete(f"{CASES_FOLDER}/{case}.safetensors")
         check_no_leak(manifest)
         return manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 import time
 import zipfile
@@ -15,6 +14,7 @@ from xrecon.data.case_file import case_bytes
 from xrecon.data.manifest import CASES_FOLDER
 from xrecon.errors import InputError, XReconError
 from xrecon.io.limits import open_zip, read_member, zip_members
+from xrecon.json_text import json_text
 from xrecon.preparation.case import prepare_volume
 from xrecon.preparation.naming import scrub
 from xrecon.preparation.settings import PrepareSettings
@@ -100,7 +100,7 @@ def prepare_source(job: Job) -> Outcome:
     store.write(f"{CASES_FOLDER}/{source.case}.safetensors", content)
     store.write(thumbnail_name(source.case), thumbnail(prepared.case))
     state = {"stamp": source.stamp, "settings": job.settings.digest(), "fields": fields}
-    store.write(state_name(source.case), json.dumps(state).encode())
+    store.write(state_name(source.case), json_text(state, indent=None).encode())
     return Outcome(source.case, fields, "", time.monotonic() - started)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, MissingPartError
 from xrecon.io.limits import check_absent, sha256_of, write_bytes_atomic, write_json_atomic
+from xrecon.json_text import json_text
 from xrecon.priors.chest import ChestPrior
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -90,7 +91,7 @@ class PriorAsset:
         for name in _TENSORS:
             blobs[name], layout[name] = _pack(getattr(self.prior, name).cpu(), _STEPS.get(name))
         # One metadata key: safetensors writes several in random order, and equal priors should be equal files.
-        data = save(blobs, metadata={"layout": json.dumps({"schema": SCHEMA, **layout})})
+        data = save(blobs, metadata={"layout": json_text({"schema": SCHEMA, **layout}, indent=None)})
         digest = hashlib.sha256(data).hexdigest()
         write_bytes_atomic(final, data, overwrite=overwrite)
         information = {**self.prior.information, "sha256": digest, "bytes": len(data)}

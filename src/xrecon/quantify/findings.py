@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xrecon.errors import InputError
+from xrecon.json_text import json_text
 from xrecon.quantify.measures import ChestMeasures, SideMeasures, measure
 from xrecon.quantify.mediastinum import MediastinalShift
 from xrecon.quantify.occupancy import OCCUPANCY_FORMULAS, Occupancy, occupancy
@@ -118,7 +118,7 @@ class Findings(_Part):
 
     def to_json(self) -> str:
         """Strict JSON (no NaN), indented, with the key `schema` first; numbers to six decimals."""
-        return json.dumps(_rounded(self.model_dump(mode="json", by_alias=True)), indent=2, allow_nan=False) + "\n"
+        return json_text(_rounded(self.model_dump(mode="json", by_alias=True)), non_finite="refuse") + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Findings:

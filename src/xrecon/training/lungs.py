@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from xrecon.anatomy.body import body_mask
 from xrecon.config import Config
 from xrecon.errors import CheckpointError, InputError
 from xrecon.io.limits import atomic_path, write_json_atomic
+from xrecon.json_text import json_text
 from xrecon.models.lung_network import CLASSES, LungNet, LungNetConfig, network_input, predict
 from xrecon.training.lung_augment import augment
 from xrecon.training.lung_cases import read_case
@@ -211,7 +211,9 @@ def _loop(
             losses.clear()
             tell(f"{state.seconds / 60.0:.1f} min, step {state.step}: loss {loss:.4f}")
             with (folder / LOG_NAME).open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"step": state.step, "seconds": round(state.seconds), "loss": loss}) + "\n")
+                log.write(
+                    json_text({"step": state.step, "seconds": round(state.seconds), "loss": loss}, indent=None) + "\n"
+                )
         if state.seconds - saved > 60.0 * settings.checkpoint_minutes:
             saved = state.seconds
             _store(state, folder / STATE_NAME)

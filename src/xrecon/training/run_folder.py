@@ -14,6 +14,7 @@ import yaml
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, ConfigError, OutputExistsError
 from xrecon.io.limits import write_json_atomic, write_text_atomic
+from xrecon.json_text import json_text
 from xrecon.training.config import Training
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -61,7 +62,7 @@ class RunFolder:
 
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        line = json.dumps({"kind": kind, "step": step, **values})
+        line = json_text({"kind": kind, "step": step, **values}, indent=None)
         with (self.path / METRICS_NAME).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
