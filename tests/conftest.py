@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.shapes import SHAPE_CHECKED, check_shapes
+from support.shapes import without_shape_checks as without_shape_checks
+
 if TYPE_CHECKING:
     from xrecon.phantoms.thorax import Phantom
 
 # One thread for every process that the tests start: workers of pytest share the cores already, and threads that wait
 # for each other on busy cores make small tensor operations many times slower. Must stand before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Before anything of the package is imported: afterwards its signatures are no longer read.
+check_shapes(SHAPE_CHECKED)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

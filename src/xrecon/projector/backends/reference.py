@@ -9,6 +9,7 @@ the readable oracle of the faster paths.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -19,8 +20,11 @@ _SAMPLES_PER_CHUNK = 1_000_000  # bounds the memory of one chunk of rays to abou
 
 
 def project_reference(
-    volume: Tensor, spacing_mm: tuple[float, float, float], frame: RayFrame, detector_shape: tuple[int, int]
-) -> Tensor:
+    volume: Float[Tensor, "batch depth height width"],
+    spacing_mm: tuple[float, float, float],
+    frame: RayFrame,
+    detector_shape: tuple[int, int],
+) -> Float[Tensor, "batch rows cols"]:
     """Line integrals of one view.
 
     Args:
@@ -41,8 +45,10 @@ def project_reference(
     return torch.cat(parts, dim=1)[:, inverse].reshape(volume.shape[0], *detector_shape)
 
 
-def line_integrals(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
-    """Line integrals [N, R] of volumes [N, D, H, W] along lines [7, R] (`Lines.values`) of one dominant axis."""
+def line_integrals(
+    volume: Float[Tensor, "batch depth height width"], axis: int, lines: Float[Tensor, "7 rays"]
+) -> Float[Tensor, "batch rays"]:
+    """Line integrals of volumes along lines (`Lines.values`) that one axis dominates."""
     differentiable = torch.is_grad_enabled() and (volume.requires_grad or lines.requires_grad)
     parts = []
     for chunk in torch.split(lines, max(1, _SAMPLES_PER_CHUNK // volume.shape[1 + axis]), dim=1):
@@ -54,7 +60,9 @@ def line_integrals(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _joseph(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
+def _joseph(
+    volume: Float[Tensor, "batch depth height width"], axis: int, lines: Float[Tensor, "7 rays"]
+) -> Float[Tensor, "batch rays"]:
     """`line_integrals` of a few rays."""
     size = volume.shape[1:]
     u0, du, v0, dv, k0, k1, path = (line[:, None] for line in lines)
@@ -77,7 +85,9 @@ def _joseph(volume: Tensor, axis: int, lines: Tensor) -> Tensor:
     return total
 
 
-def _neighbours(position: Tensor, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(
+    position: Float[Tensor, "rays planes"], size: int, dtype: torch.dtype
+) -> tuple[Int[Tensor, "rays planes"], Int[Tensor, "rays planes"], Float[Tensor, "rays planes"]]:
     """Lower and upper neighbour of a position, clamped to the axis, and the upper one's weight."""
     position = position.clamp(0.0, size - 1.0)
     lower = position.detach().floor().long().clamp(max=max(size - 2, 0))
