@@ -29,7 +29,7 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.environment import run_environment
 from xrecon.films.simulate import film_pair, simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.phantoms.thorax import thorax_phantom
 
 PHANTOM_SIZE = 96

@@ -23,7 +23,7 @@ from xrecon.errors import XReconError
 from xrecon.evaluation.metrics.catalogue import full_metrics
 from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.phantoms.thorax import thorax_phantom
 
 BLUR_VOXELS = 2.0

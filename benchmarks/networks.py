@@ -34,7 +34,7 @@ from xrecon.films.network_film import network_film
 from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.network_model import load_network, network_folder
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import HU_SCALE
 from xrecon.models.fast.generator import FastGenerator

@@ -29,7 +29,7 @@ from peers.projectors import PEERS, Peer
 
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 
 LARGEST_ERROR, LARGEST_MISMATCH = 6e-4, 1e-6
 OWN = ("xrecon", "xrecon-pose")

@@ -29,7 +29,7 @@ from typing import Any
 import xrecon
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.phantoms.thorax import thorax_phantom
 
 SHAPES = ("224x224x224", "300x512x512")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.limits import OUTSIDE_HU as OUTSIDE_HU
+from xrecon.io.guards.hounsfield import OUTSIDE_HU as OUTSIDE_HU
 from xrecon.resample import resample_separable
 
 CANONICAL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xrecon.errors import CheckpointError, InputError, OutputExistsError
-from xrecon.io.limits import sha256_of
+from xrecon.io.guards.files import sha256_of
 from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, load_information, load_model, save_model
 from xrecon.models.config import GeneratorConfig
 from xrecon.models.generator import Generator

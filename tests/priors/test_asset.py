@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 from xrecon.errors import CheckpointError, MissingPartError, OutputExistsError
-from xrecon.io.limits import sha256_of
+from xrecon.io.guards.files import sha256_of
 from xrecon.priors.asset import SCHEMA, PriorAsset, load_priors
 
 

@@ -52,7 +52,7 @@ def augment(
     from xrecon.config import load_config
     from xrecon.data.dataset import PreparedDataset
     from xrecon.errors import InputError
-    from xrecon.io.limits import check_absent, write_json_atomic
+    from xrecon.io.output.atomic import check_absent, write_json_atomic
     from xrecon.report.augmentation import augmentation_sheet
     from xrecon.report.parts.figures import save_figure
     from xrecon.volume import RESEARCH_NOTICE

@@ -39,8 +39,8 @@ def demo(
     from xrecon.evaluation.demo import run_demo
     from xrecon.evaluation.tables import format_value, label
     from xrecon.inference.reconstruct import MODELS
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.io.sample import find_lidc_sample
-    from xrecon.io.staging import check_outputs, staged_outputs
     from xrecon.records import RunRecord
     from xrecon.report.parts.page import write_report
     from xrecon.report.reconstruction import render_report

@@ -139,7 +139,7 @@ def _evaluate_dataset(
     from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
     from xrecon.evaluation.tables import summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.evaluation import evaluation_report
     from xrecon.volume import RESEARCH_NOTICE
 
@@ -234,7 +234,7 @@ def _evaluate_files(
     from xrecon.evaluation.study import STUDY_MODELS, WITH_BANK, evaluate_cases
     from xrecon.evaluation.tables import metric_names, summary, summary_table, write_csv
     from xrecon.inference.reconstruct import MODELS
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure
 

@@ -44,7 +44,7 @@ def import_(
     MFusionRen, ReLU without; --set activation=relu states another. No code in the file is run.
     """
     from xrecon.config import load_config
-    from xrecon.io.staging import check_outputs
+    from xrecon.io.output.staging import check_outputs
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, load_information, save_model
     from xrecon.models.published import config_of_published, load_published, read_published
     from xrecon.models.registry import build

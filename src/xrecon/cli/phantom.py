@@ -192,9 +192,9 @@ def _population(
     overwrite: bool,
 ) -> Mapping[str, Any]:
     from xrecon.environment import run_environment
-    from xrecon.io.limits import write_json_atomic
     from xrecon.io.nifti import write_nifti
-    from xrecon.io.staging import check_outputs
+    from xrecon.io.output.atomic import write_json_atomic
+    from xrecon.io.output.staging import check_outputs
     from xrecon.planting.population import Disease, population_member
     from xrecon.volume import RESEARCH_NOTICE
 

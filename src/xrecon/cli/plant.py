@@ -55,7 +55,7 @@ def plant(
     towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
     """
     from xrecon.errors import OutputExistsError
-    from xrecon.io.limits import write_text_atomic
+    from xrecon.io.output.atomic import write_text_atomic
     from xrecon.planting.pneumothorax import plant_pneumothorax
     from xrecon.volume import load_ct
 

@@ -192,7 +192,7 @@ def _percent(advance: Callable[[int], None]) -> Callable[[int, int], None]:
 
 
 def _write_names(path: Path, table: str, *, overwrite: bool) -> None:
-    from xrecon.io.limits import write_text_atomic
+    from xrecon.io.output.atomic import write_text_atomic
 
     write_text_atomic(path, table, overwrite=overwrite)
     path.chmod(0o600)

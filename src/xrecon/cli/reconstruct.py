@@ -89,7 +89,7 @@ def reconstruct(
     """
     from xrecon.errors import InputError
     from xrecon.inference.reconstruct import reconstruct as run
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.radiograph import load_radiograph
     from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure

@@ -35,7 +35,7 @@ def segment(
     findings.json (occupancy, volumes, depths, indices with their formulas), preview.png and report.html.
     """
     from xrecon.io.nifti import write_nifti
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.volume import RESEARCH_NOTICE, load_ct
 
     check_outputs(output, _NAMES, overwrite=overwrite)

@@ -69,7 +69,7 @@ def simulate(
     from xrecon.anatomy.frame import thorax_centre
     from xrecon.films.simulate import simulate as make_films
     from xrecon.io.film_file import write_film
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV
     from xrecon.records import RunRecord
     from xrecon.volume import RESEARCH_NOTICE, load_ct

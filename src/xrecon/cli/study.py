@@ -89,7 +89,7 @@ def pneumothorax(
     from xrecon.evaluation.models import bank_for, choose_models
     from xrecon.evaluation.pneumothorax_study import plan, run_pneumothorax_study
     from xrecon.evaluation.pneumothorax_summary import summarise_study
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.study_pneumothorax import study_report
     from xrecon.volume import RESEARCH_NOTICE
 
@@ -180,7 +180,7 @@ def robustness(
     from xrecon.environment import run_environment
     from xrecon.evaluation.models import bank_for, choose_models
     from xrecon.evaluation.robustness_study import LEVELS, run_robustness_study
-    from xrecon.io.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.study_robustness import robustness_report, summarise_robustness
     from xrecon.volume import RESEARCH_NOTICE
 

@@ -46,7 +46,7 @@ def priors(
     With --split only its train cases are read. Without it all CTs of the folder are used: keep test cases elsewhere.
     """
     from xrecon.errors import InputError
-    from xrecon.io.staging import check_outputs
+    from xrecon.io.output.staging import check_outputs
     from xrecon.priors.build import BuildSettings, build_priors
     from xrecon.volume import load_ct
 
@@ -103,7 +103,7 @@ def lungs(
     from xrecon.config import load_config
     from xrecon.data.split import Split
     from xrecon.errors import InputError
-    from xrecon.io.staging import check_outputs
+    from xrecon.io.output.staging import check_outputs
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
     from xrecon.models.lung_network import LungNetConfig
     from xrecon.ptxseg.hemithoraces.net_lungs import NetLungs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import ConeBeam
-from xrecon.io.limits import check_file
+from xrecon.io.guards.files import check_file
 from xrecon.json_text import json_text
 from xrecon.radiograph import Quantity, Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume

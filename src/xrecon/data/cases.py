@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.io.limits import sha256_of, sniff
+from xrecon.io.guards.files import sha256_of
+from xrecon.io.guards.kinds import sniff
 
 CT_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".zip")
 """Names of CT files. A folder inside the folder is a case too, if it holds DICOM files."""

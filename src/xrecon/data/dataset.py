@@ -13,7 +13,7 @@ from xrecon.data.manifest import MANIFEST_NAME, CaseRecord, Manifest, check_no_l
 from xrecon.data.split import Subset
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import ConeBeam
-from xrecon.io.limits import sha256_of
+from xrecon.io.guards.files import sha256_of
 
 
 @dataclass(frozen=True)

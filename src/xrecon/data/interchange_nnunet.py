@@ -20,8 +20,8 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import InputError
-from xrecon.io.limits import write_json_atomic
 from xrecon.io.nifti import write_nifti
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.segmentation import Label
 from xrecon.volume import RESEARCH_NOTICE
 

@@ -9,7 +9,7 @@ from typing import get_args
 from xrecon.data.dataset import PreparedDataset
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
-from xrecon.io.limits import write_text_atomic
+from xrecon.io.output.atomic import write_text_atomic
 
 
 def export_triples(

@@ -24,7 +24,9 @@ from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import GeometryError, InputError, MissingPartError
 from xrecon.geometry import VIEW_POSITIONS, VIEWS, ConeBeam
-from xrecon.io.limits import atomic_path, check_count, check_file, write_text_atomic
+from xrecon.io.guards.arrays import check_count
+from xrecon.io.guards.files import check_file
+from xrecon.io.output.atomic import atomic_path, write_text_atomic
 from xrecon.json_text import json_text
 from xrecon.radiograph import Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume

@@ -15,7 +15,8 @@ from xrecon.config import Config
 from xrecon.data.split import Subset
 from xrecon.errors import InputError
 from xrecon.geometry import ConeBeam
-from xrecon.io.limits import check_file, write_text_atomic
+from xrecon.io.guards.files import check_file
+from xrecon.io.output.atomic import write_text_atomic
 from xrecon.radiograph import Quantity
 from xrecon.volume import RESEARCH_NOTICE
 

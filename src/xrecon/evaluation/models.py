@@ -16,7 +16,7 @@ from xrecon.errors import InputError
 from xrecon.inference.network_model import SHIPPED, network_folder
 from xrecon.inference.reconstruct import MODELS, reconstruct
 from xrecon.inference.result import Reconstruction
-from xrecon.io.limits import sha256_of
+from xrecon.io.guards.files import sha256_of
 from xrecon.models.checkpoint import INFORMATION_NAME
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph

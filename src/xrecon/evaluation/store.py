@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xrecon.io.limits import atomic_path
+from xrecon.io.output.atomic import atomic_path
 from xrecon.json_text import json_text
 
 

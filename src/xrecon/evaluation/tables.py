@@ -13,7 +13,7 @@ from xrecon.errors import InputError
 from xrecon.evaluation.metrics.anatomy import ANATOMY_DISPLAY
 from xrecon.evaluation.metrics.catalogue import CATALOGUE_DISPLAY
 from xrecon.evaluation.metrics.structures import STRUCTURE_DISPLAY
-from xrecon.io.limits import atomic_path
+from xrecon.io.output.atomic import atomic_path
 
 DISPLAY = {**CATALOGUE_DISPLAY, **ANATOMY_DISPLAY, **STRUCTURE_DISPLAY}
 

@@ -18,16 +18,10 @@ from PIL import Image, PngImagePlugin
 
 from xrecon.errors import InputError
 from xrecon.geometry import VIEWS, ConeBeam
+from xrecon.io.guards.arrays import check_finite, check_not_constant
+from xrecon.io.guards.files import read_text_capped, sha256_of
 from xrecon.io.image import read_image_film
-from xrecon.io.limits import (
-    atomic_path,
-    check_absent,
-    check_finite,
-    check_not_constant,
-    read_text_capped,
-    sha256_of,
-    write_json_atomic,
-)
+from xrecon.io.output.atomic import atomic_path, check_absent, write_json_atomic
 from xrecon.io.raw import FilmTags, RawFilm
 
 SCHEMA = "xrecon-film/1"

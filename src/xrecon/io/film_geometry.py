@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.geometry import VIEW_POSITIONS, ConeBeam
-from xrecon.io.limits import FILM_SPACING_RANGE_MM, check_spacing
+from xrecon.io.guards.grids import FILM_SPACING_RANGE_MM, check_spacing
 from xrecon.io.raw import FilmTags
 
 DISTANCE_RANGE_MM = (300.0, 6000.0)

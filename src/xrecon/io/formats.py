@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.io.limits import sniff
+from xrecon.io.guards.kinds import sniff
 from xrecon.io.raw import RawFilm, RawVolume
 
 VOLUMES = "give a CT as NIfTI (.nii, .nii.gz), DICOM folder or zip, or MHA/MHD/NRRD"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from xrecon.errors import InputError
-from xrecon.io.limits import MAX_PIXELS, check_count, check_file, check_finite, check_not_constant
+from xrecon.io.guards.arrays import MAX_PIXELS, check_count, check_finite, check_not_constant
+from xrecon.io.guards.files import check_file
 from xrecon.io.raw import FilmTags, RawFilm
 
 MIN_SIDE = 8

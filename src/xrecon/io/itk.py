@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from xrecon.errors import InputError, MissingPartError
-from xrecon.io.limits import DEFLATE_MAX_RATIO, check_affine, check_count, check_file, check_finite, check_hu
+from xrecon.io.guards.arrays import check_count, check_finite
+from xrecon.io.guards.files import DEFLATE_MAX_RATIO, check_file
+from xrecon.io.guards.grids import check_affine
+from xrecon.io.guards.hounsfield import check_hu
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear
 

@@ -17,17 +17,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.limits import (
-    DEFLATE_MAX_RATIO,
-    atomic_path,
-    check_affine,
-    check_count,
-    check_file,
-    check_finite,
-    check_hu,
-    check_spacing,
-    read_exactly,
-)
+from xrecon.io.guards.arrays import check_count, check_finite
+from xrecon.io.guards.files import DEFLATE_MAX_RATIO, check_file, read_exactly
+from xrecon.io.guards.grids import check_affine, check_spacing
+from xrecon.io.guards.hounsfield import check_hu
+from xrecon.io.output.atomic import atomic_path
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.limits import MAX_VOXELS, OUTSIDE_HU, check_count
+from xrecon.io.guards.arrays import MAX_VOXELS, check_count
+from xrecon.io.guards.hounsfield import OUTSIDE_HU
 from xrecon.resample import resample_separable
 
 ORTHOGONAL_TOLERANCE = 2e-3

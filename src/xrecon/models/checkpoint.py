@@ -21,8 +21,9 @@ from xrecon.config import Config, validated
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, InputError
 from xrecon.geometry import FRAME_MM
-from xrecon.io.limits import read_text_capped, sha256_of, write_text_atomic
-from xrecon.io.staging import staged_outputs
+from xrecon.io.guards.files import read_text_capped, sha256_of
+from xrecon.io.output.atomic import write_text_atomic
+from xrecon.io.output.staging import staged_outputs
 from xrecon.models.registry import FAMILIES, build, family_of, parameter_count
 from xrecon.volume import RESEARCH_NOTICE
 

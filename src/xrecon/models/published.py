@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from xrecon.config import Config, validated
 from xrecon.errors import CheckpointError, InputError
-from xrecon.io.limits import check_file
+from xrecon.io.guards.files import check_file
 from xrecon.models.blocks import ConvNormReLU, EncoderStage, Linker, UpBlock
 from xrecon.models.checkpoint import check_entries
 from xrecon.models.config import LEVELS, VIEWS, DiscriminatorConfig, GeneratorConfig, View

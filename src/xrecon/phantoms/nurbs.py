@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
 from xrecon.errors import InputError
-from xrecon.io.limits import read_text_capped
+from xrecon.io.guards.files import read_text_capped
 
 _MAX_BYTES = 200_000_000
 _MAX_POINTS = 2_000_000

@@ -14,7 +14,7 @@ from typing import Any
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, text
 from xrecon.io.dicom.slices import Entry, file_entry, rejection, zip_entries
-from xrecon.io.limits import open_zip
+from xrecon.io.guards.archives import open_zip
 
 _MIN_SLICES = 8
 """A series with fewer images is an overview or a leftover."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xrecon.errors import InputError
-from xrecon.io.limits import sniff, sniff_bytes
+from xrecon.io.guards.kinds import sniff, sniff_bytes
 from xrecon.preparation.storage import file_system, is_remote
 
 Kind = Literal["ct", "zip", "dicom", "h5", "film", "other", "damaged"]

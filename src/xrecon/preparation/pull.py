@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from xrecon.errors import InputError, MissingPartError
-from xrecon.io.limits import read_text_capped, write_json_atomic
+from xrecon.io.guards.files import read_text_capped
+from xrecon.io.output.atomic import write_json_atomic
 
 RECORD_NAME = "xrecon-pull.json"
 _INSTALL = "install it with: pip install idc-index"

@@ -203,7 +203,7 @@ def _add_zip(one: Found, out: Discovery, naming: Naming, *, every: bool) -> None
 
 
 def _volume_members(path: Path) -> list[str]:
-    from xrecon.io.limits import open_zip, zip_members
+    from xrecon.io.guards.archives import open_zip, zip_members
 
     with open_zip(path) as archive:
         names = [member.filename for member in zip_members(archive, path)]

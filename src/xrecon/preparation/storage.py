@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xrecon.errors import InputError, MissingPartError
-from xrecon.io.limits import write_bytes_atomic
+from xrecon.io.output.atomic import write_bytes_atomic
 
 LOCAL = ("file", "local")
 

@@ -13,7 +13,7 @@ from typing import Any
 from xrecon.data.case_file import case_bytes
 from xrecon.data.manifest import CASES_FOLDER
 from xrecon.errors import InputError, XReconError
-from xrecon.io.limits import open_zip, read_member, zip_members
+from xrecon.io.guards.archives import open_zip, read_member, zip_members
 from xrecon.json_text import json_text
 from xrecon.preparation.case import prepare_volume
 from xrecon.preparation.naming import scrub

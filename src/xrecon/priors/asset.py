@@ -20,7 +20,8 @@ from torch import Tensor
 
 from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, MissingPartError
-from xrecon.io.limits import check_absent, sha256_of, write_bytes_atomic, write_json_atomic
+from xrecon.io.guards.files import sha256_of
+from xrecon.io.output.atomic import check_absent, write_bytes_atomic, write_json_atomic
 from xrecon.json_text import json_text
 from xrecon.priors.chest import ChestPrior
 from xrecon.volume import RESEARCH_NOTICE

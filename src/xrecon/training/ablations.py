@@ -13,7 +13,7 @@ from pydantic import Field
 
 from xrecon.config import Config, load_config
 from xrecon.errors import ConfigError, MissingPartError
-from xrecon.io.limits import write_json_atomic
+from xrecon.io.output.atomic import write_json_atomic
 from xrecon.training.config import Training
 from xrecon.training.loop import fit
 from xrecon.training.run_folder import METRICS_NAME

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.healthy_lungs import ChestAir, find_lungs
 from xrecon.errors import InputError
-from xrecon.io.limits import atomic_path
+from xrecon.io.output.atomic import atomic_path
 from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
 from xrecon.planting.pneumothorax import PATTERNS, plant_pneumothorax
 from xrecon.segmentation import Label

@@ -18,7 +18,7 @@ from torch import Tensor
 from xrecon.anatomy.body import body_mask
 from xrecon.config import Config
 from xrecon.errors import CheckpointError, InputError
-from xrecon.io.limits import atomic_path, write_json_atomic
+from xrecon.io.output.atomic import atomic_path, write_json_atomic
 from xrecon.json_text import json_text
 from xrecon.models.lung_network import CLASSES, LungNet, LungNetConfig, network_input, predict
 from xrecon.training.lung_augment import augment

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xrecon.augmentation.augmenter import Augmenter, Sample
 from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.dataset import PreparedDataset
-from xrecon.io.limits import atomic_path
+from xrecon.io.output.atomic import atomic_path
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.training.losses import Batch, ssim
 from xrecon.training.samples import batch_of

@@ -19,7 +19,7 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import mae_hu
 from xrecon.evaluation.metrics.mask_agreement import compare_masks
-from xrecon.io.limits import sha256_of
+from xrecon.io.guards.files import sha256_of
 from xrecon.io.nifti import read_nifti
 from xrecon.volume import Volume
 

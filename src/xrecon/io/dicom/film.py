@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, numbers, padding_mask, read_dataset, stored_pixels, tag_name, text
-from xrecon.io.limits import check_file, check_not_constant
+from xrecon.io.guards.arrays import check_not_constant
+from xrecon.io.guards.files import check_file
 from xrecon.io.raw import FilmTags, RawFilm
 
 FILM_MODALITIES = ("CR", "DX", "RG", "RF", "OT", "")

@@ -18,7 +18,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.tag import Tag
 
 from xrecon.errors import InputError, MissingPartError, XReconError
-from xrecon.io.limits import MAX_PIXELS, MAX_VOXELS, check_count
+from xrecon.io.guards.arrays import MAX_PIXELS, MAX_VOXELS, check_count
 
 
 def tag_name(keyword: str) -> str:

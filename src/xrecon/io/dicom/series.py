@@ -27,7 +27,10 @@ from xrecon.io.dicom.slices import (
     slices_of,
     zip_entries,
 )
-from xrecon.io.limits import OUTSIDE_HU, check_affine, check_count, check_hu, open_zip
+from xrecon.io.guards.archives import open_zip
+from xrecon.io.guards.arrays import check_count
+from xrecon.io.guards.grids import check_affine
+from xrecon.io.guards.hounsfield import OUTSIDE_HU, check_hu
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear, uniform_slices
 

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, numbers, read_dataset, required_numbers, tag_name, text
-from xrecon.io.limits import MAX_FILES, check_file, check_spacing, read_member, sniff_bytes, zip_members
+from xrecon.io.guards.archives import MAX_FILES, read_member, zip_members
+from xrecon.io.guards.files import check_file
+from xrecon.io.guards.grids import check_spacing
+from xrecon.io.guards.kinds import sniff_bytes
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CT_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.2{tail}" for tail in ("", ".1", ".2"))

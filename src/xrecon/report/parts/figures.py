@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import WINDOW_HU
 from xrecon.inference.result import Reconstruction
-from xrecon.io.limits import atomic_path
+from xrecon.io.output.atomic import atomic_path
 from xrecon.radiograph import Radiograph
 from xrecon.report.parts.panels import DPI, Panel, Row, compose, percentile_window
 from xrecon.volume import RESEARCH_NOTICE, Volume

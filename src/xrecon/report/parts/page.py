@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from xrecon.errors import InputError
-from xrecon.io.limits import write_text_atomic
+from xrecon.io.output.atomic import write_text_atomic
 from xrecon.report.parts.figures import png_metadata
 from xrecon.report.parts.panels import DPI
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xrecon.errors import InputError, OutputExistsError
-from xrecon.io.staging import check_outputs, staged_outputs
+from xrecon.io.output.staging import check_outputs, staged_outputs
 
 
 def test_all_files_arrive_together_and_the_stage_goes(tmp_path: Path) -> None:

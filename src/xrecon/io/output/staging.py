@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.io.limits import atomic_path, check_absent
+from xrecon.io.output.atomic import atomic_path, check_absent
 
 
 def check_outputs(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
