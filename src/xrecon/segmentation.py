@@ -1,13 +1,12 @@
-"""Lungs and free pleural air of a chest CT, by side: what PTX-Seg finds and what planting knows as truth."""
+"""Lungs and free pleural air of a chest CT, by side: labels, and what the method that made them says beside them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from xrecon.errors import InputError
 
 
 class Label(IntEnum):
-    """Values of `Segmentation.labels` (SPEC 4)."""
+    """Values of `Segmentation.labels`."""
 
     BACKGROUND = 0
     RIGHT_LUNG = 1
@@ -32,6 +31,79 @@ class Side(IntEnum):
     LEFT = 2
 
 
+class AirComponent(TypedDict, total=False):
+    """One connected region of air that the method examined, counted as free pleural air or not.
+
+    Attributes:
+        kind: "pneumothorax" if it is counted as free pleural air, else what it was taken for.
+        side: the patient's "right" or "left".
+        volume_ml: mL, on the grid on which the method works.
+        confidence: 0..1, in the kind.
+        reason: why it is of this kind, in words.
+        measurements: name -> what was measured on it; None where it could not be measured.
+    """
+
+    kind: str
+    side: str
+    volume_ml: float
+    confidence: float
+    reason: str
+    measurements: dict[str, float | None]
+
+
+class ScanFlags(TypedDict):
+    """What is unusual about a scan, so that the labels may be wrong or mean less.
+
+    Attributes:
+        field_of_view_cut: where the lungs run out of the picture: "head", "feet", "front", "back", "right", "left".
+        one_lung_missing: "right" or "left" where no aerated lung was found, else None.
+        airless_lung: sides part of whose collapsed lung holds no air and is not labelled.
+        thick_slices: voxels are longer than the method was evaluated on.
+        smooth_image: edges are too wide to see the pleura.
+        very_noisy: the image was smoothed before the search.
+        airway_found: the level of air was measured in the windpipe.
+    """
+
+    field_of_view_cut: list[str]
+    one_lung_missing: str | None
+    airless_lung: list[str]
+    thick_slices: bool
+    smooth_image: bool
+    very_noisy: bool
+    airway_found: bool
+
+
+class SegmentationDetails(TypedDict, total=False):
+    """What a segmentation method says beside the labels: the one schema of `Segmentation.findings`.
+
+    A dictionary of JSON values rather than a class: it is read by key, it goes into `findings.json` unchanged, and any
+    key may be missing, because labels also come from methods that say less than PTX-Seg.
+
+    Attributes:
+        notice: the research notice.
+        lung_model: what found the lungs.
+        air_hu: level of air, HU.
+        noise_hu: standard deviation in the windpipe, HU.
+        lung_hu: side -> median of the lung, HU.
+        edge_width_mm: width of the lungs' edges, mm.
+        working_spacing_mm: voxel pitch (D, H, W) on which the method works, mm.
+        detection_limit_ml: smallest pocket that the method finds reliably in such a scan, mL; None if not measured.
+        flags: what is unusual about the scan.
+        components: every region of air that was examined, the largest of each side first.
+    """
+
+    notice: str
+    lung_model: str
+    air_hu: float
+    noise_hu: float
+    lung_hu: dict[str, float]
+    edge_width_mm: float
+    working_spacing_mm: list[float]
+    detection_limit_ml: float | None
+    flags: ScanFlags
+    components: list[AirComponent]
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """Disjoint labels on the grid of a CT.
@@ -40,7 +112,7 @@ class Segmentation:
         labels: [D, H, W] uint8, `Label`: 0 background, 1 right lung, 2 left lung, 3 air in the pleural space.
         air_side: [D, H, W] uint8, `Side`: 1 or 2 exactly where `labels` is 3, 0 elsewhere.
         affine: 4 x 4; (d, h, w, 1) to LPS mm; that of the CT.
-        findings: what the method has to say beside the labels (components, confidence, confounders); JSON values.
+        findings: what the method says beside the labels (components, confidence, flags); JSON values by key.
         notes: what was assumed, flagged or repaired, for people to read.
 
     Raises:
@@ -50,7 +122,7 @@ class Segmentation:
     labels: NDArray[np.uint8]
     air_side: NDArray[np.uint8]
     affine: NDArray[np.float64]
-    findings: Mapping[str, Any] = field(default_factory=dict)
+    findings: SegmentationDetails = field(default_factory=lambda: SegmentationDetails())
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

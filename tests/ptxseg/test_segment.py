@@ -17,7 +17,7 @@ from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom, ThoraxParameters, thorax_phantom
 from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.ptxseg.pipeline import segment
-from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.segmentation import AirComponent, Label, ScanFlags, Segmentation, SegmentationDetails, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume, load_ct
 
 ML = 900.0
@@ -68,6 +68,12 @@ def test_findings_are_json_and_name_the_component(found: Segmentation) -> None:
     assert 0.0 < first["confidence"] <= 1.0
     assert document["flags"]["one_lung_missing"] is None
     assert document["notice"] == RESEARCH_NOTICE == found.notes[0]
+
+
+def test_findings_hold_exactly_the_keys_of_their_schema(found: Segmentation) -> None:
+    assert set(found.findings) == set(SegmentationDetails.__annotations__)
+    assert set(found.findings["flags"]) == set(ScanFlags.__annotations__)
+    assert all(set(part) == set(AirComponent.__annotations__) for part in found.findings["components"])
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])

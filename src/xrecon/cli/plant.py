@@ -77,9 +77,10 @@ def plant(
         sick.save(files["ct.nii.gz"], overwrite=overwrite)
         truth.save(files["labels.nii.gz"], overwrite=overwrite)
         write_text_atomic(files["truth.json"], json_text(truth.findings) + "\n", overwrite=overwrite)
-    volumes, ratio = truth.findings["volumes_ml"], truth.findings["occupancy"]
+    planted: Mapping[str, Any] = truth.findings
+    volumes, ratio = planted["volumes_ml"], planted["occupancy"]
     shell.print(
         f"{output}: {side.value} pneumothorax, {volumes['air']:.0f} mL of air, {ratio[side.value]:.1%} of its side"
     )
-    shell.print(f"{ratio['whole_chest']:.1%} of the whole chest; largest depth {truth.findings['max_depth_mm']:.0f} mm")
+    shell.print(f"{ratio['whole_chest']:.1%} of the whole chest; largest depth {planted['max_depth_mm']:.0f} mm")
     return {"files": dict(files), "findings": dict(truth.findings)}

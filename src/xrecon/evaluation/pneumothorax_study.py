@@ -8,7 +8,7 @@ a mean chest that saw no film, and the reconstruction of another patient's films
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ def _measure(
     row: dict[str, Any] = {"seconds": seconds, "found": found.volumes(), **component_kinds(found)}
     if truth is None:
         return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
-    told = truth.findings
+    told: Mapping[str, Any] = truth.findings
     row["true"] = {
         "occupancy": 100 * told["occupancy"][plant.side],
         "whole_chest": 100 * told["occupancy"]["whole_chest"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import cc3d
 import numpy as np
@@ -24,7 +24,7 @@ from xrecon.planting.pattern import PATTERNS, SPREADS, contraction, inflow
 from xrecon.planting.render import PLEURA_MM, Motion, Scene, Wall, build_scene, find_wall, match_mass, move
 from xrecon.planting.shift import FULL_SHIFT_MM, shift_mediastinum
 from xrecon.resample import resample_separable
-from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.segmentation import Label, Segmentation, SegmentationDetails, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 __all__ = ["PATTERNS", "plant_pneumothorax"]
@@ -346,7 +346,7 @@ def _truth(
             "source": noise.source,
         },
     }
-    return Segmentation(labels, air_side, ct.affine, findings, (RESEARCH_NOTICE,))
+    return Segmentation(labels, air_side, ct.affine, cast(SegmentationDetails, findings), (RESEARCH_NOTICE,))
 
 
 def _max_depth_mm(planted: Planted, spacing: Spacing) -> float:

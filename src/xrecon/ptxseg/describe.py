@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from xrecon.ptxseg.judge import Features, Verdict, as_json
 from xrecon.ptxseg.levels import AirLevels
 from xrecon.ptxseg.morphology import Mask
 from xrecon.ptxseg.work_grid import WorkingGrid
-from xrecon.segmentation import Side
+from xrecon.segmentation import AirComponent, ScanFlags, SegmentationDetails, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 SIDES = {Side.RIGHT: "right", Side.LEFT: "left"}
@@ -63,10 +62,10 @@ class SideResult:
 
     air: Mask
     levels: AirLevels
-    components: list[dict[str, Any]]
+    components: list[AirComponent]
 
 
-def as_component(side: str, features: Features, verdict: Verdict) -> dict[str, Any]:
+def as_component(side: str, features: Features, verdict: Verdict) -> AirComponent:
     """One candidate for findings.json."""
     return {
         "volume_ml": round(features.volume_ml, 2),
@@ -80,9 +79,9 @@ def as_component(side: str, features: Features, verdict: Verdict) -> dict[str, A
 
 def describe(
     model: str, scan: Scan, chest: Hemithoraces, *, sides: dict[Side, SideResult], classes: NDArray[np.uint8]
-) -> dict[str, Any]:
-    """The findings: levels, flags and components. `classes` are the working labels (lungs 1, 2, air 3, 4)."""
-    flags = {
+) -> SegmentationDetails:
+    """Levels, flags and components of the result. `classes` are the working labels (lungs 1, 2, air 3, 4)."""
+    flags: ScanFlags = {
         "field_of_view_cut": plausibility.cut_sides(chest.sides),
         "one_lung_missing": chest.missing or _without_air(np.asarray(scan.grid.volume.hu), classes),
         "airless_lung": airless_sides(np.asarray(scan.grid.volume.hu), classes),
@@ -115,7 +114,7 @@ def _without_air(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> str | N
     return None
 
 
-def detection_limit_ml(flags: Mapping[str, Any], *, far_apart: bool) -> float | None:
+def detection_limit_ml(flags: ScanFlags, *, far_apart: bool) -> float | None:
     """The measured limit; None for scans of a kind on which it was not measured.
 
     Args:
@@ -169,7 +168,7 @@ def collapsed_sides(hu: NDArray[np.float32], sides: NDArray[np.uint8], levels: M
     ]
 
 
-def notes_for(ct: Volume, findings: dict[str, Any]) -> tuple[str, ...]:
+def notes_for(ct: Volume, findings: SegmentationDetails) -> tuple[str, ...]:
     """The flags in words, after the research notice and the notes of the CT."""
     flags = findings["flags"]
     notes = [RESEARCH_NOTICE, *ct.notes]

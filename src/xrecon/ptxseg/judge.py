@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,7 +266,7 @@ def _height(candidate: Mask, own: Mask) -> tuple[float, float]:
     return float((part[0] - rows[0]) / height), float((part[-1] - rows[0]) / height)
 
 
-def as_json(features: Features) -> dict[str, Any]:
+def as_json(features: Features) -> dict[str, float | None]:
     """Rounded for findings.json."""
     return {name: None if value is None else round(value, 2) for name, value in asdict(features).items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, edge_levels, side_level
 from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, components, dilate, opened, select
 from xrecon.ptxseg.refine import onto_input
 from xrecon.ptxseg.work_grid import WorkingGrid, working_grid
-from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.segmentation import AirComponent, Label, Segmentation, Side
 from xrecon.volume import Volume
 
 Progress = Callable[[str, float], None]
@@ -173,7 +172,7 @@ def _side(scan: Scan, chest: Hemithoraces, side: Side, levels: AirLevels) -> Sid
     hu, own = np.ascontiguousarray(grid.volume.hu[box]), np.ascontiguousarray(chest.sides[box] == side)
     labels, count = find_candidates(hu, own, levels, spacing=grid.spacing_mm)
     pitch_mm = max(*grid.spacing_mm, *grid.source.spacing_mm)
-    listed: list[dict[str, Any]] = []
+    listed: list[AirComponent] = []
     for number in range(1, count + 1):
         for part, features, verdict in judged(
             labels == number, own, hu, levels=levels, spacing=grid.spacing_mm, pitch_mm=pitch_mm

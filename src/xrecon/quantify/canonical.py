@@ -130,15 +130,15 @@ def canonical_axes(affine: Points) -> tuple[tuple[int, int, int], tuple[bool, bo
 
 
 def _box(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, slice, slice] | None:
-    found = []
+    ranges = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         used = np.flatnonzero(mask.any(axis=others))
         if used.size == 0:
             return None
         margin = math.ceil(_MARGIN_MM / spacing_mm[axis])
-        found.append(slice(max(0, int(used[0]) - margin), min(mask.shape[axis], int(used[-1]) + 1 + margin)))
-    return found[0], found[1], found[2]
+        ranges.append(slice(max(0, int(used[0]) - margin), min(mask.shape[axis], int(used[-1]) + 1 + margin)))
+    return ranges[0], ranges[1], ranges[2]
 
 
 def _moved(affine: Points, box: tuple[slice, slice, slice]) -> Points:

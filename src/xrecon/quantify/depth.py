@@ -108,9 +108,9 @@ def depth_map(chest: Hemithorax) -> DepthMap | None:
     start, end = chest.to_lps(inner), chest.to_lps(wall[nearest])
     lines = end - start
     length = np.linalg.norm(lines, axis=1)
-    kept = np.einsum("ij,ij->i", lines, wall_normals[nearest]) >= _SQUARE * length
-    kept &= _distance_to_others(chest, inner, others) >= _NEARER * length
-    return DepthMap(length[kept], start[kept], end[kept], inner[kept], area)
+    valid = np.einsum("ij,ij->i", lines, wall_normals[nearest]) >= _SQUARE * length
+    valid &= _distance_to_others(chest, inner, others) >= _NEARER * length
+    return DepthMap(length[valid], start[valid], end[valid], inner[valid], area)
 
 
 def _triple(point: Points) -> tuple[float, float, float]:
@@ -119,15 +119,15 @@ def _triple(point: Points) -> tuple[float, float, float]:
 
 def _faces(inside: Mask, outside: Mask) -> Points:
     """Centres [n, 3] (voxel index) of the faces between two masks. The ends of the scan are no faces."""
-    found = []
+    faces = []
     for axis in range(3):
         low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
         touching = (inside[low] & outside[high]) | (outside[low] & inside[high])
         centres = np.argwhere(touching).astype(np.float64)
         centres[:, axis] += 0.5
-        found.append(centres)
-    return np.concatenate(found)
+        faces.append(centres)
+    return np.concatenate(faces)
 
 
 def _sample(points: Points, count: int) -> tuple[Points, float]:

@@ -15,7 +15,7 @@ from xrecon.quantify.mediastinum import MediastinalShift
 from xrecon.quantify.occupancy import OCCUPANCY_FORMULAS, Occupancy, occupancy
 from xrecon.quantify.remarks import Remark, remarks_on
 from xrecon.quantify.silhouette import COLLINS_FORMULA, LIGHT_FORMULA
-from xrecon.segmentation import Segmentation
+from xrecon.segmentation import Segmentation, SegmentationDetails
 from xrecon.volume import RESEARCH_NOTICE
 
 SCHEMA: Literal["xrecon.findings/1"] = "xrecon.findings/1"
@@ -88,7 +88,7 @@ class DetectionLimit(_Part):
     statement: str
 
 
-class Grid(_Part):
+class MeasuredGrid(_Part):
     """The voxels that were measured."""
 
     shape: tuple[int, int, int] = Field(description="voxels along the stored axes")
@@ -100,7 +100,7 @@ class Findings(_Part):
 
     schema_version: Literal["xrecon.findings/1"] = Field(default=SCHEMA, alias="schema")
     notice: str = RESEARCH_NOTICE
-    grid: Grid
+    grid: MeasuredGrid
     air_found: bool = Field(description="any voxel is labelled as free pleural air")
     bilateral: bool = Field(description="both sides hold free air, each at least the detection limit where it is known")
     occupancy: Ratios
@@ -161,10 +161,10 @@ def build_findings(
     shares, measures = occupancy(segmentation), measure(segmentation)
     air = {"right": shares.right_air_ml, "left": shares.left_air_ml}
     return Findings(
-        grid=Grid(shape=segmentation.shape, spacing_mm=segmentation.spacing_mm),
+        grid=MeasuredGrid(shape=segmentation.shape, spacing_mm=segmentation.spacing_mm),
         air_found=shares.air_ml > 0,
         bilateral=all(value > 0 and value >= (limit or 0.0) for value in air.values()),
-        occupancy=Ratios(**{name: _known(getattr(shares, name)) for name in ("whole_chest", "right", "left")}),
+        occupancy=Ratios(**{name: _finite(getattr(shares, name)) for name in ("whole_chest", "right", "left")}),
         volumes_ml=Volumes(
             right_lung=shares.right_lung_ml,
             left_lung=shares.left_lung_ml,
@@ -178,14 +178,14 @@ def build_findings(
         detection_limit=_detection_limit(limit, air),
         remarks=remarks_on(measures),
         formulas=dict(FORMULAS),
-        notes=_notes(*notes, *segmentation.notes, *_own_notes(shares, measures)),
+        notes=_notes(*notes, *segmentation.notes, *_measurement_notes(shares, measures)),
         segmentation=_json_values(segmentation.findings),
         provenance=_json_values(provenance or {}),
     )
 
 
-def _limit(segmentation: Segmentation, given: float | None) -> float | None:
-    value = given if given is not None else segmentation.findings.get("detection_limit_ml")
+def _limit(segmentation: Segmentation, requested: float | None) -> float | None:
+    value = requested if requested is not None else segmentation.findings.get("detection_limit_ml")
     if value is None:
         return None
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
@@ -193,7 +193,7 @@ def _limit(segmentation: Segmentation, given: float | None) -> float | None:
     return float(value)
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
@@ -215,11 +215,12 @@ def _detection_limit(limit: float | None, air: Mapping[str, float]) -> Detection
     return DetectionLimit(volume_ml=limit, below=tuple(below), statement=words)
 
 
-def _confidence(stored: Mapping[str, Any]) -> Confidence:
+def _confidence(details: SegmentationDetails) -> Confidence:
     """The segmenter's components, split into those counted as free air and the others."""
-    listed = stored.get("components", ())
     parts = [
-        Component.model_validate(_json_values(one)) for one in listed if isinstance(one, Mapping) and "kind" in one
+        Component.model_validate(_json_values(component))
+        for component in details.get("components", ())
+        if isinstance(component, Mapping) and "kind" in component
     ]
     counted = tuple(part for part in parts if part.kind == _PNEUMOTHORAX)
     return Confidence(
@@ -231,9 +232,13 @@ def _confidence(stored: Mapping[str, Any]) -> Confidence:
 
 
 def _mean_confidence(parts: Sequence[Component], side: str) -> float | None:
-    known = [(p.volume_ml, p.confidence) for p in parts if p.side == side and p.volume_ml and p.confidence is not None]
-    total = sum(volume for volume, _ in known)
-    return sum(volume * confidence for volume, confidence in known) / total if total else None
+    weighted = [
+        (part.volume_ml, part.confidence)
+        for part in parts
+        if part.side == side and part.volume_ml and part.confidence is not None
+    ]
+    total = sum(volume for volume, _ in weighted)
+    return sum(volume * confidence for volume, confidence in weighted) / total if total else None
 
 
 def _notes(*notes: str) -> tuple[str, ...]:
@@ -241,7 +246,7 @@ def _notes(*notes: str) -> tuple[str, ...]:
     return tuple(note for note in dict.fromkeys(notes) if note != RESEARCH_NOTICE)
 
 
-def _own_notes(shares: Occupancy, measures: ChestMeasures) -> list[str]:
+def _measurement_notes(shares: Occupancy, measures: ChestMeasures) -> list[str]:
     notes = [f"neither lung nor free air was found on the {side} side" for side in shares.missing_sides]
     if measures.cut:
         notes.append(
@@ -253,9 +258,9 @@ def _own_notes(shares: Occupancy, measures: ChestMeasures) -> list[str]:
 def _json_values(value: Any) -> Any:
     """The same with numpy numbers, tuples and paths as JSON values; NaN and infinity as null."""
     if isinstance(value, Mapping):
-        return {str(key): _json_values(one) for key, one in value.items()}
+        return {str(key): _json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_json_values(one) for one in value]
+        return [_json_values(item) for item in value]
     if hasattr(value, "tolist"):
         return _json_values(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
@@ -265,7 +270,7 @@ def _json_values(value: Any) -> Any:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
+        return [_rounded(item) for item in value]
     return round(value, _DECIMALS) if isinstance(value, float) else value

@@ -55,21 +55,22 @@ def mediastinal_shift(frame: ChestFrame) -> MediastinalShift | None:
     """
     right = (frame.labels == Label.RIGHT_LUNG) | (frame.air_side == Side.RIGHT)
     left = (frame.labels == Label.LEFT_LUNG) | (frame.air_side == Side.LEFT)
-    both = np.flatnonzero(right.any(axis=(1, 2)) & left.any(axis=(1, 2)))
-    if both.size < _FEWEST_SLICES:
+    shared = np.flatnonzero(right.any(axis=(1, 2)) & left.any(axis=(1, 2)))
+    if shared.size < _FEWEST_SLICES:
         return None
-    first, last = int(both[0]), int(both[-1])
+    first, last = int(shared[0]), int(shared[-1])
     weighted = total = 0.0
     for d in range(round(first + _HEIGHTS[0] * (last - first)), round(first + _HEIGHTS[1] * (last - first)) + 1):
-        found = _slice_offset(right[d], left[d])
-        if found is not None:
-            weighted += found[0] * found[1]
-            total += found[1]
+        section = _slice_offset(right[d], left[d])
+        if section is not None:
+            offset, area = section
+            weighted += offset * area
+            total += area
     if total == 0:
         return None
-    offset = weighted / total * frame.spacing_mm[2]
+    offset_mm = weighted / total * frame.spacing_mm[2]
     air_right, air_left = (int(np.count_nonzero(frame.air_side == side)) for side in (Side.RIGHT, Side.LEFT))
-    return _judged(offset, more_air_left=air_left > air_right, air=air_left != air_right)
+    return _against_usual(offset_mm, more_air_left=air_left > air_right, air=air_left != air_right)
 
 
 def _slice_offset(right: Mask, left: Mask) -> tuple[float, float] | None:
@@ -90,10 +91,10 @@ def _slice_offset(right: Mask, left: Mask) -> tuple[float, float] | None:
     return float((((low + high) / 2 - midline) * widths).sum() / area), area
 
 
-def _judged(offset: float, *, more_air_left: bool, air: bool) -> MediastinalShift:
-    shift = offset - USUAL_OFFSET_MM
+def _against_usual(offset_mm: float, *, more_air_left: bool, air: bool) -> MediastinalShift:
+    shift = offset_mm - USUAL_OFFSET_MM
     direction: Direction = "none"
     if math.fabs(shift) > 2 * USUAL_SPREAD_MM:
         direction = "left" if shift > 0 else "right"
     away = None if direction == "none" or not air else (direction == "right") == more_air_left
-    return MediastinalShift(offset, USUAL_OFFSET_MM, USUAL_SPREAD_MM, shift, direction, away)
+    return MediastinalShift(offset_mm, USUAL_OFFSET_MM, USUAL_SPREAD_MM, shift, direction, away)

@@ -18,7 +18,7 @@ OCCUPANCY_FORMULAS: Mapping[str, str] = MappingProxyType(
         "volume": "number of voxels of the label x volume of one voxel (|det| of the affine), mL",
     }
 )
-"""How each number of `Occupancy` is computed (SPEC 4), as text."""
+"""How each number of `Occupancy` is computed, as text; `docs/quantification.md`."""
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ class Remark:
 
 def remarks_on(measures: ChestMeasures) -> tuple[Remark, ...]:
     """The thresholds that apply to what was measured; nothing for a chest without free air."""
-    found = [remark for side in measures.sides for remark in _side_remarks(side)]
-    if found or measures.sides:
-        found.append(
+    remarks = [remark for side in measures.sides for remark in _side_remarks(side)]
+    if remarks or measures.sides:
+        remarks.append(
             Remark(
                 side=None,
                 measure="",
@@ -66,7 +66,7 @@ def remarks_on(measures: ChestMeasures) -> tuple[Remark, ...]:
                 source=SOURCES["BTS 2023"],
             )
         )
-    return tuple(found)
+    return tuple(remarks)
 
 
 def _side_remarks(side: SideMeasures) -> Iterator[Remark]:

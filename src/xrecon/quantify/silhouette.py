@@ -151,5 +151,5 @@ def _extent(mask: Mask) -> NDArray[np.float64]:
 
 
 def _median_mm(values: NDArray[np.float64], pitch_mm: float) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(max(0.0, float(np.median(known))) * pitch_mm) if known.size else None
+    finite = values[np.isfinite(values)]
+    return float(max(0.0, float(np.median(finite))) * pitch_mm) if finite.size else None
