@@ -35,7 +35,6 @@ LAYERS = (
     ("preparation",),
     ("evaluation",),
     ("report",),
-    ("viewer",),
     ("cli", "__main__"),
 )
 """From low to high. A part imports only its own layer and those before it."""

@@ -10,30 +10,31 @@ import typer
 
 from xrecon import __version__
 from xrecon.cli.common import DebugOption, JsonOption, QuietOption, add_command
+from xrecon.cli.help_text import HelpGroup, Section, command_group
 
-COMMANDS = (
-    ("doctor", "xrecon.cli.doctor"),
-    ("phantom", "xrecon.cli.phantom"),
-    ("simulate", "xrecon.cli.simulate"),
-    ("plant", "xrecon.cli.plant"),
-    ("prepare", "xrecon.cli.prepare"),
-    ("augment", "xrecon.cli.augment"),
-    ("convert", "xrecon.cli.convert"),
-    ("pull", "xrecon.cli.pull"),
-    ("reconstruct", "xrecon.cli.reconstruct"),
-    ("segment", "xrecon.cli.segment"),
-    ("demo", "xrecon.cli.demo"),
-    ("evaluate", "xrecon.cli.evaluate"),
-    ("study", "xrecon.cli.study"),
-    ("train", "xrecon.cli.train"),
-    ("models", "xrecon.cli.models"),
+SECTIONS = (
+    Section("Use", ("reconstruct", "segment", "demo")),
+    Section("Prepare data", ("prepare", "augment", "convert", "pull", "simulate", "phantom", "plant")),
+    Section("Train", ("train", "models")),
+    Section("Evaluate", ("evaluate", "study")),
+    Section("Tools", ("doctor",)),
 )
-"""Name on the command line and its module. The module holds a function of that name (`-` becomes `_`) decorated with
-`common.example`, or, for a group of commands (`xrecon train priors`), a `typer.Typer` called `app`."""
+"""The commands under the headings of `xrecon --help`. Command `name` is the module `xrecon.cli.name`: it holds a
+function of that name decorated with `common.example`, or, for a group of commands (`xrecon train priors`), a
+`typer.Typer` called `app`."""
+
+COMMANDS = tuple((name, f"xrecon.cli.{name}") for section in SECTIONS for name in section.commands)
+"""Name on the command line, and its module."""
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+class RootGroup(HelpGroup):
+    """The list of all commands."""
+
+    sections = SECTIONS
+
+
+def _show_version(asked_for: bool) -> None:
+    if asked_for:
         print(f"xrecon {__version__}")
         raise typer.Exit
 
@@ -46,30 +47,29 @@ def _root(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Two chest radiographs, PA and lateral, to a 3D chest CT.
-
-    SYNTHETIC / RESEARCH ONLY / NOT FOR DIAGNOSIS. Start with `xrecon doctor` and `xrecon COMMAND --help`.
-    """
+    """Options that stand before the command; every command reads them (`common.Shell`)."""
 
 
 def build_app() -> typer.Typer:
     """The program with all its commands. Command modules are light, so this takes milliseconds and loads no torch."""
-    app = typer.Typer(
-        name="xrecon",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,  # plain help: copyable examples, and rich stays unloaded
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+    app = command_group(
+        "Two chest radiographs, PA and lateral, to a 3D chest CT; find and measure a pneumothorax in it.\n\n"
+        "SYNTHETIC / RESEARCH ONLY / NOT FOR DIAGNOSIS. Start with `xrecon doctor` and `xrecon COMMAND --help`.",
+        examples=(
+            "xrecon demo",
+            "xrecon reconstruct --pa pa.tiff --lateral lateral.tiff -o out",
+            "xrecon segment ct.nii.gz -o out",
+        ),
+        cls=RootGroup,
     )
-    app.callback()(_root)
+    app.callback(help=app.info.help)(_root)
     for name, module_name in COMMANDS:
         module = importlib.import_module(module_name)
         group = getattr(module, "app", None)
         if isinstance(group, typer.Typer):
             app.add_typer(group, name=name)
         else:
-            add_command(app, getattr(module, name.replace("-", "_")), name=name)
+            add_command(app, getattr(module, name), name=name)
     return app
 
 

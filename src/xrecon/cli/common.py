@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from xrecon.cli.help_text import with_examples
 from xrecon.errors import XReconError
 from xrecon.json_text import json_text
 
@@ -106,8 +107,7 @@ def add_command(app: typer.Typer, function: Callable[..., Result], *, name: str)
     for section in ("\nArgs:", "\nReturns:", "\nRaises:"):
         text = text.partition(section)[0]
     summary = text.partition("\n\n")[0].replace("\n", " ")
-    shown = "\n".join(f"  {line}" for line in lines)
-    app.command(name, help=f"\b\nExample:\n{shown}\n\n{text.strip()}", short_help=summary)(_with_shell(function))
+    app.command(name, help=with_examples(lines, text), short_help=summary)(_with_shell(function))
 
 
 def _with_shell(function: Callable[..., Result]) -> Callable[..., None]:

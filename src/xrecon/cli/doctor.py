@@ -48,12 +48,6 @@ EXTRAS = (
         {"itk": "itk-rtk", "nanodrr": "nanodrr"},
         "peers of benchmarks/projector.py",
     ),
-    (
-        "viewer",
-        "web viewer",
-        {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"},
-        "planned: radiographs and volumes in a local web page",
-    ),
 )
 """Extra of the package, its name for people, its import names with their distributions, and what it gives."""
 

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SetOption, Shell, add_command, example
+from xrecon.cli.help_text import command_group
 from xrecon.json_text import json_text
 
-app = typer.Typer(
-    help="Networks and their weights.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = command_group(
+    "List the networks, and convert published checkpoints into weights that are safe to load.",
+    examples=(
+        "xrecon models list",
+        "xrecon models import 200_net_G.pth -o models/xrecon",
+    ),
 )
 _UNSTATED = "not stated in the checkpoint"
 

@@ -19,6 +19,14 @@ class GeometryName(str, Enum):
     PROST = "prost"
 
 
+class SubsetName(str, Enum):
+    """Subsets of a prepared data set and of a split; `xrecon.data.split.Subset`."""
+
+    TRAIN = "train"
+    TEST = "test"
+    AUX = "aux"
+
+
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]

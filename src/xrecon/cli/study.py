@@ -10,17 +10,19 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example
 from xrecon.cli.evaluate import SubsetName
+from xrecon.cli.help_text import command_group
 from xrecon.cli.options import AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
 from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
     from xrecon.evaluation.cases import ChestSource
 
-app = typer.Typer(
-    help="Whole experiments by one command, with a report.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = command_group(
+    "Run a whole experiment by one command and write its report.",
+    examples=(
+        "xrecon study pneumothorax --dataset chests-96 --model atlas --model deform -o study",
+        "xrecon study robustness --dataset chests-96 --model deform -o robustness",
+    ),
 )
 
 DatasetOption = Annotated[

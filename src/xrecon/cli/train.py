@@ -10,15 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example
+from xrecon.cli.help_text import command_group
 from xrecon.cli.options import SplitOption, chosen_cases
 from xrecon.cli.train_network import NAME, TrainGroup, network
 
-app = typer.Typer(
+app = command_group(
+    "Train a reconstruction network, the anatomical prior or the lung network.\n\n"
+    "The word `network` may be left out: `xrecon train CONFIG.yaml` trains a reconstruction network.",
+    examples=(
+        "xrecon train configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny",
+        "xrecon train priors cases -o priors.safetensors",
+        "xrecon train lungs cases --split configs/splits/shared-data.yaml -o lungs-run",
+    ),
     cls=TrainGroup,
-    help="Learn from CTs: `xrecon train CONFIG.yaml` trains a reconstruction network.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 add_command(app, network, name=NAME)

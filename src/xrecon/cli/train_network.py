@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from xrecon.cli.common import OverwriteOption, SetOption, Shell, example
+from xrecon.cli.help_text import HELP_NAMES, HelpGroup
 
 NAME = "network"
-_HELP = ("-h", "--help")
 
 
-class TrainGroup(TyperGroup):
+class TrainGroup(HelpGroup):
     """`xrecon train CONFIG.yaml` means `xrecon train network CONFIG.yaml`: networks are what most people train."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command in front where none is named."""
-        if args and args[0] not in self.commands and args[0] not in _HELP:
+        if args and args[0] not in self.commands and args[0] not in HELP_NAMES:
             args = [NAME, *args]
         return super().parse_args(ctx, args)
 
