@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "xrecon"
 MAX_LINES = 450
 LAYERS = (
     ("errors",),
-    ("environment", "config", "geometry", "resample", "jobs", "json_text"),
+    ("environment", "config", "geometry", "resample", "jobs", "json_text", "compiled"),
     ("io",),
     ("volume", "radiograph", "segmentation"),
     ("projector",),
@@ -47,6 +47,7 @@ TORCH_FREE = {
     "resample",
     "jobs",
     "json_text",
+    "compiled",
     "io",
     "volume",
     "radiograph",

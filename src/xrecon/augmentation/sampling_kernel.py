@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled()
 def sample_all(
     index: NDArray[Any], hu: NDArray[Any], codes: NDArray[Any], outside_hu: np.float32
 ) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.compiled import compiled, inlined
 
-@numba.njit(cache=True, nogil=True, inline="always")
+
+@inlined
 def _corner(x: float, count: int) -> tuple[int, float]:
     """Lower neighbour and fraction of a position, held inside the grid."""
     x = min(max(x, 0.0), count - 1.001)
@@ -17,7 +18,7 @@ def _corner(x: float, count: int) -> tuple[int, float]:
     return low, x - low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _sample(fields: NDArray[Any], d: float, h: float, w: float, out: NDArray[Any]) -> None:
     """All fields [D, H, W, K] at one position in voxels, linear between voxels."""
     i, a = _corner(d, fields.shape[0])
@@ -33,7 +34,7 @@ def _sample(fields: NDArray[Any], d: float, h: float, w: float, out: NDArray[Any
         out[f] = front * (1 - a) + rear * a
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def step_back(place: NDArray[np.float32], fields: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     """One midpoint step against the flow.
 
@@ -55,7 +56,7 @@ def step_back(place: NDArray[np.float32], fields: NDArray[np.float32], step: flo
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def inside_share(place: NDArray[np.float32], depth: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
     """Weighted number of points [N, 4] whose depth [D, H, W, 1] (in voxels) is above 0; soft over one voxel."""
     total = 0.0

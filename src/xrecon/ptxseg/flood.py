@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.compiled import compiled, inlined
 from xrecon.ptxseg.morphology import Mask
 
 LEVELS = 256
@@ -29,8 +29,8 @@ def flood(hu: NDArray[np.float32], markers: NDArray[np.uint8], open_: Mask, *, l
     _flood(relief.ravel(), markers.reshape(-1), np.ascontiguousarray(open_).ravel(), markers.shape)
 
 
-@numba.njit(inline="always")
-def _neighbour(here, side, depth, height, width):  # type: ignore[no-untyped-def]
+@inlined
+def _neighbour(here: int, side: int, depth: int, height: int, width: int) -> int:
     """Flat index of one of the six neighbours of a voxel, -1 beyond the grid."""
     plane = height * width
     d, rest = here // plane, here % plane
@@ -48,8 +48,10 @@ def _neighbour(here, side, depth, height, width):  # type: ignore[no-untyped-def
     return here + 1 if w < width - 1 else -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _flood(relief, markers, open_, shape):  # type: ignore[no-untyped-def]  # pragma: no cover
+@compiled()
+def _flood(  # pragma: no cover
+    relief: NDArray[np.uint8], markers: NDArray[np.uint8], open_: Mask, shape: tuple[int, ...]
+) -> None:
     """Priority flood with one first-in-first-out queue (linked list) for each level."""
     depth, height, width = shape
     head = np.full(LEVELS, -1, dtype=np.int64)

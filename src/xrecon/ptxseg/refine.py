@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.compiled import compiled
 from xrecon.jobs import at_once
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU
 from xrecon.ptxseg.levels import EdgeLevels
@@ -76,8 +76,17 @@ def _ends(part: slice) -> tuple[int, int]:
     return part.start, part.stop
 
 
-@numba.njit(cache=True, nogil=True)
-def _decide(fine, coarse, classes, mixed, ratios, levels, out, box):  # type: ignore[no-untyped-def]  # pragma: no cover
+@compiled()
+def _decide(  # pragma: no cover
+    fine: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    mixed: NDArray[np.bool_],
+    ratios: NDArray[np.int64],
+    levels: NDArray[np.float64],
+    out: NDArray[np.uint8],
+    box: NDArray[np.int64],
+) -> None:
     """Classes of the input voxels of `box` (first and end per axis), written to `out`.
 
     `ratios` holds block and split per axis, `levels` for each side air, wall, pleura, the limit of plain lung and bare

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from xrecon.compiled import compiled
 
 SSIM_WINDOW = 7
 K1, K2 = 0.01, 0.03
@@ -36,7 +38,7 @@ def window_ssim(
     return float(sums[:, 0].sum()) / count, float(sums[:, 1].sum()) / count
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@compiled(parallel=True)
 def _window_sums(
     a: NDArray[np.float64], b: NDArray[np.float64], window: NDArray[np.int64], planes: int, chunks: int
 ) -> NDArray[np.float64]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
+
+from xrecon.compiled import compiled
 
 NO_ADDEND, BY_HEIGHT, BY_WIDTH = 0, 1, 2
 """How the addend of `finish` varies: absent; five classes along H (PA), or along W (lateral)."""
@@ -22,22 +22,7 @@ NO_ADDEND, BY_HEIGHT, BY_WIDTH = 0, 1, 2
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    """Compile at the first call; kept on disk where a cache folder can be written."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "fastmath": {"contract", "nsz", "arcp", "reassoc"},
-        "boundscheck": False,
-        "error_model": "numpy",
-    }
-    try:
-        return cast("_Function", njit(cache=True, **options)(function))
-    except RuntimeError:
-        return cast("_Function", njit(**options)(function))
-
+_kernel = compiled(fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False, error_model="numpy")
 
 _RANGES_PER_THREAD = 4
 
@@ -58,7 +43,7 @@ def in_parallel(task: Callable[[int, int], None], rows: int) -> None:
             pass
 
 
-@_compiled
+@_kernel
 def normalise(
     source: Floats, mean: Floats, scale: Floats, target: Floats, layout: tuple[int, ...], first: int, last: int
 ) -> None:
@@ -85,7 +70,7 @@ def normalise(
                     to[w * target_channels + begin + c] = max((line[i] - mean[i]) * scale[i], np.float32(0))
 
 
-@_compiled
+@_kernel
 def finish(
     source: Floats, target: Floats, addend: Floats, layout: tuple[int, ...], statistics: Doubles, first: int, last: int
 ) -> None:
@@ -146,7 +131,7 @@ def finish(
         statistics[2, c] = two
 
 
-@_compiled
+@_kernel
 def accumulate(
     source: Floats, mean: Floats, scale: Floats, factor: np.float32, target: Floats, first: int, last: int
 ) -> None:
@@ -157,7 +142,7 @@ def accumulate(
             to[i] += factor * max((line[i] - mean[i]) * scale[i], np.float32(0))
 
 
-@_compiled
+@_kernel
 def contract(
     source: Floats, mean: Floats, scale: Floats, weight: Floats, target: Floats, first: int, last: int
 ) -> None:

@@ -17,12 +17,9 @@ whether the columns of the block lie close enough together for `lookup`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
-from numba import njit
 
+from xrecon.compiled import compiled, inlined
 from xrecon.projector.backends.simd import (
     LANES,
     WINDOW,
@@ -57,24 +54,11 @@ FEW_ROWS = 5
 MOST_SPAN = 20
 """Voxel rows that 16 planes of a ray can touch on one axis: a ray moves at most one row per plane."""
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+kernel = compiled(fastmath={"contract", "nsz", "arcp"}, boundscheck=False, error_model="numpy")
+"""Decorator of all kernels of the projector."""
 
 
-def compiled(function: _Function) -> _Function:
-    """Compile at the first call, without the interpreter's lock; kept on disk where a cache folder can be written."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "fastmath": {"contract", "nsz", "arcp"},
-        "boundscheck": False,
-        "error_model": "numpy",
-    }
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
-
-
-@njit(inline="always")
+@inlined
 def slab_share(k, k0, k1):
     """Part of the slab of plane k between k0 and k1."""
     half = splat(np.float32(0.5))
@@ -82,26 +66,26 @@ def slab_share(k, k0, k1):
     return larger(inside, splat(np.float32(0)))
 
 
-@njit(inline="always")
+@inlined
 def clamped(position, size):
     """The position moved into the range of voxel centres."""
     return smaller(larger(position, splat(np.float32(0))), splat(np.float32(size - 1)))
 
 
-@njit(inline="always")
+@inlined
 def lower_neighbour(position, size):
     """Lower neighbour of a clamped position; the upper one is inside the axis, too."""
     return truncated(smaller(position, splat(np.float32(size - 1.5))))
 
 
-@njit(inline="always")
+@inlined
 def tent(position, row):
     """Weight of a voxel row in linear interpolation at the position."""
     distance = magnitude(position - splat(np.float32(row)))
     return larger(splat(np.float32(1)) - distance, splat(np.float32(0)))
 
 
-@njit(inline="always")
+@inlined
 def _span(first, last, size):
     """First row, and the one after the last, that interpolation between two positions on an axis can touch.
 
@@ -112,7 +96,7 @@ def _span(first, last, size):
     return np.int64(low), min(np.int64(high) + 2, size)
 
 
-@njit(inline="always")
+@inlined
 def _least(start, step, col, plane):
     """Start and step of the outer ray of 16 that has the smaller coordinate, less a margin for rounding.
 
@@ -124,7 +108,7 @@ def _least(start, step, col, plane):
     return start[col] - np.float32(0.01), step[col]
 
 
-@njit(inline="always")
+@inlined
 def _rows(start, step, col, first, last):
     """Most voxel rows that interpolation at 16 rays can touch in the planes first..last."""
     far = col + LANES - 1
@@ -132,7 +116,7 @@ def _rows(start, step, col, first, last):
     return np.int64(max(abs(apart + first * growth), abs(apart + last * growth)) + np.float32(0.02)) + 3
 
 
-@njit(inline="always")
+@inlined
 def _picked(volume, base, stride_u, u, v, size_u, size_v):
     """Bilinear samples at (u, v), voxel by voxel; v runs along the contiguous axis."""
     iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
@@ -144,7 +128,7 @@ def _picked(volume, base, stride_u, u, v, size_u, size_v):
     return near + fu * (far - near)
 
 
-@njit(inline="always")
+@inlined
 def _upwards(u0, du, row, plane):
     """Whether the next row of pixels crosses a plane at a larger u: there lie the voxels worth asking for early."""
     following = min(row + 1, u0.shape[0] - 1)
@@ -152,7 +136,7 @@ def _upwards(u0, du, row, plane):
     return there >= here
 
 
-@compiled
+@kernel
 def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
     """film[first:last] += sums over planes of D or H; v is W. `strides`, `sizes`: (plane, u); (planes, u, v)."""
     stride_k, stride_u = strides
@@ -203,7 +187,7 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                 store(line, col, result)
 
 
-@compiled
+@kernel
 def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
     """film[first:last] += sums over planes of W, the contiguous axis. `strides`, `sizes`: (u, v); (planes, u, v)."""
     stride_u, stride_v = strides
@@ -270,7 +254,7 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                 film[row, col] += total(result)
 
 
-@compiled
+@kernel
 def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
     """Transpose of `forward_rows` for the planes first..last: volume += film. The film holds value times path.
 
@@ -321,7 +305,7 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     add_pair(volume, index + stride_u, far_pairs, 2 * ray)
 
 
-@compiled
+@kernel
 def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, clear):
     """Transpose of `forward_along` for the planes first..last (first a multiple of 16): volume += film.
 
@@ -379,7 +363,7 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                             store(volume, here, load(volume, here) + along * load(tents, j * LANES))
 
 
-@compiled
+@kernel
 def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, result, first, last):
     """Derivatives of a film's plane sums by the ray's parameters; result [6, rows, padded columns].
 
@@ -421,7 +405,7 @@ def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
             store(result[5, row], col, at_end)
 
 
-@njit(inline="always")
+@inlined
 def _equal(first, second):
     """1 where two vectors agree to rounding, else 0: a clamped position does not move."""
     huge = splat(np.float32(1e9))
@@ -429,7 +413,7 @@ def _equal(first, second):
     return larger(one - magnitude(first - second) * huge, splat(np.float32(0)))
 
 
-@njit(inline="always")
+@inlined
 def _holds(plane, end, size):
     """1 where the end lies in the plane's slab, else 0; ends on the far face belong to the last plane."""
     inside = smaller(larger(end, splat(np.float32(-0.5))), splat(np.float32(size - 0.5)))

@@ -11,10 +11,10 @@ For rays along W, the axis that is contiguous in memory, what is seen of a slab 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from xrecon.projector.backends.kernels import clamped, compiled, lower_neighbour, slab_share
+from xrecon.compiled import inlined
+from xrecon.projector.backends.kernels import clamped, kernel, lower_neighbour, slab_share
 from xrecon.projector.backends.simd import (
     LANES,
     WINDOW,
@@ -53,7 +53,7 @@ def is_level(values: NDArray[np.float32], planes: int) -> bool:
     return bool(max(along, across) < _LEVEL_VOXELS)
 
 
-@compiled
+@kernel
 def _transpose_strip(volume, start, ahead, width, planes, size_v, d, seen, scratch, pitch):
     """scratch[(w - first) * pitch + h] = volume[start + h * width + w] for w in `planes` and what is `seen` of slab d.
 
@@ -79,7 +79,7 @@ def _transpose_strip(volume, start, ahead, width, planes, size_v, d, seen, scrat
             scratch[(w - strip) * pitch + h] = volume[start + h * width + w]
 
 
-@compiled
+@kernel
 def _seen(u0, du, v0, dv, rows, sizes):
     """What rows of pixels see of every 16 planes: slabs (first, one after the last) and voxels on the axis of v."""
     size_k, size_u, size_v = sizes
@@ -99,7 +99,7 @@ def _seen(u0, du, v0, dv, rows, sizes):
     return seen
 
 
-@compiled
+@kernel
 def _columns(line_v0, line_dv, size_k, size_v, length):
     """How every plane is interpolated to the detector's columns: lower neighbours, fractions, first voxel of a block.
 
@@ -130,7 +130,7 @@ def _columns(line_v0, line_dv, size_k, size_v, length):
     return lowers, fractions, lefts
 
 
-@compiled
+@kernel
 def _whole(k0, k1, blocks, first, last):
     """Planes whose slab all rays of a block of 16 cross from face to face, and those where all of the rows do."""
     columns = blocks.shape[1]
@@ -147,7 +147,7 @@ def _whole(k0, k1, blocks, first, last):
     return whole, low, high
 
 
-@compiled
+@kernel
 def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
     """film[first:last] += sums over planes of H, or of W; u is D. `strides`, `sizes`: (plane, u); (planes, u, v).
 
@@ -201,7 +201,7 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
             _collect(film, first, last, planes, samples, steps[0], slabs, shares, rays)
 
 
-@compiled
+@kernel
 def _sample_slab(source, start, stride, ahead, low, high, places, samples, target, columns):
     """samples[target...] = a slab's voxel rows on planes low to high, interpolated to the detector's columns.
 
@@ -228,7 +228,7 @@ def _sample_slab(source, start, stride, ahead, low, high, places, samples, targe
         here += stride
 
 
-@compiled
+@kernel
 def _row_weights(u0, du, first, last, planes, begin, steps, size_u, slabs, shares):
     """For every row of pixels and plane of a group: where in `samples` the slab before it begins, and both weights.
 
@@ -249,7 +249,7 @@ def _row_weights(u0, du, first, last, planes, begin, steps, size_u, slabs, share
             shares[number, 2 * j + 1] = share if k + j < end else np.float32(0)
 
 
-@njit(inline="always")
+@inlined
 def _between(samples, slab_samples, slabs, shares, number, j, col):
     """Samples of 16 columns between two slabs, for a row of pixels on one plane."""
     at = slabs[number, j] + col
@@ -257,7 +257,7 @@ def _between(samples, slab_samples, slabs, shares, number, j, col):
     return splat(shares[number, 2 * j]) * near + splat(shares[number, 2 * j + 1]) * far
 
 
-@compiled
+@kernel
 def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, rays):
     """film[first:last] += what the rays collect on the planes of a group."""
     k0, k1, blocks, whole, everywhere = rays
@@ -282,7 +282,7 @@ def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, ra
             store(film, place, value)
 
 
-@compiled
+@kernel
 def _slabs(u0, du, rows, planes, size_u):
     """First slab, and the one after the last, that rows of pixels see between two planes; at least two.
 
