@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from xrecon.cli.app import build_app
 from xrecon.cli.plant import Pattern
-from xrecon.planting.pattern import PATTERNS
+from xrecon.planting.pattern import PATTERN_NAMES
 from xrecon.planting.render import PLEURA_MM
 from xrecon.volume import RESEARCH_NOTICE
 
@@ -21,7 +21,8 @@ def run_plant(*arguments: object) -> Any:
 
 
 def test_the_command_offers_every_pattern() -> None:
-    assert tuple(one.value for one in Pattern) == PATTERNS
+    assert tuple(pattern.value for pattern in Pattern) == PATTERN_NAMES
+    assert "|".join(PATTERN_NAMES) in run_plant("--help").stdout.replace("\n", "")
 
 
 def test_writes_ct_labels_and_truth(phantom64_file: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from xrecon.planting.flow import Cavity, collapse_to, inflow_velocity
 from xrecon.planting.noise import measure_noise
 from xrecon.planting.pattern import PATTERNS
 from xrecon.planting.pneumothorax import plant_pneumothorax
-from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.planting.truth import Truth
+from xrecon.segmentation import Label, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume, load_ct
 
 
@@ -28,7 +29,7 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="module")
-def planted(phantom: Phantom) -> tuple[Volume, Segmentation]:
+def planted(phantom: Phantom) -> tuple[Volume, Truth]:
     return plant_pneumothorax(phantom.volume, side="right", occupancy=0.3, seed=1)
 
 
@@ -60,7 +61,7 @@ def test_the_occupancy_is_met_on_the_asked_side(phantom: Phantom, side: str, occ
     air_ml = truth.volume_ml(Label.AIR)
     reached = air_ml / (air_ml + truth.volume_ml(lung))
     assert reached == pytest.approx(occupancy, abs=0.005)
-    assert truth.findings["occupancy"][side] == pytest.approx(reached)
+    assert truth.occupancy.of(side) == pytest.approx(reached)
     assert set(np.unique(truth.air_side)) == {0, number}
     # The pocket lies in what was that lung.
     own = phantom.labels == (1 if side == "right" else 2)
@@ -86,45 +87,45 @@ def test_the_pocket_lies_where_its_pattern_says(phantom: Phantom, pattern: str) 
         assert np.linalg.norm(offset_mm) > 30.0
 
 
-def test_truth_and_hu_agree(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+def test_truth_and_hu_agree(phantom: Phantom, planted: tuple[Volume, Truth]) -> None:
     sick, truth = planted
     air = truth.labels == Label.AIR
     depth = np.zeros(air.shape, dtype=bool)
     depth[1:-1, 1:-1, 1:-1] = air[1:-1, 1:-1, 1:-1]
     for axis in range(3):
         depth &= np.roll(air, 1, axis) & np.roll(air, -1, axis)
-    level = truth.findings["noise"]["air_hu"]
+    level = truth.noise.air_hu
     assert np.median(sick.hu[depth]) == pytest.approx(level, abs=8.0)
     spread = 1.4826 * np.median(np.abs(sick.hu[depth] - np.median(sick.hu[depth])))
-    assert spread == pytest.approx(truth.findings["noise"]["sd_hu"], rel=0.5)
+    assert spread == pytest.approx(truth.noise.sd_hu, rel=0.5)
     lung = truth.labels == Label.RIGHT_LUNG
     assert np.median(sick.hu[lung]) > np.median(phantom.volume.hu[phantom.labels == 1]) + 20.0, "collapsed is denser"
     assert sick.synthetic
     assert any(RESEARCH_NOTICE in note for note in sick.notes)
 
 
-def test_the_collapsed_lung_keeps_its_mass(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+def test_the_collapsed_lung_keeps_its_mass(phantom: Phantom, planted: tuple[Volume, Truth]) -> None:
     sick, truth = planted
     cavity = (truth.labels == Label.RIGHT_LUNG) | (truth.labels == Label.AIR) | (phantom.labels == 1)
     cavity = find_lungs(phantom.volume).right | cavity
     for axis in range(3):  # partial volume at the wall belongs to the balance
         cavity |= np.roll(cavity, 1, axis) | np.roll(cavity, -1, axis)
-    air_density = (truth.findings["noise"]["air_hu"] + 1000.0) * (truth.labels == Label.AIR).sum()
+    air_density = (truth.noise.air_hu + 1000.0) * (truth.labels == Label.AIR).sum()
     change = float((sick.hu - phantom.volume.hu)[cavity].sum(dtype=np.float64)) - air_density
     mass = float((phantom.volume.hu + 1000.0)[phantom.labels == 1].sum(dtype=np.float64))
     assert abs(change) < 0.03 * mass
-    reported = truth.findings["lung_mass_g"]
-    assert reported["after"] == pytest.approx(reported["before"], rel=0.03)
+    reported = truth.lung_mass_g
+    assert reported.after == pytest.approx(reported.before, rel=0.03)
 
 
 def test_a_lung_pressed_beyond_its_own_tissue_reports_the_lost_mass(phantom: Phantom) -> None:
     sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.9)
-    reported = truth.findings["lung_mass_g"]
-    assert reported["after"] < 0.97 * reported["before"]
+    reported = truth.lung_mass_g
+    assert reported.after < 0.97 * reported.before
     assert np.percentile(sick.hu[truth.labels == Label.RIGHT_LUNG], 90) < 120.0
 
 
-def test_nothing_changes_outside_the_pleural_cavity(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+def test_nothing_changes_outside_the_pleural_cavity(phantom: Phantom, planted: tuple[Volume, Truth]) -> None:
     sick, truth = planted
     inside = find_lungs(phantom.volume).right | (truth.labels == Label.AIR)
     for _ in range(2):
@@ -136,7 +137,7 @@ def test_nothing_changes_outside_the_pleural_cavity(phantom: Phantom, planted: t
     assert np.abs(sick.hu - phantom.volume.hu)[bone].max() < 250.0
 
 
-def test_the_seed_decides(phantom: Phantom, planted: tuple[Volume, Segmentation]) -> None:
+def test_the_seed_decides(phantom: Phantom, planted: tuple[Volume, Truth]) -> None:
     again, same = plant_pneumothorax(phantom.volume, side="right", occupancy=0.3, seed=1)
     assert np.array_equal(again.hu, planted[0].hu)
     assert np.array_equal(same.labels, planted[1].labels)
@@ -146,8 +147,8 @@ def test_the_seed_decides(phantom: Phantom, planted: tuple[Volume, Segmentation]
 
 def test_fluid_has_a_flat_level_below_the_air(phantom: Phantom) -> None:
     sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.3, effusion_ml=300.0)
-    assert truth.findings["volumes_ml"]["fluid"] == pytest.approx(300.0, rel=0.02)
-    assert truth.findings["occupancy"]["right"] == pytest.approx(0.3, abs=0.005)
+    assert truth.volumes_ml.fluid == pytest.approx(300.0, rel=0.02)
+    assert truth.occupancy.right == pytest.approx(0.3, abs=0.005)
     fluid = (truth.labels == 0) & find_lungs(phantom.volume).right & (sick.hu > -50.0) & (sick.hu < 60.0)
     rows_of_air = np.nonzero(truth.labels == Label.AIR)[1]
     rows_of_fluid = np.nonzero(fluid)[1]
@@ -174,7 +175,7 @@ def test_a_thicker_pleura_is_a_brighter_line_between_air_and_lung(phantom: Phant
     lines = []
     for pleura_mm in (0.3, 0.9, 2.0):
         sick, truth = plant_pneumothorax(phantom.volume, occupancy=0.3, pleura_mm=pleura_mm)
-        assert truth.findings["asked"]["pleura_mm"] == pleura_mm
+        assert truth.settings.pleura_mm == pleura_mm
         beside = ndimage.binary_dilation(truth.labels == Label.AIR) & (truth.labels == Label.RIGHT_LUNG)
         lines.append(float(np.median(sick.hu[beside])))
     assert lines[0] + 20.0 < lines[1] < lines[2] - 40.0
@@ -264,12 +265,12 @@ def test_confounders_have_their_volume_and_stay_out_of_the_pleura(phantom: Phant
 def test_a_real_ct_gets_the_pneumothorax_that_was_asked_for(shared_data: Path) -> None:
     ct = load_ct(shared_data / "ct" / "case_006.nii.gz")
     sick, truth = plant_pneumothorax(ct, side="left", occupancy=0.2, pattern="lateral", seed=4)
-    assert truth.findings["occupancy"]["left"] == pytest.approx(0.2, abs=0.005)
+    assert truth.occupancy.left == pytest.approx(0.2, abs=0.005)
     air = truth.labels == Label.AIR
     assert np.argwhere(air)[:, 2].mean() > ct.shape[2] / 2, "left is the larger column"
     assert np.median(sick.hu[air]) < -900.0  # case_006 at 2.2 mm: a large part of a thin pocket is partial volume
-    mass = truth.findings["lung_mass_g"]
-    assert mass["after"] == pytest.approx(mass["before"], rel=0.03)
+    mass = truth.lung_mass_g
+    assert mass.after == pytest.approx(mass.before, rel=0.03)
 
 
 @pytest.mark.data

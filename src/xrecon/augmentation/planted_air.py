@@ -22,7 +22,8 @@ from xrecon.augmentation.spatial import Chest
 from xrecon.augmentation.tissue import filled_below, gravity_depth_mm, healthy_sides
 from xrecon.errors import InputError
 from xrecon.planting.flow import Cavity, collapse_to, inflow_velocity
-from xrecon.planting.pattern import PATTERNS, SPREADS, contraction, inflow
+from xrecon.planting.inflow import air_inflow, tissue_contraction
+from xrecon.planting.pattern import PATTERN_NAMES, PATTERNS
 from xrecon.planting.render import Motion, Wall, build_scene, find_wall, match_mass, move
 from xrecon.planting.shift import FULL_SHIFT_MM, shift_mediastinum
 from xrecon.resample import resample_separable
@@ -65,7 +66,7 @@ def plant(chest: Chest, settings: Pneumothorax, rng: np.random.Generator) -> tup
 
     Where nothing can be planted (no healthy side, a lung too small) the chest stays, and the record says why.
     """
-    first, pattern = int(rng.integers(2)), PATTERNS[int(rng.integers(len(PATTERNS)))]
+    first, pattern = int(rng.integers(2)), PATTERN_NAMES[int(rng.integers(len(PATTERN_NAMES)))]
     occupancy = log_uniform(rng, settings.occupancy)
     has_tension, has_fluid = rng.random() < settings.tension_probability, rng.random() < settings.effusion_probability
     tension, fluid = uniform(rng, (0.2, 1.0)), log_uniform(rng, settings.effusion_ml)
@@ -97,10 +98,10 @@ def _planted(chest: Chest, plan: _Plan, rng: np.random.Generator) -> tuple[Chest
     hu, cavity = chest.hu[box], own[box]
     foreign = (chest.hu[box] < _FOREIGN_AIR_HU) & ~cavity
     coarse = _coarse_cavity(cavity, chest.pitch_mm, medial_first=plan.side == 2)
-    gravity = SPREADS[plan.pattern].gravity
+    gravity = PATTERNS[plan.pattern].gravity
     fluid_voxels = plan.fluid_ml / chest.voxel_ml
     replaced = plan.occupancy * float(cavity.sum())
-    wind = inflow(
+    inflow = air_inflow(
         coarse,
         pattern=plan.pattern,
         side="right" if plan.side == 1 else "left",
@@ -108,7 +109,7 @@ def _planted(chest: Chest, plan: _Plan, rng: np.random.Generator) -> tuple[Chest
         fluid_share=fluid_voxels / (fluid_voxels + replaced),
         rng=rng,
     )
-    velocity = inflow_velocity(coarse, wind, contraction(coarse, rng))
+    velocity = inflow_velocity(coarse, inflow, tissue_contraction(coarse, rng))
     wall = find_wall(hu, cavity, foreign, spacing)
     level = _Level(wall, gravity_depth_mm(cavity, chest.pitch_mm, axis=gravity), fluid_voxels, chest.pitch_mm)
     motion, push = _collapsed(coarse, velocity, level, plan.occupancy)

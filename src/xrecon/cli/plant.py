@@ -11,6 +11,7 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.json_text import json_text
+from xrecon.planting.pattern import PATTERN_NAMES
 
 
 class PlantSide(str, Enum):
@@ -20,14 +21,8 @@ class PlantSide(str, Enum):
     LEFT = "left"
 
 
-class Pattern(str, Enum):
-    """Where the air collects; `xrecon.planting.pattern.PATTERNS`."""
-
-    SUPINE = "supine"
-    UPRIGHT = "upright"
-    LATERAL = "lateral"
-    LOCULATED = "loculated"
-    APICAL = "apical"
+Pattern = Enum("Pattern", [(name.upper(), name) for name in PATTERN_NAMES], type=str)  # type: ignore[misc]
+"""Where the air collects: every entry of the table `xrecon.planting.pattern.PATTERNS`."""
 
 
 @example(
@@ -42,7 +37,7 @@ def plant(
     occupancy: Annotated[
         float, typer.Option("--occupancy", help="Air / (air + lung) of that side, 0.01 to 0.90.")
     ] = 0.25,
-    pattern: Annotated[Pattern, typer.Option("--pattern", help="Where the air collects.")] = Pattern.SUPINE,
+    pattern: Annotated[Pattern, typer.Option("--pattern", help="Where the air collects.")] = Pattern(PATTERN_NAMES[0]),
     tension: Annotated[float, typer.Option("--tension", help="Mediastinal shift, 0 (none) to 1 (20 mm).")] = 0.0,
     effusion_ml: Annotated[float, typer.Option("--effusion-ml", help="Fluid with a flat level, mL.")] = 0.0,
     pleura_mm: Annotated[float, typer.Option("--pleura-mm", help="Line between lung and air, 0.1 to 3 mm.")] = 0.9,
@@ -76,11 +71,8 @@ def plant(
         )
         sick.save(files["ct.nii.gz"], overwrite=overwrite)
         truth.save(files["labels.nii.gz"], overwrite=overwrite)
-        write_text_atomic(files["truth.json"], json_text(truth.findings) + "\n", overwrite=overwrite)
-    planted: Mapping[str, Any] = truth.findings
-    volumes, ratio = planted["volumes_ml"], planted["occupancy"]
-    shell.print(
-        f"{output}: {side.value} pneumothorax, {volumes['air']:.0f} mL of air, {ratio[side.value]:.1%} of its side"
-    )
-    shell.print(f"{ratio['whole_chest']:.1%} of the whole chest; largest depth {planted['max_depth_mm']:.0f} mm")
-    return {"files": dict(files), "findings": dict(truth.findings)}
+        write_text_atomic(files["truth.json"], json_text(truth.to_dict()) + "\n", overwrite=overwrite)
+    air_ml, of_side = truth.volumes_ml.air, truth.occupancy.of(side.value)
+    shell.print(f"{output}: {side.value} pneumothorax, {air_ml:.0f} mL of air, {of_side:.1%} of its side")
+    shell.print(f"{truth.occupancy.whole_chest:.1%} of the whole chest; largest depth {truth.max_depth_mm:.0f} mm")
+    return {"files": dict(files), "findings": truth.to_dict()}

@@ -171,7 +171,7 @@ class _ScannedChest:
         labels = np.choose(winner, [0, Label.RIGHT_LUNG, Label.LEFT_LUNG, Label.AIR, Label.AIR]).astype(np.uint8)
         sides = np.choose(winner, [0, 0, 0, Side.RIGHT, Side.LEFT]).astype(np.uint8)
         affine = Volume.centred(shares[0], (spacing,) * 3).affine
-        return Segmentation(labels, sides, affine, findings=truth.findings)
+        return Segmentation(labels, sides, affine)
 
 
 def beams_of(films: Films) -> tuple[ConeBeam, ConeBeam]:

@@ -8,7 +8,7 @@ a mean chest that saw no film, and the reconstruction of another patient's films
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from xrecon.evaluation.store import ResultStore
 from xrecon.geometry import FRAME_MM
 from xrecon.jobs import gathered
 from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.planting.truth import Truth
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.warp import Grid
@@ -190,7 +191,7 @@ class _Lazy:
     def __init__(self, source: ChestSource) -> None:
         self._source = source
         self._chest: Chest | None = None
-        self._versions: dict[int, tuple[Volume, Segmentation | None]] = {}
+        self._versions: dict[int, tuple[Volume, Truth | None]] = {}
         self._controls: dict[str, Anatomy] = {}
 
     @property
@@ -199,7 +200,7 @@ class _Lazy:
             self._chest = self._source.open()
         return self._chest
 
-    def version(self, plant: Plant) -> tuple[Volume, Segmentation | None]:
+    def version(self, plant: Plant) -> tuple[Volume, Truth | None]:
         """The CT with the plant and its truth on the planting grid; the healthy CT and None for no plant."""
         if plant.occupancy == 0:
             return self.chest.volume, None
@@ -236,11 +237,10 @@ def _measure(
     row: dict[str, Any] = {"seconds": seconds, "found": found.volumes(), **component_kinds(found)}
     if truth is None:
         return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
-    told: Mapping[str, Any] = truth.findings
     row["true"] = {
-        "occupancy": 100 * told["occupancy"][plant.side],
-        "whole_chest": 100 * told["occupancy"]["whole_chest"],
-        "air_ml": told["volumes_ml"]["air"],
+        "occupancy": 100 * truth.occupancy.of(plant.side),
+        "whole_chest": 100 * truth.occupancy.whole_chest,
+        "air_ml": truth.volumes_ml.air,
     }
     labels = chest.truth_on_frame(truth)
     row["air_dice"] = _air_dice(found, labels)

@@ -16,7 +16,8 @@ from xrecon.anatomy.healthy_lungs import ChestAir, find_lungs
 from xrecon.errors import InputError
 from xrecon.io.output.atomic import atomic_path
 from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
-from xrecon.planting.pneumothorax import PATTERNS, plant_pneumothorax
+from xrecon.planting.pattern import PATTERN_NAMES
+from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.segmentation import Label
 from xrecon.volume import Volume, load_ct
 
@@ -92,7 +93,7 @@ def _pneumothoraces(rng: np.random.Generator, turn: int) -> list[Recipe]:
                 "pneumothorax",
                 side=_side(rng),
                 occupancy=occupancy,
-                pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
+                pattern=PATTERN_NAMES[int(rng.integers(len(PATTERN_NAMES)))],
                 tension=float(rng.uniform(0.2, 1.0)) if pushed else 0.0,
                 effusion_ml=float(rng.uniform(50.0, _EFFUSION_ML)) if wet else 0.0,
                 seed=int(rng.integers(1 << 16)),
