@@ -22,7 +22,7 @@ from xrecon.environment import run_environment
 from xrecon.evaluation.metrics.image import image_metrics
 from xrecon.films.simulate import simulate
 from xrecon.geometry import ConeBeam
-from xrecon.inference.reconstruct import MODELS
+from xrecon.inference.models import baseline_names
 from xrecon.models.checkpoint import load_information
 from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.priors.build import build_priors
@@ -58,7 +58,7 @@ def main() -> None:
         priors = Path(folder) / "fold.safetensors"
         asset.save(priors)
         for case in held_out:
-            for model in (*MODELS, str(given.network)):
+            for model in (*baseline_names(), str(given.network)):
                 row = compare(case, model, priors, size=data.size, beams=data.beams)
                 print(json.dumps(row), flush=True)
                 rows.append(row)
@@ -91,7 +91,7 @@ def compare(
     found = xrecon.segment(made(films))
     return {
         "case": case.name,
-        "model": model if model in MODELS else "network",
+        "model": model if model in baseline_names() else "network",
         "mae_body_hu": figures.mae_body_hu,
         "psnr_2500_db": figures.psnr_2500_db,
         "ssim_3d": figures.ssim_3d,

@@ -33,7 +33,8 @@ from xrecon.errors import XReconError
 from xrecon.films.network_film import network_film
 from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.network_model import load_network, network_folder
+from xrecon.inference.models import find_model
+from xrecon.inference.network_model import load_network
 from xrecon.io.output.atomic import write_json_atomic
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import HU_SCALE
@@ -148,9 +149,9 @@ def thorax_films(size: int) -> tuple[Tensor, Tensor]:
 
 def trained(model: str) -> Generator:
     """The network of a shipped name or a folder."""
-    folder = network_folder(model)
+    folder = find_model(model).needs.network
     if folder is None:
-        raise SystemExit(f"{model}: neither a shipped network nor a folder with model.json")
+        raise SystemExit(f"{model}: has no network; give a shipped network or a folder with model.json")
     return load_network(folder, device=torch.device("cpu")).network
 
 

@@ -14,7 +14,8 @@ from xrecon.errors import CheckpointError, ConfigError, InputError
 from xrecon.films.network_film import network_film
 from xrecon.films.simulate import film_pair, simulate
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.network_model import load_network, network_folder
+from xrecon.inference.models import find_model
+from xrecon.inference.network_model import load_network
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.models import create, create_discriminator
 from xrecon.models.checkpoint import save_model
@@ -173,5 +174,6 @@ def test_a_folder_of_ones_own_with_a_shipped_name(
 ) -> None:
     shutil.copytree(folder, tmp_path / "xrecon")
     monkeypatch.chdir(tmp_path)
-    assert network_folder("xrecon") != network_folder("./xrecon") == Path("xrecon")
-    assert network_folder("./absent") is None
+    assert find_model("xrecon").needs.network != find_model("./xrecon").needs.network == Path("xrecon")
+    with pytest.raises(InputError, match=r"unknown model '\./absent'"):
+        find_model("./absent")

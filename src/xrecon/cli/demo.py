@@ -38,7 +38,6 @@ def demo(
     """
     from xrecon.evaluation.demo import run_demo
     from xrecon.evaluation.tables import format_value, label
-    from xrecon.inference.reconstruct import MODELS
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.io.sample import find_lidc_sample
     from xrecon.records import RunRecord
@@ -80,8 +79,8 @@ def demo(
         write_report(stage / "report.html", page)
         made.reconstruction.volume.save(stage / "ct.nii.gz")
         (stage / "demo.json").write_text(json_text(summary) + "\n", encoding="utf-8")
-    rows = [[label(name), *(format_value(name, metrics[model][name]) for model in MODELS)] for name in SHOWN]
-    shell.table(["", *MODELS], rows, title=f"{made.subject}, {size}^3 voxels, against the true CT")
+    rows = [[label(name), *(format_value(name, metrics[model][name]) for model in made.metrics)] for name in SHOWN]
+    shell.table(["", *made.metrics], rows, title=f"{made.subject}, {size}^3 voxels, against the true CT")
     memory = "" if made.peak_memory_mib is None else f", peak memory {made.peak_memory_mib / 1024:.2f} GiB"
     shell.print(f"{sum(made.runtime.values()):.0f} s{memory}. {RESEARCH_NOTICE}")
     if made.is_phantom:

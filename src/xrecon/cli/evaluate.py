@@ -138,7 +138,7 @@ def _evaluate_dataset(
     from xrecon.evaluation.prepared import evaluate_dataset
     from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
     from xrecon.evaluation.tables import summary_table, write_csv
-    from xrecon.inference.reconstruct import MODELS
+    from xrecon.inference.models import baseline_names
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.evaluation import evaluation_report
     from xrecon.volume import RESEARCH_NOTICE
@@ -147,7 +147,7 @@ def _evaluate_dataset(
     check_outputs(output, names, overwrite=overwrite)
     cases = PreparedDataset(path, subset)  # type: ignore[arg-type]
     bank = bank_for(models, path, subset)
-    chosen = choose_models(models, assets=assets, baselines=MODELS if baselines else (), bank=bank)
+    chosen = choose_models(models, assets=assets, baselines=baseline_names() if baselines else (), bank=bank)
     if not chosen:
         raise InputError("give at least one --model, or leave --no-baselines out")
     maps = None if structures is None else load_structure_maps(structures)
@@ -233,12 +233,12 @@ def _evaluate_files(
     from xrecon.evaluation.metrics.image import CONVENTIONS
     from xrecon.evaluation.study import STUDY_MODELS, WITH_BANK, evaluate_cases
     from xrecon.evaluation.tables import metric_names, summary, summary_table, write_csv
-    from xrecon.inference.reconstruct import MODELS
+    from xrecon.inference.models import baseline_names
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure
 
-    models = list(dict.fromkeys(models or MODELS))
+    models = list(dict.fromkeys(models or baseline_names()))
     unknown = [one for one in models if one not in STUDY_MODELS]
     if unknown:
         raise InputError(

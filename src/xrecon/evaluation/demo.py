@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xrecon.evaluation.metrics.image import ImageMetrics
 from xrecon.evaluation.study import peak_memory_mib, prepare_case, run_model
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.reconstruct import MODELS
+from xrecon.inference.models import baseline_names
 from xrecon.inference.result import Reconstruction
 from xrecon.io.sample import SAMPLE_CREDIT, SAMPLE_HELP, find_lidc_sample
 from xrecon.phantoms.thorax import thorax_phantom
@@ -83,15 +83,16 @@ def run_demo(
     started = time.perf_counter()
     case = prepare_case(subject, ct, size=size, device=device)
     runtime["truth and films"] = time.perf_counter() - started
+    models = baseline_names()
     metrics = {}
-    for model in MODELS:
+    for model in models:
         started = time.perf_counter()
         result, metrics[model], seconds = run_model(
             case, model, assets=assets, device=device, seed=seed, progress=progress
         )
         runtime[f"reconstruction, {model}"] = seconds
         runtime[f"metrics, {model}"] = time.perf_counter() - started - seconds
-    notes = (*notes, f"The pictures show the model {MODELS[-1]}; the metrics compare all of them.")
+    notes = (*notes, f"The pictures show the model {models[-1]}; the metrics compare all of them.")
     return Demo(
         result, case.truth, metrics, subject, credit, notes, is_phantom=not credit, runtime=runtime,
         peak_memory_mib=peak_memory_mib(),

@@ -13,8 +13,9 @@ from xrecon import __version__
 from xrecon.data.case_file import read_case
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError
-from xrecon.inference.network_model import SHIPPED, network_folder
-from xrecon.inference.reconstruct import MODELS, reconstruct
+from xrecon.inference.models import baseline_names, find_model, model_names
+from xrecon.inference.protocol import ReconstructionModel
+from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.io.guards.files import sha256_of
 from xrecon.models.checkpoint import INFORMATION_NAME
@@ -81,15 +82,15 @@ def choose_models(
     names: Sequence[str],
     *,
     assets: str | os.PathLike[str] | None = None,
-    baselines: Sequence[str] = MODELS,
+    baselines: Sequence[str] | None = None,
     bank: Sequence[PreparedCase] = (),
 ) -> tuple[ModelChoice, ...]:
     """The models by name or folder, after the `baselines` that every table shows, each once.
 
     Args:
-        names: of `MODELS`, `BANK_MODEL`, of the shipped networks, or folders that hold a trained network.
+        names: of the table of models (`xrecon.inference.models`), or folders that hold a trained network.
         assets: priors file that the built-in models use; None for the shipped one.
-        baselines: of `MODELS`.
+        baselines: names; None for those of the table of models.
         bank: cases of `BANK_MODEL`, see `bank_for`.
 
     Raises:
@@ -97,25 +98,28 @@ def choose_models(
     """
     prior = f"xrecon {__version__}" + ("" if assets is None else f" {sha256_of(Path(assets))}")
     chosen: dict[str, ModelChoice] = {}
-    for name in (*baselines, *names):
-        if name in MODELS:
-            chosen[name] = ModelChoice(name, name, f"{prior} {name}")
-            continue
-        if name == BANK_MODEL:
-            if not bank:
-                raise InputError(f"{BANK_MODEL} needs cases of other patients")
-            shelf = hashlib.sha256(" ".join(case.record.sha256 for case in bank).encode()).hexdigest()
-            chosen[name] = ModelChoice(name, "deform", f"{prior} {name} {shelf}", tuple(bank))
-            continue
-        folder = network_folder(name)
-        if folder is None or not (folder / INFORMATION_NAME).is_file():
-            known = ", ".join((*MODELS, BANK_MODEL, *SHIPPED))
+    for name in (*(baseline_names() if baselines is None else baselines), *names):
+        entry = find_model(name)
+        choice = _choice(entry, prior, tuple(bank))
+        other = chosen.setdefault(choice.label, choice)
+        if other.model != choice.model:
             raise InputError(
-                f"unknown model {name!r}: neither one of {known} nor a folder that holds {INFORMATION_NAME}"
+                f"two models are called {choice.label!r}: {other.model} and {choice.model}; rename one of the folders"
             )
-        label = name if name in SHIPPED else folder.resolve().name
-        other = chosen.get(label)
-        if other is not None and other.model != str(folder):
-            raise InputError(f"two models are called {label!r}: {other.model} and {folder}; rename one of the folders")
-        chosen[label] = ModelChoice(label, str(folder), f"{prior} {sha256_of(folder / INFORMATION_NAME)}")
     return tuple(chosen.values())
+
+
+def _choice(entry: ReconstructionModel, prior: str, bank: tuple[PreparedCase, ...]) -> ModelChoice:
+    """A model of the table, or a network by its folder, with a digest of everything that it was learned from."""
+    folder = entry.needs.network
+    if folder is None:
+        label, model, digest = entry.name, entry.name, f"{prior} {entry.name}"
+    else:
+        label = entry.name if entry.name in model_names() else folder.resolve().name
+        model, digest = str(folder), f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
+    if not entry.needs.bank:
+        return ModelChoice(label, model, digest)
+    if not bank:
+        raise InputError(f"{entry.name} needs cases of other patients")
+    shelf = hashlib.sha256(" ".join(case.record.sha256 for case in bank).encode()).hexdigest()
+    return ModelChoice(label, model, f"{digest} {shelf}", bank)

@@ -20,14 +20,15 @@ from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
 from xrecon.evaluation.tables import PerCase
 from xrecon.films.simulate import simulate
 from xrecon.geometry import FRAME_MM
-from xrecon.inference.reconstruct import MODELS, reconstruct
+from xrecon.inference.models import baseline_names
+from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph
 from xrecon.volume import Volume, load_ct
 
 WITH_BANK = "+bank"
-STUDY_MODELS = (*MODELS, f"deform{WITH_BANK}")
+STUDY_MODELS = (*baseline_names(), f"deform{WITH_BANK}")
 """What `evaluate_cases` knows: the models of `reconstruct`, and deform with the bank of other patients' CTs."""
 LEAST_DETECTOR = 128
 """Films have at least this many pixels per edge: a detector is always finer than a coarse reconstruction."""

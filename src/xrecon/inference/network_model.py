@@ -1,12 +1,10 @@
-"""A trained network as a model of `reconstruct`: its volume where it looked, the mean chest beside it."""
+"""A trained network on two films: its volume inside the cube that it computes, the mean chest beside it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,16 +13,13 @@ from torch import Tensor
 from xrecon.errors import CheckpointError
 from xrecon.films.network_film import network_film
 from xrecon.geometry import FRAME_MM
-from xrecon.models.checkpoint import INFORMATION_NAME, ModelInformation, load_model
+from xrecon.models.checkpoint import ModelInformation, load_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.models.generator import Generator
 from xrecon.models.inference import Precision, run
 from xrecon.priors.deformation import DeformedChest
 from xrecon.priors.films import FilmPair
 from xrecon.priors.warp import Grid, sample
-
-SHIPPED = {"xrecon": "xrecon-64-v1"}
-"""Networks that come with the package: name, and folder among the assets."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +49,14 @@ class NetworkModel:
         )
 
     def summary(self) -> Mapping[str, Any]:
-        """What a result says of the network."""
-        told = self.information
+        """The facts about the network that a result carries."""
         return {
-            "name": told.name,
+            "name": self.information.name,
             "size": self.size,
-            "parameters": told.parameters,
-            "training_data": told.training_data,
-            "licence": told.licence,
-            "metrics": dict(told.metrics),
+            "parameters": self.information.parameters,
+            "training_data": self.information.training_data,
+            "licence": self.information.licence,
+            "metrics": dict(self.information.metrics),
         }
 
 
@@ -82,24 +76,13 @@ class NetworkChest:
         """[D, H, W] HU on `grid`."""
         spacing = FRAME_MM / self.hu_volume.shape[0]
         positions = grid.positions_mm().to(self.hu_volume.device)
-        own = sample(self.hu_volume[None], positions, spacing)[0]
+        hu = sample(self.hu_volume[None], positions, spacing)[0]
         inside = (positions.abs() <= FRAME_MM / 2).all(dim=-1)
-        return own if bool(inside.all()) else torch.where(inside, own, self.beside.hu(grid))
+        return hu if bool(inside.all()) else torch.where(inside, hu, self.beside.hu(grid))
 
     def deviation(self, grid: Grid) -> Tensor:
         """[D, H, W] HU: that of registered chests; the network does not state its own."""
         return self.beside.deviation(grid)
-
-
-def network_folder(model: str) -> Path | None:
-    """Where a network lies: shipped under this name, or the folder (or model.json) of a trained one; None for neither.
-
-    A folder of one's own that has a shipped name is `./NAME`.
-    """
-    if model in SHIPPED:
-        return Path(str(resources.files("xrecon") / "assets" / SHIPPED[model]))
-    given = Path(model)
-    return given if (given / INFORMATION_NAME).is_file() or given.name == INFORMATION_NAME else None
 
 
 def load_network(model: str | os.PathLike[str], *, device: torch.device) -> NetworkModel:
@@ -123,7 +106,15 @@ def load_network(model: str | os.PathLike[str], *, device: torch.device) -> Netw
 def draw_network(
     model: NetworkModel, pair: FilmPair, mean: DeformedChest, *, device: torch.device, precision: Precision = "float32"
 ) -> NetworkChest:
-    """What the network sees in the films; gain and offset of the films do not matter (`network_film`)."""
+    """Run the network on the films; their gain and offset do not matter (see `network_film`).
+
+    Args:
+        model: the network.
+        pair: PA and lateral film.
+        mean: the mean chest, for what lies beside the network's cube.
+        device: where to compute.
+        precision: of the convolutions.
+    """
     images = [torch.from_numpy(network_film(film.image)) for film in pair.radiographs(model.size)]
     pa, lateral = (image[None, None].to(device) for image in images)
     volume = run(model.network, pa, lateral, precision=precision)[0, 0].clamp(0, 1)

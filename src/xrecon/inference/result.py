@@ -31,7 +31,7 @@ class Reconstruction:
     """A synthetic CT from two films.
 
     Attributes:
-        volume: HU, synthetic, [D, H, W] on the asked grid.
+        volume: HU, synthetic, [D, H, W] on the grid that was asked for.
         support: [D, H, W] float32, 0..1: share of the two films whose rays cross the voxel.
         spread: [D, H, W] float32, HU: standard deviation over the members of an ensemble; None for one estimate.
         residual: by view ("pa", "lateral").
