@@ -88,3 +88,12 @@ def test_list_names_networks_with_their_parameters() -> None:
     assert found["coordconv"]["parameters"] == 11_067_457 and found["coordconv"]["kind"] == "discriminator"
     done = run_program("list")
     assert "98,799,735" in done.stdout and "x2ct-gan" in done.stdout
+
+
+def test_list_names_the_models_that_reconstruct() -> None:
+    done = run_program("list", "--json")
+    entries = {entry["name"]: entry for entry in json.loads(done.stdout)["reconstruction_models"]}
+    assert list(entries) == ["atlas", "pca", "deform", "deform+bank", "xrecon"]
+    assert entries["deform+bank"]["needs"] == "priors, CTs of other patients"
+    done = run_program("list")
+    assert "Models for --model" in done.stdout and entries["deform"]["summary"] in done.stdout

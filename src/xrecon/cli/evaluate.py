@@ -11,6 +11,7 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.cli.options import (
+    MODEL_HELP,
     AssetsOption,
     DeviceOption,
     GeometryName,
@@ -51,7 +52,7 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="NAME|DIR",
-            help="atlas, pca, deform, deform+bank, xrecon, or (data sets) a trained network's folder; may be repeated.",
+            help=f"{MODEL_HELP}; may be repeated.",
         ),
     ] = None,
     subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,

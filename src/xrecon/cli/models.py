@@ -75,7 +75,12 @@ def import_(
 
 @example("xrecon models list", "xrecon models list --json")
 def list_(shell: Shell) -> Mapping[str, Any]:
-    """List the networks that can be created by name: generators with their ablations, and discriminators."""
+    """List the models that reconstruct a CT, and the networks that can be created by name.
+
+    The reconstruction models are what `--model` of `xrecon reconstruct`, `evaluate` and `study` takes; a trained
+    network is named by its folder. The networks are generators with their ablations, and discriminators.
+    """
+    from xrecon.inference.models import TABLE
     from xrecon.models.registry import DISCRIMINATORS, GENERATORS, build, parameter_count
 
     networks = []
@@ -97,7 +102,11 @@ def list_(shell: Shell) -> Mapping[str, Any]:
         for one in networks
     ]
     shell.table(("name", "kind", "size", "parameters", ""), rows, title="Networks")
-    return {"networks": networks}
+    reconstruction = [
+        {"name": entry.name, "needs": entry.needs.in_words(), "summary": entry.summary} for entry in TABLE
+    ]
+    shell.table(("name", "needs", ""), [tuple(entry.values()) for entry in reconstruction], title="Models for --model")
+    return {"networks": networks, "reconstruction_models": reconstruction}
 
 
 add_command(app, import_, name="import")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xrecon.errors import InputError
+from xrecon.inference.models import model_names
 
 
 class GeometryName(str, Enum):
@@ -26,6 +27,9 @@ class SubsetName(str, Enum):
     TEST = "test"
     AUX = "aux"
 
+
+MODEL_HELP = f"{', '.join(model_names())}, or the folder of a trained network"
+"""What `--model` takes, from the table of models."""
 
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")

@@ -11,6 +11,7 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.cli.options import (
+    MODEL_HELP,
     AssetsOption,
     DeviceOption,
     GeometryName,
@@ -49,7 +50,7 @@ def reconstruct(
         typer.Option(
             "--model",
             metavar="NAME|DIR",
-            help="default, atlas, pca, deform, xrecon, or the folder of a network of yours.",
+            help=f"default (deform), {MODEL_HELP}. deform+bank needs --bank.",
         ),
     ] = "default",
     size: SizeOption = 224,

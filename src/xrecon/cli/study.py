@@ -11,7 +11,7 @@ import typer
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example
 from xrecon.cli.evaluate import SubsetName
 from xrecon.cli.help_text import command_group
-from xrecon.cli.options import AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
+from xrecon.cli.options import MODEL_HELP, AssetsOption, GeometryName, GeometryOption, OutputFolderOption, SizeOption
 from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ ModelOption = Annotated[
         "--model",
         "--models",
         metavar="NAME|DIR",
-        help="atlas, pca, deform, xrecon, or a network's folder; may be repeated.",
+        help=f"{MODEL_HELP}; may be repeated.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Patients at a time (more than 1 needs Dask).")]
