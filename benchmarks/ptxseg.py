@@ -26,10 +26,10 @@ from ptxseg_tables import BINS_ML, render
 
 import xrecon
 from xrecon.anatomy.healthy_lungs import find_lungs
+from xrecon.anatomy.morphology import bounding_box, distance_mm, shrunk
 from xrecon.errors import InputError
 from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
 from xrecon.planting.render import PLEURA_MM
-from xrecon.ptxseg.morphology import bounding_box, distance_to, shrunk
 from xrecon.segmentation import Label, Segmentation, Side
 
 TRAIN = ["003", "004", "005", "006", "007", "009", "010", "011", "013", "101", "113", "117", "118", "120"]
@@ -98,7 +98,7 @@ def surface_distances(
     assert box is not None
     a, b = first[box], second[box]
     edge_a, edge_b = a & ~shrunk(a), b & ~shrunk(b)
-    both = np.concatenate([distance_to(edge_b, spacing)[edge_a], distance_to(edge_a, spacing)[edge_b]])
+    both = np.concatenate([distance_mm(edge_b, spacing)[edge_a], distance_mm(edge_a, spacing)[edge_b]])
     return float(np.percentile(both, 95)), float(both.mean())
 
 
@@ -115,7 +115,7 @@ def measure(ct: xrecon.Volume, truth: xrecon.Segmentation, *, lung_model: str) -
         gas, lung = seg.volume_ml(Label.AIR, side), seg.volume_ml(Label(int(side)))
         return 100.0 * gas / max(gas + lung, 1e-9)
 
-    near = distance_to(real, ct.spacing_mm) <= 10.0
+    near = distance_mm(real, ct.spacing_mm) <= 10.0
     return {
         "true_ml": truth.volume_ml(Label.AIR),
         "found_ml": found.volume_ml(Label.AIR),

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xrecon.anatomy.body import body_mask, lung_box, without_table
-from xrecon.anatomy.frame import framed, thorax_centre
+from xrecon.anatomy.body import body_mask, find_body, without_table
+from xrecon.anatomy.frame import framed, lung_box, thorax_centre
+from xrecon.anatomy.morphology import distance_mm
 from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom, thorax_phantom
 from xrecon.volume import OUTSIDE_HU, Volume
@@ -113,6 +114,21 @@ def test_orientation_of_the_file_does_not_matter(
     assert np.allclose(cube.affine, expected.affine, atol=1e-6)
     assert np.allclose(cube.hu, expected.hu, atol=1e-2)
     assert np.array_equal(without_table(other).hu, without_table(phantom64.volume).hu)
+
+
+def test_the_quick_body_on_blocks_is_the_body_to_a_block(phantom64: Phantom) -> None:
+    ct = phantom64.volume.resampled((128, 128, 128), 3.0)
+    exact, quick = body_mask(ct), find_body(ct)
+    inside = quick.at([np.arange(n) for n in ct.shape])
+    assert (inside & exact).sum() > 0.97 * exact.sum()
+    assert not (inside & (distance_mm(exact, ct.spacing_mm) > 8.0)).any()  # no table, no clothes
+    box = quick.box()
+    assert exact[box].sum() == exact.sum()
+
+
+def test_the_quick_body_of_nothing_is_an_error(phantom64: Phantom) -> None:
+    with pytest.raises(InputError, match=r"no body found.*-1000 to -1000"):
+        find_body(phantom64.volume.with_hu(np.full_like(phantom64.volume.hu, -1000.0)))
 
 
 def test_a_mask_needs_known_axes(phantom64: Phantom) -> None:

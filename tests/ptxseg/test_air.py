@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from support.voxel_shapes import LEVELS, SHAPE, D, H, W, ball
-from xrecon.ptxseg import judge, morphology
+from xrecon.anatomy import morphology
+from xrecon.ptxseg import judge
 from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
 from xrecon.ptxseg.levels import AirLevels
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, distance_mm
 from xrecon.ptxseg.airways import find_airways
-from xrecon.ptxseg.morphology import Mask, distance_to
 
 SHAPE = (90, 70, 90)
 SPACING = (2.0, 2.0, 2.0)
@@ -31,9 +31,9 @@ def chest() -> tuple[NDArray[np.float32], Mask, Mask]:
     pocket |= (D > 40) & (D < 60) & (H >= 26) & (H < 33) & (W >= 25) & (W < 42)
     pocket &= ~airways
     hu[airways | pocket] = -980.0
-    wall = (distance_to(airways, SPACING) <= 2.0) & ~airways & ~windpipe & (FORK[0] < D)
+    wall = (distance_mm(airways, SPACING) <= 2.0) & ~airways & ~windpipe & (FORK[0] < D)
     hu[wall & pocket] = -925.0
-    hu[(distance_to(windpipe, SPACING) <= 2.0) & ~windpipe & (FORK[0] >= D)] = 40.0
+    hu[(distance_mm(windpipe, SPACING) <= 2.0) & ~windpipe & (FORK[0] >= D)] = 40.0
     noise = np.random.default_rng(0).normal(0.0, 8.0, SHAPE).astype(np.float32)
     return hu + noise, airways, pocket
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xrecon.anatomy.morphology import Mask, components
 from xrecon.ptxseg import judge
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.morphology import Mask, components
 from xrecon.ptxseg.necks import parts_behind_necks
 
 SHAPE = (44, 44, 72)

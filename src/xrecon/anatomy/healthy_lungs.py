@@ -1,6 +1,8 @@
 """Healthy lungs and the windpipe of a chest CT, by side: where a pneumothorax can be planted.
 
-Simple on purpose: it serves CTs without a pneumothorax. Finding lungs in sick chests is the task of `xrecon.ptxseg`.
+Simple on purpose: it serves CTs without a pneumothorax. Lungs in sick chests are found by `xrecon.ptxseg.hemithoraces`,
+which shares none of these thresholds: pockets of air planted in the lungs found here test that search, and a test must
+not rest on the decisions of what it tests.
 """
 
 from __future__ import annotations
@@ -8,19 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import cc3d
-import fill_voids
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
-from xrecon.anatomy.body import body_mask
-from xrecon.anatomy.morphology import Floats, Mask, Spacing, box_of, close, depth_mm, dilate, distance_mm
+from xrecon.anatomy.body import body_mask, coarsened
+from xrecon.anatomy.morphology import (
+    Box,
+    Floats,
+    Mask,
+    Spacing,
+    box_of,
+    closed,
+    components,
+    depth_mm,
+    dilated,
+    distance_mm,
+    filled,
+)
 from xrecon.errors import InputError
 from xrecon.resample import resample_separable
 from xrecon.volume import Volume
 
 _WORK_MM = 2.0
-_AIR_HU = -380.0
+_AERATED_BELOW_HU = -380.0
 """High enough for the dense dependent lung of a patient who lies on the back, lower than fat."""
 _EDGE_HU = -430.0
 """About halfway between lung (-850 HU) and soft tissue: where the lung's surface is put at full resolution."""
@@ -60,8 +73,8 @@ def split_lungs(volume: Volume) -> tuple[Mask, Mask]:
     Raises:
         InputError: as `find_lungs`.
     """
-    found = find_lungs(volume)
-    return found.right, found.left
+    chest = find_lungs(volume)
+    return chest.right, chest.left
 
 
 def find_lungs(volume: Volume) -> ChestAir:
@@ -78,7 +91,7 @@ def find_lungs(volume: Volume) -> ChestAir:
     work = _work_grid(volume)
     spacing = work.spacing_mm
     body = body_mask(work)
-    air = (work.hu < _AIR_HU) & body
+    air = (work.hu < _AERATED_BELOW_HU) & body
     deep = air & (depth_mm(body, spacing) > _SKIN_MM)
     if deep.sum() * work.voxel_ml < _MIN_LUNGS_ML:
         raise InputError(
@@ -89,12 +102,12 @@ def find_lungs(volume: Volume) -> ChestAir:
     box = box_of(deep, spacing, margin_mm=_SKIN_MM)
     part, air, body_part = _cropped(work, box), air[box], body[box]
     airway, carina = _airway(part, air, body_part, middle[box[0]] - box[2].start)
-    lung_air = air & ~dilate(airway, 1.5 * max(spacing), spacing) if airway.any() else air
+    lung_air = air & ~dilated(airway, 1.5 * max(spacing), spacing) if airway.any() else air
     sides = _split(lung_air, spacing)
     lungs = []
     for number in (1, 2):
-        own = _with_vessels(sides == number, spacing, carina)
-        lungs.append(own & body_part & ~airway & (sides != 3 - number))
+        lung = _with_vessels(sides == number, spacing, carina)
+        lungs.append(lung & body_part & ~airway & (sides != 3 - number))
     right = _onto(volume, part, lungs[0])
     left = _onto(volume, part, lungs[1]) & ~right
     full_airway = _onto(volume, part, airway, refine=False)
@@ -103,7 +116,7 @@ def find_lungs(volume: Volume) -> ChestAir:
     return ChestAir(right & ~full_airway, left & ~full_airway, full_airway, full_body, index)
 
 
-def _cropped(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+def _cropped(volume: Volume, box: Box) -> Volume:
     affine = np.array(volume.affine)
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return replace(volume, hu=np.ascontiguousarray(volume.hu[box]), affine=affine)
@@ -118,11 +131,8 @@ def _middle_columns(body: Mask) -> NDArray[np.float64]:
 
 
 def _work_grid(volume: Volume) -> Volume:
-    new = [max(_WORK_MM, s) for s in volume.spacing_mm]
-    if np.allclose(new, volume.spacing_mm, rtol=0.2):
-        return volume
-    shape = [max(1, round(n * s / t)) for n, s, t in zip(volume.shape, volume.spacing_mm, new, strict=True)]
-    return volume.resampled((shape[0], shape[1], shape[2]), (new[0], new[1], new[2]))
+    near_enough = np.allclose([max(_WORK_MM, s) for s in volume.spacing_mm], volume.spacing_mm, rtol=0.2)
+    return volume if near_enough else coarsened(volume, _WORK_MM)
 
 
 def _index_in(volume: Volume, work: Volume, index: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -149,9 +159,9 @@ def _airway(
     level = float(np.median(work.hu[core if core.sum() > 30 else trachea]))
     # Main bronchi: as dark as the windpipe, near its fork, and thinner than lung.
     away = _away_mm(work.shape, np.asarray(carina), spacing)
-    thick = dilate(depth_mm(air, spacing) > 11.0, 11.0, spacing)
+    thick = dilated(depth_mm(air, spacing) > 11.0, 11.0, spacing)
     candidate = ((work.hu < level + 90.0) & (away < 50.0) & ~thick) | trachea
-    parts = cc3d.connected_components(candidate, connectivity=6)
+    parts, _ = components(candidate)
     return np.asarray(parts == parts[last][plane][0]), carina
 
 
@@ -175,8 +185,8 @@ def _trachea_chain(work: Volume, body: Mask, middle: NDArray[np.float64]) -> lis
             before = chain[-1][1]
             next_spots = [i for i, spot in enumerate(spots) if (spot & before).sum() > 0.3 * before.sum()]
             areas = np.array([plane.sum() for _, plane in chain[-12:]]) * pixel
-            one = len(next_spots) == 1 and spots[next_spots[0]].sum() * pixel < 1.7 * np.median(areas) + 30.0
-            if one:
+            goes_on = len(next_spots) == 1 and spots[next_spots[0]].sum() * pixel < 1.7 * np.median(areas) + 30.0
+            if goes_on:
                 taken.add(next_spots[0])
                 still_open.append([*chain, (d, spots[next_spots[0]])])
             if len(chain) > len(best):
@@ -233,16 +243,16 @@ def _split(air: Mask, spacing: Spacing) -> NDArray[np.uint8]:
 def _with_vessels(lung: Mask, spacing: Spacing, carina: tuple[float, float, float] | None) -> Mask:
     """The lung with its vessels: narrow gaps closed, wider ones within 70 mm of the lung root, voids filled."""
     box = box_of(lung, spacing, margin_mm=_HILAR_MM + 3.0)
-    own = np.ascontiguousarray(lung[box])
-    closed = close(own, _VESSEL_MM, spacing)
+    bare = np.ascontiguousarray(lung[box])
+    whole = closed(bare, _VESSEL_MM, spacing)
     if carina is not None:
         root = np.asarray(carina) - [part.start for part in box] + [15.0 / spacing[0], 0.0, 0.0]
-        near = _away_mm(own.shape, root, spacing) < _ROOT_MM
+        near = _away_mm(bare.shape, root, spacing) < _ROOT_MM
         if near.any():
             part = box_of(near, spacing, margin_mm=_HILAR_MM + 3.0)
-            closed[part] |= close(own[part], _HILAR_MM, spacing) & near[part]
+            whole[part] |= closed(bare[part], _HILAR_MM, spacing) & near[part]
     out = np.zeros(lung.shape, dtype=bool)
-    out[box] = fill_voids.fill(np.ascontiguousarray(closed))
+    out[box] = filled(whole)
     return out
 
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from xrecon.anatomy.body import lung_box, without_table
+from xrecon.anatomy.body import without_table
+from xrecon.anatomy.frame import lung_box
 from xrecon.films.simulate import simulate
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.jobs import at_once
-from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
-from xrecon.ptxseg.morphology import (
+from xrecon.anatomy.morphology import (
     Mask,
     Spacing,
     at_least,
     components,
-    depth,
+    depth_mm,
     grown,
     holding,
     select,
@@ -26,6 +23,9 @@ from xrecon.ptxseg.morphology import (
     stretched,
     widened,
 )
+from xrecon.jobs import at_once
+from xrecon.ptxseg.flood import flood
+from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
 from xrecon.ptxseg.pleural_line import without_line
 
 _FILM_NEIGHBOURS = 9
@@ -71,7 +71,7 @@ def flooded(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: S
     if count == 0:
         return np.zeros(hu.shape, dtype=np.bool_)
     steps: tuple[Callable[[], NDArray[np.float32]], ...] = (
-        partial(depth, own, spacing),
+        partial(depth_mm, own, spacing),
         partial(masked_mean, hu, own & (hu < AERATED_HU)),
         partial(_edge_hu, hu, levels, min(spacing)),
     )

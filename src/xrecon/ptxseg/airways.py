@@ -8,9 +8,9 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components, depth_mm, filled, grown, select, voxels
 from xrecon.jobs import at_once
 from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled, grown, select, voxels
 
 _LUMEN_THRESHOLDS_HU = (-850.0, -750.0, -650.0, -500.0)
 """From sharp CTs to smooth reconstructed ones, whose windpipe is a shallow valley."""
@@ -163,7 +163,7 @@ def _level(hu: NDArray[np.float32], windpipe: Mask, spacing: Spacing) -> tuple[f
     """Median and robust standard deviation of HU in the middle of the lumen, away from the wall's partial volume."""
     box = bounding_box(windpipe, margin=1)
     assert box is not None
-    inner = depth(windpipe[box], spacing)
+    inner = depth_mm(windpipe[box], spacing)
     reach = min(3.5, float(np.percentile(inner[windpipe[box]], 90)))
     values = hu[box][windpipe[box] & (inner >= reach)]
     level = float(np.median(values))
@@ -202,7 +202,7 @@ def _own_basin(values: NDArray[np.float32], seeds: Mask, body: Mask, *, level: f
     apart = sizes * voxel_ml >= _APART_ML
     apart[np.unique(labels[seeds & (labels > 0)]) - 1] = False
     other = select(labels, 1 + np.flatnonzero(apart), len(sizes))
-    other |= depth((values < _LUNG_HU) & body & ~grown(seeds, 2), spacing) > _CORE_MM
+    other |= depth_mm((values < _LUNG_HU) & body & ~grown(seeds, 2), spacing) > _CORE_MM
     markers = np.where(seeds, _WINDPIPE, np.where(other, _CHEST, np.uint8(0)))
     flood(values, markers, open_, low_hu=level - 20.0, high_hu=level + _GROWTH_STEPS_HU[0])
     return np.asarray(markers == _WINDPIPE)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.ptxseg.morphology import Mask, Spacing, depth, grown
+from xrecon.anatomy.morphology import Mask, Spacing, depth_mm, grown
 
 BALL_MM = 8.0
 """Standard deviation of the soft ball in which lung is counted: wider than the steps of voxels, narrower than lungs."""
@@ -36,7 +36,7 @@ def lung_share(air: Mask, own: Mask, spacing: Spacing) -> float | None:
     inside = _shares(own, blocks) >= 0.5
     empty = (_shares(air, blocks) >= 0.5) & inside
     lung = inside & ~empty
-    border = ((empty & grown(lung)) | (lung & grown(empty))) & (depth(inside, coarse) > OFF_WALL_MM)
+    border = ((empty & grown(lung)) | (lung & grown(empty))) & (depth_mm(inside, coarse) > OFF_WALL_MM)
     # Both faces are counted, so each pair of voxels stands for one face.
     area_cm2 = 0.5 * float(border.sum()) * float(np.prod(coarse)) ** (2.0 / 3.0) / 100.0
     if area_cm2 < _LEAST_CM2:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU, Hemithoraces
 from xrecon.ptxseg.judge import Features, Verdict, as_json
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.morphology import Mask
 from xrecon.ptxseg.work_grid import WorkingGrid
 from xrecon.segmentation import AirComponent, ScanFlags, SegmentationDetails, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume

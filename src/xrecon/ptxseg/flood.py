@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask
 from xrecon.compiled import compiled, inlined
-from xrecon.ptxseg.morphology import Mask
 
 LEVELS = 256
 

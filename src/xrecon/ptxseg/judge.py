@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components, depth_mm, grown
 from xrecon.ptxseg.border import REACH_MM, lung_share
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels
-from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, grown
 from xrecon.ptxseg.necks import parts_behind_necks
 
 PNEUMOTHORAX = "pneumothorax"
@@ -140,7 +140,7 @@ def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirL
     # The last step to the wall is partial volume, which belongs to the hemithorax but is not lung.
     on_wall = surface & grown(~lung_side)
     to_lung = surface & ~on_wall
-    inner = depth(part, spacing)
+    inner = depth_mm(part, spacing)
     middle = values[inner >= _MIDDLE * float(inner.max())]
     bright = ndimage.maximum_filter(values, 3)[to_lung]
     second = grown(near)

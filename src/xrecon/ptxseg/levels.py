@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.ptxseg.morphology import Mask
+from xrecon.anatomy.morphology import Mask
 
 _SEED_SHARE = 0.45
 """A seed's HU lies below this share of the way from free air to lung."""

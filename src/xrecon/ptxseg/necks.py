@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components, depth_mm, filled
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, components, depth, filled
 
 _SHEET_HU = 100.0
 _SHEET_NOISE = 4.0
@@ -41,7 +41,7 @@ def parts_behind_necks(candidate: Mask, hu: NDArray[np.float32], levels: AirLeve
     part_hu = np.ascontiguousarray(hu[box])
     whole = filled(candidate[box])
     empty = whole & (part_hu < levels.air_hu + max(_SHEET_HU, _SHEET_NOISE * levels.noise_hu))
-    deep = depth(filled(empty), spacing)
+    deep = depth_mm(filled(empty), spacing)
     cores, sizes = components(deep > max(_NECK_MM, _NECK_VOXELS * max(spacing)))
     least = 1000.0 * _MIN_CORE_ML / float(np.prod(spacing))
     large = 1 + np.flatnonzero(sizes >= least)

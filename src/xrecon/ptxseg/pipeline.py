@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.anatomy.body import find_body
+from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, closed, components, dilated, opened, select
 from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import AIR_HU, find_airways
-from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import (
     AIR_CLASS,
     COMPRESSED_HU,
@@ -30,7 +31,6 @@ from xrecon.ptxseg.hemithoraces.lung_models import NETWORK, resolve, shipped_net
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU, WALL_MM, Hemithoraces, with_sides
 from xrecon.ptxseg.judge import PNEUMOTHORAX, judged
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, edge_levels, side_levels
-from xrecon.ptxseg.morphology import Mask, Spacing, bounding_box, closed, components, dilate, opened, select
 from xrecon.ptxseg.refine import onto_input
 from xrecon.ptxseg.work_grid import WorkingGrid, working_grid
 from xrecon.segmentation import AirComponent, Label, Segmentation, Side
@@ -208,7 +208,7 @@ def _classes(scan: Scan, chest: Hemithoraces, sides: dict[Side, SideResult]) -> 
                 side
             )
         lung = (part == side) & ~air
-        near = dilate(air, 2.51 * max(spacing), spacing)
+        near = dilated(air, 2.51 * max(spacing), spacing)
         part[lung & near & ~opened(lung, 1.01 * max(spacing), spacing)] = 0
         part[air] = side + AIR_CLASS
         part[_stray(part == side, grid.volume.hu[box])] = 0
@@ -228,7 +228,7 @@ def _dense_lung(
 ) -> Mask:
     """Vessels and airless parts of a compressed lung: what a wide closing of the side adds, but for the bronchi."""
     wide = closed(classes == int(side), _COMPRESSED_CLOSE_MM, spacing)
-    return np.asarray(wide & (classes == 0) & (hu < _BONE_HU) & ~dilate(airways, WALL_MM, spacing))
+    return np.asarray(wide & (classes == 0) & (hu < _BONE_HU) & ~dilated(airways, WALL_MM, spacing))
 
 
 def _as_stored(ct: Volume, fine: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

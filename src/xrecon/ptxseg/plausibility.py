@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, Spacing
 from xrecon.errors import InputError
-from xrecon.ptxseg.morphology import Mask, Spacing
 from xrecon.volume import Volume
 
 _MIN_EXTENT_MM = 80.0

@@ -8,8 +8,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, components, filled, grown, select, shrunk, widened
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.morphology import Mask, components, filled, grown, select, shrunk, widened
 
 _PURE_HU = 40.0
 LINE_HU = 20.0

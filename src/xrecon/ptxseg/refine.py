@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xrecon.anatomy.morphology import bounding_box
 from xrecon.compiled import compiled
 from xrecon.jobs import at_once
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU
 from xrecon.ptxseg.levels import EdgeLevels
-from xrecon.ptxseg.morphology import bounding_box
 from xrecon.ptxseg.work_grid import WorkingGrid
 
 _THREADS = 2

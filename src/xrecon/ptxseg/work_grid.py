@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.ptxseg.morphology import Box, Spacing
+from xrecon.anatomy.morphology import Box, Spacing
 from xrecon.resample import axis_weights
 from xrecon.volume import Volume
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from support.voxel_shapes import LEVELS, SHAPE, D, H, W, ball
+from xrecon.anatomy import morphology
+from xrecon.anatomy.body import find_body
 from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom
-from xrecon.ptxseg import morphology, pipeline
+from xrecon.ptxseg import pipeline
 from xrecon.ptxseg.airways import find_airways
-from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.describe import collapsed_sides
 from xrecon.ptxseg.hemithoraces import lung_models, lungs
 from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, _reunited, split_sides
@@ -74,7 +75,7 @@ def test_lung_models_are_named_and_unknown_ones_refused() -> None:
 def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() -> None:
     vessel = (np.abs(H - 20) <= 2) & (np.abs(W - 14) <= 2)
     bronchus = (np.abs(H - 20) <= 1) & (np.abs(W - 26) <= 1)
-    wall = morphology.dilate(bronchus, 2.0, (2.0, 2.0, 2.0))
+    wall = morphology.dilated(bronchus, 2.0, (2.0, 2.0, 2.0))
     classes = np.where(ball(17) & ~vessel & ~wall, np.uint8(RIGHT), np.uint8(0))
     hu = np.where(vessel, 50.0, np.where(bronchus, -980.0, -400.0)).astype(np.float32)
     added = _dense_lung(hu, classes, bronchus, side=Side.RIGHT, spacing=(2.0, 2.0, 2.0))

@@ -11,18 +11,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from xrecon.anatomy.body import find_body
+from xrecon.anatomy.morphology import Mask
 from xrecon.errors import CheckpointError, InputError, MissingPartError
 from xrecon.models import create_discriminator
 from xrecon.models.checkpoint import save_model
 from xrecon.models.lung_network import CoarseShares, LungNet, LungNetConfig
 from xrecon.phantoms.thorax import Phantom, ThoraxParameters, thorax_phantom
 from xrecon.ptxseg.airways import Airways, find_airways
-from xrecon.ptxseg.body import find_body
 from xrecon.ptxseg.hemithoraces.lung_models import AUTO, names, resolve
 from xrecon.ptxseg.hemithoraces.lung_packages import LungmaskLungs, TotalSegmentatorLungs, lobe_sides, with_free_air
 from xrecon.ptxseg.hemithoraces.lungs import Hemithoraces, with_sides
 from xrecon.ptxseg.hemithoraces.net_lungs import NetLungs, hemithoraces_from_shares
-from xrecon.ptxseg.morphology import Mask
 from xrecon.ptxseg.pipeline import segment
 from xrecon.segmentation import Label
 from xrecon.volume import Volume

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from xrecon.anatomy.morphology import Mask
 from xrecon.errors import InputError
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.hemithoraces.lungs import Hemithoraces, find_hemithoraces
-from xrecon.ptxseg.morphology import Mask
 from xrecon.volume import Volume
 
 if TYPE_CHECKING:

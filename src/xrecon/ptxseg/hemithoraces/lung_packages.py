@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, Spacing, closed, filled
 from xrecon.errors import InputError, MissingPartError
 from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.hemithoraces.lungs import CLOSE_MM, Hemithoraces, find_hemithoraces
 from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT
-from xrecon.ptxseg.morphology import Mask, Spacing, closed, filled
 from xrecon.volume import Volume
 
 LUNGMASK_WEIGHTS = "XRECON_LUNGMASK_WEIGHTS"

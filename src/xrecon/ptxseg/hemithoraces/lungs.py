@@ -1,4 +1,9 @@
-"""Hemithoraces: the lung of each side with its vessels and any free air around it, without airways."""
+"""Hemithoraces: the lung of each side with its vessels and any free air around it, without airways.
+
+Written for sick chests. Healthy lungs, in which pneumothoraces are planted, are found by
+`xrecon.anatomy.healthy_lungs`, which shares none of these thresholds: planted pockets test this search, and a test must
+not rest on the decisions of what it tests.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,13 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.errors import InputError
-from xrecon.jobs import at_once
-from xrecon.ptxseg.airways import Airways
-from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, split_sides
-from xrecon.ptxseg.morphology import (
+from xrecon.anatomy.morphology import (
     Mask,
     Spacing,
     closed,
     components,
-    dilate,
-    distance_to,
+    dilated,
+    distance_mm,
     filled,
     grown,
     select,
@@ -27,6 +28,10 @@ from xrecon.ptxseg.morphology import (
     voxels,
     widened,
 )
+from xrecon.errors import InputError
+from xrecon.jobs import at_once
+from xrecon.ptxseg.airways import Airways
+from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, split_sides
 
 EDGE_HU = -350.0
 """Near the midpoint of aerated lung (-850) and soft tissue (+40); manual contours lie a little outside it."""
@@ -81,7 +86,7 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
     inner = shrunk(body, SKIN_VOXELS)
-    air = (hu < EDGE_HU) & inner & ~dilate(airways.mask, WALL_MM, spacing)
+    air = (hu < EDGE_HU) & inner & ~dilated(airways.mask, WALL_MM, spacing)
     labels, sizes = components(air)
     low, high = (airways.air_hu + step for step in _LUNG_TEXTURE_HU)
     texture = (hu > low) & (hu < high)
@@ -149,7 +154,7 @@ def _pockets(
         part = labels[box] == number
         if _along_skin(part, inner[box]):
             continue
-        reach = distance_to(part, spacing) <= _PLEURA_GAP_MM
+        reach = distance_mm(part, spacing) <= _PLEURA_GAP_MM
         shared = np.count_nonzero(reach & lung[box])
         beside = boxes[number][0].start < level and boxes[number][0].stop > below_neck
         if beside or shared > _SHARED_SURFACE * np.count_nonzero(grown(part) & ~part):

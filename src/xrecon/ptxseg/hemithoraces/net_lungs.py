@@ -17,13 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xrecon.errors import CheckpointError, InputError, MissingPartError
-from xrecon.jobs import at_once
-from xrecon.ptxseg.airways import Airways
-from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.hemithoraces.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
-from xrecon.ptxseg.hemithoraces.sides import LEFT, RELIEF_HU, RIGHT
-from xrecon.ptxseg.morphology import (
+from xrecon.anatomy.morphology import (
     Box,
     Mask,
     Spacing,
@@ -31,14 +25,20 @@ from xrecon.ptxseg.morphology import (
     bounding_box,
     closed,
     components,
-    dilate,
-    erode,
+    dilated,
+    eroded,
     filled,
     select,
     shrunk,
     voxels,
     widened,
 )
+from xrecon.errors import CheckpointError, InputError, MissingPartError
+from xrecon.jobs import at_once
+from xrecon.ptxseg.airways import Airways
+from xrecon.ptxseg.flood import flood
+from xrecon.ptxseg.hemithoraces.lungs import CLOSE_MM, EDGE_HU, MIN_LUNGS_ML, SKIN_VOXELS, WALL_MM, Hemithoraces
+from xrecon.ptxseg.hemithoraces.sides import LEFT, RELIEF_HU, RIGHT
 from xrecon.volume import Volume
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _sides(
 ) -> NDArray[np.uint8]:
     """Wanted sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    air = (hu < EDGE_HU) & inside & ~dilate(tubes, WALL_MM, spacing)
+    air = (hu < EDGE_HU) & inside & ~dilated(tubes, WALL_MM, spacing)
     steps: tuple[Callable[[], Mask], ...] = (
         partial(_thoracic, air, 1.0 - shares[0], _MIN_AIR_ML / voxel_ml),
         partial(_fat, hu, noise_hu),
@@ -146,8 +146,8 @@ def _sides(
 
     def whole(side: int) -> Mask:
         dense = at_least(tissue & (shares[side] > _DENSE_SHARE), _MIN_DENSE_ML / voxel_ml)
-        core = erode(dense, _DENSE_OPEN_MM, spacing)
-        thick = at_least(dense & dilate(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
+        core = eroded(dense, _DENSE_OPEN_MM, spacing)
+        thick = at_least(dense & dilated(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
         return filled(closed((parted == side) | thick, CLOSE_MM, spacing))
 
     sides = np.where(np.isin(parted, wanted), parted, np.uint8(0))

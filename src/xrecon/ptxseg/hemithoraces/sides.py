@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.morphology import Mask, Spacing, components, depth_mm, distance_mm, grown, select
 from xrecon.ptxseg.flood import flood
-from xrecon.ptxseg.morphology import Mask, Spacing, components, depth, distance_to, grown, select
 
 RIGHT, LEFT = 1, 2
 _CORE_LIMITS_HU = (0.0, -600.0, -720.0)
@@ -46,7 +46,7 @@ def split_sides(
     if not all(present):
         side = RIGHT if present[0] else LEFT
         return np.where(air, np.uint8(side), np.uint8(0)), "left" if side == RIGHT else "right"
-    nearer = distance_to(cores == RIGHT, double) - distance_to(cores == LEFT, double)
+    nearer = distance_mm(cores == RIGHT, double) - distance_mm(cores == LEFT, double)
     sides = _doubled(np.where(nearer <= 0, np.uint8(RIGHT), np.uint8(LEFT)), air.shape)
     sides *= air
     band = air & _doubled((np.abs(nearer) < _BAND_MM) & (cores == 0), air.shape)
@@ -83,7 +83,7 @@ def _doubled(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def _cores(air: Mask, hu: NDArray[np.float32], *, middle_w: float, spacing: Spacing) -> NDArray[np.uint8]:
     """The large parts of each side, after the mildest density limit and erosion that part the two lungs."""
-    inner = depth(air, spacing)
+    inner = depth_mm(air, spacing)
     for radius in _EROSIONS_MM:
         for limit in _CORE_LIMITS_HU:
             cores, apart = _parts_by_side((inner > radius) & (hu < limit), middle_w=middle_w, spacing=spacing)

@@ -1,4 +1,4 @@
-"""Distances, floods and grids of PTX-Seg."""
+"""The working grid and the way back from it to the voxels of the input."""
 
 from __future__ import annotations
 
@@ -8,60 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from support.voxel_shapes import LEVELS, SHAPE, ball
-from xrecon.ptxseg import morphology
-from xrecon.ptxseg.flood import flood
+from support.voxel_shapes import LEVELS
 from xrecon.ptxseg.levels import edge_levels
 from xrecon.ptxseg.refine import onto_input
 from xrecon.ptxseg.work_grid import working_grid
 from xrecon.volume import Volume
-
-
-@settings(deadline=None, max_examples=15)
-@given(seed=st.integers(0, 1000), radius=st.floats(1.0, 4.0))
-def test_opening_and_closing_enclose_the_mask(seed: int, radius: float) -> None:
-    mask = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(14, 15, 16)), 1.5) > 0
-    spacing = (1.0, 1.5, 2.0)
-    opened, closed = morphology.opened(mask, radius, spacing), morphology.closed(mask, radius, spacing)
-    assert not (opened & ~mask).any()
-    assert not (mask & ~closed).any()
-    assert np.array_equal(morphology.erode(mask, radius, spacing), ~morphology.dilate(~mask, radius, spacing))
-
-
-def test_distances_are_in_mm_along_each_axis() -> None:
-    point = np.zeros((9, 9, 9), dtype=bool)
-    point[4, 4, 4] = True
-    away = morphology.distance_to(point, (1.0, 2.0, 3.0))
-    assert (away[5, 4, 4], away[4, 5, 4], away[4, 4, 5]) == pytest.approx((1.0, 2.0, 3.0))
-    assert morphology.grown(point).sum() == 7
-    assert np.array_equal(morphology.shrunk(morphology.grown(point)), point)
-
-
-def test_holding_keeps_components_with_a_seed() -> None:
-    mask = ball(5, (10, 10, 10)) | ball(5, (30, 30, 30))
-    seed = np.zeros(SHAPE, dtype=bool)
-    seed[10, 10, 10] = True
-    assert np.array_equal(morphology.holding(mask, seed), ball(5, (10, 10, 10)))
-
-
-def test_water_stops_at_the_ridge() -> None:
-    hu = np.full((5, 5, 21), -900.0, dtype=np.float32)
-    hu[:, :, 7] = -400.0  # the ridge stands off the middle
-    markers = np.zeros(hu.shape, dtype=np.uint8)
-    markers[2, 2, 0], markers[2, 2, 20] = 1, 2
-    flood(hu, markers, np.ones(hu.shape, dtype=bool), low_hu=-1000.0, high_hu=0.0)
-    assert (markers[:, :, :7] == 1).all()
-    assert (markers[:, :, 8:] == 2).all()
-
-
-def test_water_stays_where_it_may_run() -> None:
-    markers = np.zeros((3, 3, 9), dtype=np.uint8)
-    markers[1, 1, 0] = 1
-    open_ = np.ones(markers.shape, dtype=bool)
-    open_[:, :, 4] = False
-    flood(np.zeros(markers.shape, dtype=np.float32), markers, open_, low_hu=-1.0, high_hu=1.0)
-    assert (markers[:, :, :4] == 1).all()
-    assert not markers[:, :, 4:].any()
 
 
 @settings(deadline=None, max_examples=12)
@@ -81,9 +32,9 @@ def test_working_voxels_lie_where_their_affine_says(
     matrix = np.linalg.inv(volume.affine) @ grid.volume.affine
     index = np.stack([*np.indices(grid.volume.shape), np.ones(grid.volume.shape)])
     at = np.tensordot(matrix, index, axes=1)[:3]
-    wanted = sum(place * s * k for place, s, k in zip(at, spacing, (1.0, 2.0, 3.0), strict=True))
+    expected = sum(place * s * k for place, s, k in zip(at, spacing, (1.0, 2.0, 3.0), strict=True))
     inner = tuple(slice(4, -4) if r.split > 1 else slice(None) for r in grid.ratios)
-    assert np.allclose(grid.volume.hu[inner], wanted[inner], atol=1e-2)
+    assert np.allclose(grid.volume.hu[inner], expected[inner], atol=1e-2)
     assert all(0.7 <= s <= 2.6 for s in grid.spacing_mm)
 
 
