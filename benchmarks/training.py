@@ -26,9 +26,9 @@ from torch.profiler import ProfilerActivity, profile
 from xrecon.config import load_config
 from xrecon.environment import run_environment
 from xrecon.training.config import Training
-from xrecon.training.loop import make_fabric, volume_size
+from xrecon.training.gan import Gan
 from xrecon.training.samples import TrainingSamples, loader, open_data
-from xrecon.training.step import Game
+from xrecon.training.session import make_fabric, volume_size
 
 WARM_UP = 3
 GROUPS = (
@@ -84,7 +84,7 @@ def measure(given: argparse.Namespace, dataset: Path) -> None:
     fabric = make_fabric(training)
     cases, _ = open_data(training.data)
     size = volume_size(training)
-    game = Game(training, fabric, spacing_mm=cases.frame_mm / size, steps=1000)
+    gan = Gan(training, fabric, spacing_mm=cases.frame_mm / size, steps=1000)
     samples = TrainingSamples(cases, training.data.augment, size=size, seed=training.seed)
     batches = loader(samples, first=0, settings=training.data, rank=0, processes=1)
     seconds, waited = [], []
@@ -92,13 +92,13 @@ def measure(given: argparse.Namespace, dataset: Path) -> None:
         began = time.perf_counter()
         batch = next(batches).to(fabric.device)
         drawn = time.perf_counter()
-        game.step([batch], number)
+        gan.step([batch], number)
         waited.append(drawn - began)
         seconds.append(time.perf_counter() - began)
     ready = [next(batches).to(fabric.device) for _ in range(2)]
     with profile(activities=[ProfilerActivity.CPU]) as record:
         for number, batch in enumerate(ready):
-            game.step([batch], number)
+            gan.step([batch], number)
     spent: Counter[str] = Counter()
     for event in record.key_averages():
         spent[group_of(event.key)] += event.self_cpu_time_total

@@ -11,18 +11,19 @@ from xrecon.config import load_config
 from xrecon.errors import ConfigError
 from xrecon.training.ablations import bootstrap_interval, compare, load_grid
 from xrecon.training.config import Training
+from xrecon.training.validation import CaseFigures
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def _figures(*values: float) -> list[dict[str, object]]:
-    return [{"case": f"c{i}", "psnr": v, "ssim": v / 100, "body_mae_hu": 10 * v} for i, v in enumerate(values)]
+def _figures(*values: float) -> list[CaseFigures]:
+    return [CaseFigures(f"c{i}", psnr=v, mae_hu=v, body_mae_hu=10 * v, ssim=v / 100) for i, v in enumerate(values)]
 
 
 def test_runs_are_compared_case_by_case_with_the_first() -> None:
     table = compare({"base": _figures(20, 22, 27), "other": _figures(21, 23, 28), "odd": _figures(19, 24)})
     assert table.baseline == "base"
-    base, other, odd = table.runs
+    base, other, odd = (run.to_dict() for run in table.runs)
     assert base["psnr"] == pytest.approx(23)
     assert "psnr_difference" not in base
     assert other["psnr_difference"] == {"mean": pytest.approx(1), "low": pytest.approx(1), "high": pytest.approx(1)}
@@ -64,8 +65,8 @@ def test_shipped_settings_are_valid(name: str) -> None:
 
 def test_every_shipped_ablation_is_valid_and_changes_something() -> None:
     runs = load_grid(CONFIGS / "ablations.yaml").runs
-    made = [load_config(Training, CONFIGS / "tiny_cpu.yaml", run.set).model_dump(mode="json") for run in runs]
-    assert len({repr(one) for one in made}) == len(runs) == 7
+    dumps = [load_config(Training, CONFIGS / "tiny_cpu.yaml", run.set).model_dump(mode="json") for run in runs]
+    assert len({repr(dump) for dump in dumps}) == len(runs) == 7
 
 
 def test_the_paper_settings_are_those_of_the_specification() -> None:

@@ -22,9 +22,10 @@ from xrecon.augmentation.settings import AugmentConfig
 from xrecon.errors import CheckpointError, ConfigError, InputError, OutputExistsError
 from xrecon.models.checkpoint import load_model
 from xrecon.training.config import Training
-from xrecon.training.loop import DivergedError, Outcome, fit, make_fabric
+from xrecon.training.gan import Gan
+from xrecon.training.loop import DivergedError, Outcome, fit
 from xrecon.training.run_folder import RunFolder
-from xrecon.training.step import Game
+from xrecon.training.session import make_fabric
 
 pytest.importorskip("lightning_fabric")
 
@@ -55,8 +56,8 @@ def _weights(outcome: Outcome) -> dict[str, torch.Tensor]:
     return load_file(outcome.model / "model.safetensors")
 
 
-def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def _lines(folder: Path) -> list[dict[str, object]]:
@@ -209,10 +210,10 @@ from pathlib import Path
 import torch, yaml
 sys.path.insert(0, sys.argv[3])
 from xrecon.training.config import Training
-from xrecon.training.loop import make_fabric
+from xrecon.training.gan import Gan
 from xrecon.training.samples import TrainingSamples, loader, open_data
+from xrecon.training.session import make_fabric
 from xrecon.training.sharding import whole
-from xrecon.training.step import Game
 
 torch.set_num_threads(1)
 settings = Training.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
@@ -220,21 +221,21 @@ fabric = make_fabric(settings)
 cases, _ = open_data(settings.data)
 samples = TrainingSamples(cases, settings.data.augment, size=64, seed=0)
 batches = loader(samples, first=0, settings=settings.data, rank=fabric.global_rank, processes=fabric.world_size)
-game = Game(settings, fabric, spacing_mm=6.0, steps=10)
-found = {}
-def keep(name, module, optimiser):
+gan = Gan(settings, fabric, spacing_mm=6.0, steps=10)
+tensors = {}
+def record(name, module, optimiser):
     step = optimiser.step
-    def noted(*a, **k):
-        for key, one in module.named_parameters():
-            if one.grad is not None:
-                found[name + "." + key] = whole(one.grad).clone()
+    def recording_step(*a, **k):
+        for key, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                tensors[name + "." + key] = whole(parameter.grad).clone()
         return step(*a, **k)
-    optimiser.step = noted
-keep("generator", game.network, game.of_fast)
-keep("judge", game.plain_judge, game.of_judge)
-game.step([next(batches)], 0)
-found.update({"after." + key: whole(value).clone() for key, value in game.network.state_dict().items()})
-torch.save(found, f"{sys.argv[2]}-{fabric.global_rank}.pt")
+    optimiser.step = recording_step
+record("generator", gan.network, gan.generator_optimiser)
+record("discriminator", gan.plain_discriminator, gan.discriminator_optimiser)
+gan.step([next(batches)], 0)
+tensors.update({"after." + key: whole(value).clone() for key, value in gan.network.state_dict().items()})
+torch.save(tensors, f"{sys.argv[2]}-{fabric.global_rank}.pt")
 """
 
 
@@ -262,11 +263,11 @@ def test_two_processes_with_one_case_each_are_one_process_with_two(strategy: str
         ]
         subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
         outcomes[processes] = [torch.load(f"{place}-{rank}.pt", weights_only=True) for rank in range(processes)]
-    one, (first, second) = outcomes[1][0], outcomes[2]
-    assert one.keys() == first.keys()
-    assert any(name.startswith("judge") for name in one)
-    largest = max(float(value.norm()) for name, value in one.items() if not name.startswith("after"))
-    for name, value in one.items():
+    single, (first, second) = outcomes[1][0], outcomes[2]
+    assert single.keys() == first.keys()
+    assert any(name.startswith("discriminator") for name in single)
+    largest = max(float(value.norm()) for name, value in single.items() if not name.startswith("after"))
+    for name, value in single.items():
         assert torch.equal(first[name], second[name]), name  # identical weights and gradients on all ranks
         if not name.startswith("after"):
             # Float32 sums in another order, through many normalisations; a share that is wrong would be off by half.
@@ -326,5 +327,6 @@ def test_a_sharded_run_goes_on_from_its_checkpoint_and_ends_with_whole_weights(d
 @pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-mixed", False)])
 def test_adam_takes_a_step_in_one_go_where_nothing_forbids_it(precision: str, fused: bool, data: Path) -> None:
     settings = small_training(data, run={"precision": precision})
-    game = Game(settings, make_fabric(settings), spacing_mm=6.0, steps=10)
-    assert [bool(one.param_groups[0]["fused"]) for one in (game.of_fast, game.of_judge)] == [fused, fused]
+    gan = Gan(settings, make_fabric(settings), spacing_mm=6.0, steps=10)
+    optimisers = (gan.generator_optimiser, gan.discriminator_optimiser)
+    assert [bool(adam.param_groups[0]["fused"]) for adam in optimisers] == [fused, fused]

@@ -18,9 +18,9 @@ from xrecon.training.losses import (
     GeneratorLoss,
     anatomy_error,
     axis_means,
-    discriminator_game,
+    discriminator_loss,
     feature_distance,
-    generator_game,
+    generator_adversarial_loss,
     gradient_error,
     ssim,
     voxel_error,
@@ -51,10 +51,11 @@ SCORES = torch.tensor([[[[[0.0, 2.0], [-1.0, 0.5]]]]])
     ],
 )
 def test_games(form, generator: float, real: float, fake: float) -> None:  # type: ignore[no-untyped-def]
-    assert float(generator_game(SCORES, form)) == pytest.approx(generator)
-    assert float(discriminator_game(SCORES, form, real=True)) == pytest.approx(real)
-    assert float(discriminator_game(SCORES, form, real=False)) == pytest.approx(fake)
-    assert float(generator_game((SCORES, SCORES), form)) == pytest.approx(generator)  # several scales: their mean
+    assert float(generator_adversarial_loss(SCORES, form)) == pytest.approx(generator)
+    assert float(discriminator_loss(SCORES, form, real=True)) == pytest.approx(real)
+    assert float(discriminator_loss(SCORES, form, real=False)) == pytest.approx(fake)
+    # The mean over several scales.
+    assert float(generator_adversarial_loss((SCORES, SCORES), form)) == pytest.approx(generator)
 
 
 def test_voxel_error_counts_what_was_scanned_and_weights_lung_and_air() -> None:
@@ -98,17 +99,17 @@ def test_ssim_is_that_of_scikit_image() -> None:
 
 
 def test_anatomy_error_pulls_hu_to_the_right_side_of_the_threshold() -> None:
-    wanted = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
-    wanted[:, :, :2] = True
-    within = torch.ones_like(wanted)
-    perfect = torch.where(wanted, 0.0, 1.0)
-    args = {"within": within, "level_hu": -400.0, "width_hu": 60.0}
-    assert float(anatomy_error(perfect, wanted, **args)) < 0.01
-    assert float(anatomy_error(1 - perfect, wanted, **args)) > 0.95
+    region = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
+    region[:, :, :2] = True
+    within = torch.ones_like(region)
+    perfect = torch.where(region, 0.0, 1.0)
+    args = {"within": within, "threshold_hu": -400.0, "slope_hu": 60.0}
+    assert float(anatomy_error(perfect, region, **args)) < 0.01
+    assert float(anatomy_error(1 - perfect, region, **args)) > 0.95
     fake = torch.full((1, 1, 4, 4, 4), 0.25, requires_grad=True)
-    anatomy_error(fake, wanted, **args).backward()
-    assert (fake.grad[wanted] > 0).all()  # less HU where there should be lung
-    assert (fake.grad[~wanted] < 0).all()
+    anatomy_error(fake, region, **args).backward()
+    assert (fake.grad[region] > 0).all()  # less HU where there should be lung
+    assert (fake.grad[~region] < 0).all()
 
 
 def test_feature_distance_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The course of the rate and of the averaged weights."""
+"""The schedule of the learning rate and the averaged weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from xrecon.training.config import Optimiser
-from xrecon.training.schedule import WeightMean, rate_factor
+from xrecon.training.schedule import WeightEma, rate_factor
 
 
 def test_published_course_is_constant_then_falls_and_ends_above_zero() -> None:
@@ -31,12 +31,12 @@ def test_mean_of_weights_by_hand() -> None:
     network = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         network.weight.fill_(0.0)
-    mean = WeightMean(network, 0.5)
+    ema = WeightEma(network, 0.5)
     with torch.no_grad():
         network.weight.fill_(1.0)
-    mean.update(network, 0)  # the young mean forgets faster: 1/10 of the old remains
-    assert float(mean.state()["weight"]) == pytest.approx(0.9)
+    ema.update(network, 0)  # a young average forgets faster: 1/10 of the old remains
+    assert float(ema.values["weight"]) == pytest.approx(0.9)
     with torch.no_grad():
         network.weight.fill_(2.0)
-    mean.update(network, 1000)
-    assert float(mean.state()["weight"]) == pytest.approx(0.5 * 0.9 + 0.5 * 2.0)
+    ema.update(network, 1000)
+    assert float(ema.values["weight"]) == pytest.approx(0.5 * 0.9 + 0.5 * 2.0)

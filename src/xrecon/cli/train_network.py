@@ -81,10 +81,10 @@ def network(
                 index=index,
                 scheduler=scheduler,
                 overwrite=overwrite,
-                tell=tell,
+                progress=tell,
             )
         shell.table(table.columns, table.rows, title=table.title)
-        return {"folder": folder, "runs": table.runs, "baseline": table.baseline}
+        return {"folder": folder, "runs": [run.to_dict() for run in table.runs], "baseline": table.baseline}
     from xrecon.training.loop import fit
 
     with _bar(shell, training.name) as tell:

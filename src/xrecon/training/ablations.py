@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +12,119 @@ import numpy as np
 from pydantic import Field
 
 from xrecon.config import Config, load_config
-from xrecon.errors import ConfigError, MissingPartError
+from xrecon.errors import ConfigError
 from xrecon.io.output.atomic import write_json_atomic
+from xrecon.jobs import run_jobs
 from xrecon.training.config import Training
 from xrecon.training.loop import fit
 from xrecon.training.run_folder import METRICS_NAME
-from xrecon.training.tracker import Tell, silent
+from xrecon.training.tracker import Progress, silent
+from xrecon.training.validation import CaseFigures
 from xrecon.volume import RESEARCH_NOTICE
 
-FIGURES = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("body_mae_hu", "body MAE, HU"))
+COLUMNS = {"psnr": "PSNR, dB", "ssim": "SSIM", "body_mae_hu": "body MAE, HU"}
+"""Figures of a validation that the table shows, and their titles."""
 RESAMPLES = 2000
 
 
-class GridRun(Config):
-    """One run of a grid."""
+class AblationRun(Config):
+    """One run of a grid: a name, and the settings in which it differs."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$", description="Its folder, and its row in the table.")
     set: tuple[str, ...] = Field(default=(), description="Overrides, as with --set.")
 
 
-class Grid(Config):
+class AblationGrid(Config):
     """The runs of a grid; all are compared with the first."""
 
-    runs: tuple[GridRun, ...] = Field(min_length=1, description="In order.")
+    runs: tuple[AblationRun, ...] = Field(min_length=1, description="In order.")
 
 
 @dataclass(frozen=True)
-class Table:
-    """The comparison.
+class PairedDifference:
+    """Mean difference to the baseline over the shared cases, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run in the comparison.
 
     Attributes:
-        title, columns, rows: for people.
-        runs: per run, its figures per case, their means, and the paired difference to the baseline with its interval.
-        baseline: name of the first run.
+        name: of the run.
+        cases: figures of the cases of its last validation.
+        means: mean of each figure of `COLUMNS`; empty without cases.
+        differences: to the baseline, by figure; empty for the baseline and without shared cases.
     """
 
-    title: str
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-    runs: list[dict[str, Any]]
-    baseline: str
+    name: str
+    cases: tuple[CaseFigures, ...]
+    means: dict[str, float]
+    differences: dict[str, PairedDifference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values: dict[str, Any] = {
+            "name": self.name,
+            "cases": [asdict(case) for case in self.cases],
+            "count": len(self.cases),
+        }
+        for name in COLUMNS:
+            if name in self.differences:
+                values[f"{name}_difference"] = asdict(self.differences[name])
+            if name in self.means:
+                values[name] = self.means[name]
+        return values
+
+    def row(self) -> list[str]:
+        """The run as one row of the table."""
+        cells = [self.name, str(len(self.cases))]
+        for name in COLUMNS:
+            text = f"{self.means[name]:.4g}" if name in self.means else "-"
+            if name in self.differences:
+                change = self.differences[name]
+                text += f" ({change.mean:+.2g}: {change.low:+.2g} to {change.high:+.2g})"
+            cells.append(text)
+        return cells
 
 
-def load_grid(path: Path) -> Grid:
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side; the first is the baseline."""
+
+    runs: tuple[RunResult, ...]
+
+    @property
+    def baseline(self) -> str:
+        """Name of the first run."""
+        return self.runs[0].name
+
+    @property
+    def title(self) -> str:
+        """Of the table."""
+        return f"validation cases; in brackets the paired difference to {self.baseline} and its 95 % interval"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table."""
+        return ("run", "cases", *COLUMNS.values())
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Of the table, one per run."""
+        return [run.row() for run in self.runs]
+
+
+def load_grid(path: Path) -> AblationGrid:
     """Read a grid.
 
     Raises:
         ConfigError: not YAML, no runs, or two runs of one name.
     """
-    grid = load_config(Grid, path)
+    grid = load_config(AblationGrid, path)
     names = [run.name for run in grid.runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -77,8 +141,8 @@ def run_grid(
     index: int | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
-    tell: Tell = silent,
-) -> Table:
+    progress: Progress = silent,
+) -> Comparison:
     """Train every run of a grid into `folder/NAME` and compare their last validations.
 
     Runs that are finished are not trained again, interrupted ones go on; so the same command continues a grid, and
@@ -92,11 +156,12 @@ def run_grid(
         index: train only this run.
         scheduler: address of a Dask cluster; the runs are its tasks.
         overwrite: train finished runs again.
-        tell: progress of the run at hand.
+        progress: called after every step of the run at hand.
 
     Raises:
         ConfigError: the grid or its settings are wrong; all are checked before the first one starts.
-        MissingPartError: a scheduler without dask.
+        MissingPartError: a scheduler without Dask.
+        InputError: no scheduler answers at the address.
     """
     listed = load_grid(grid).runs
     trainings = {run.name: load_config(Training, config, (*overrides, *run.set, f"name={run.name}")) for run in listed}
@@ -104,76 +169,77 @@ def run_grid(
         raise ConfigError(f"{grid}: holds runs 0..{len(listed) - 1}, --index asks for {index}")
     chosen = listed if index is None else listed[index : index + 1]
     todo = [run for run in chosen if overwrite or not (folder / run.name / "model" / "model.json").exists()]
+    tasks = [_Task(trainings[run.name], folder / run.name, overwrite) for run in todo]
     if scheduler is not None:
-        _on_cluster([(trainings[run.name], folder / run.name, overwrite) for run in todo], scheduler)
+        _on_cluster(tasks, scheduler)
     else:
-        for run in todo:
-            _train(trainings[run.name], folder / run.name, overwrite, tell)
+        for task in tasks:
+            _train(task, progress)
     done = [run.name for run in listed if (folder / run.name / METRICS_NAME).exists()]
-    table = compare({name: last_validation(folder / name) for name in done})
+    comparison = compare({name: last_validation(folder / name) for name in done})
     write_json_atomic(
         folder / "comparison.json",
-        {"notice": RESEARCH_NOTICE, "baseline": table.baseline, "runs": table.runs},
+        {
+            "notice": RESEARCH_NOTICE,
+            "baseline": comparison.baseline,
+            "runs": [run.to_dict() for run in comparison.runs],
+        },
         overwrite=True,
     )
-    return table
+    return comparison
 
 
-def _train(training: Training, folder: Path, overwrite: bool, tell: Tell) -> None:
-    fit(training, folder, resume=None if overwrite else "auto", overwrite=overwrite, progress=tell)
+@dataclass(frozen=True)
+class _Task:
+    """One run to train, as it travels to a worker of the cluster."""
+
+    training: Training
+    folder: Path
+    overwrite: bool
 
 
-def _on_cluster(tasks: Sequence[tuple[Training, Path, bool]], scheduler: str) -> None:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise MissingPartError("--scheduler needs dask: pip install 'xrecon[scale]'") from error
-    with Client(scheduler) as client:  # type: ignore[no-untyped-call]
-        # Not pure: a run that failed and is asked for again must not be answered from memory.
-        client.gather([client.submit(_silent, *task, pure=False) for task in tasks])
+def _train(task: _Task, progress: Progress = silent) -> None:
+    resume = None if task.overwrite else "auto"
+    fit(task.training, task.folder, resume=resume, overwrite=task.overwrite, progress=progress)
 
 
-def _silent(training: Training, folder: Path, overwrite: bool) -> None:
-    _train(training, folder, overwrite, silent)
+def _on_cluster(tasks: Sequence[_Task], scheduler: str) -> None:
+    """Train all of them; raises the error of the first that failed, after the others have ended."""
+    errors = [result for _, result in run_jobs(_train, tasks, scheduler=scheduler) if isinstance(result, Exception)]
+    if errors:
+        raise errors[0]
 
 
-def last_validation(folder: Path) -> list[dict[str, Any]]:
+def last_validation(folder: Path) -> tuple[CaseFigures, ...]:
     """Figures per case of a run's last validation; empty where it has none."""
-    found: list[dict[str, Any]] = []
+    cases: list[dict[str, Any]] = []
     for line in (folder / METRICS_NAME).read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
         if values["kind"] == "validation":
-            found = values["cases"]
-    return found
+            cases = values["cases"]
+    return tuple(CaseFigures(**case) for case in cases)
 
 
-def compare(figures: dict[str, list[dict[str, Any]]]) -> Table:
+def compare(figures: Mapping[str, Sequence[CaseFigures]]) -> Comparison:
     """Means and, against the first run, mean paired differences with bootstrap intervals of 95 % over the cases."""
     baseline = next(iter(figures))
-    rows, runs = [], []
-    for name, cases in figures.items():
-        entry: dict[str, Any] = {"name": name, "cases": cases, "count": len(cases)}
-        row = [name, str(len(cases))]
-        theirs = {one["case"]: one for one in figures[baseline]}
-        shared = [one for one in cases if one["case"] in theirs]
-        for key, _ in FIGURES:
-            if not cases:
-                row.append("-")
-                continue
-            mean = float(np.mean([one[key] for one in cases]))
-            text = f"{mean:.4g}"
-            if name != baseline and shared:
-                differences = np.array([one[key] - theirs[one["case"]][key] for one in shared])
-                low, high = bootstrap_interval(differences)
-                text += f" ({differences.mean():+.2g}: {low:+.2g} to {high:+.2g})"
-                entry[f"{key}_difference"] = {"mean": float(differences.mean()), "low": low, "high": high}
-            entry[key] = mean
-            row.append(text)
-        rows.append(row)
-        runs.append(entry)
-    columns = ("run", "cases", *(title for _, title in FIGURES))
-    title = f"validation cases; in brackets the paired difference to {baseline} and its 95 % interval"
-    return Table(title, columns, rows, runs, baseline)
+    return Comparison(
+        tuple(_result(name, cases, None if name == baseline else figures[baseline]) for name, cases in figures.items())
+    )
+
+
+def _result(name: str, cases: Sequence[CaseFigures], baseline: Sequence[CaseFigures] | None) -> RunResult:
+    """One run, compared with the baseline's cases; None for the baseline itself."""
+    reference = {case.case: case for case in baseline or ()}
+    shared = [case for case in cases if case.case in reference]
+    means, differences = {}, {}
+    for key in COLUMNS if cases else ():
+        means[key] = float(np.mean([getattr(case, key) for case in cases]))
+        if shared:
+            change = np.array([getattr(case, key) - getattr(reference[case.case], key) for case in shared])
+            low, high = bootstrap_interval(change)
+            differences[key] = PairedDifference(float(change.mean()), low, high)
+    return RunResult(name, tuple(cases), means, differences)
 
 
 def bootstrap_interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:

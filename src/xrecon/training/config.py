@@ -1,4 +1,4 @@
-"""Every setting of a training run: one YAML file, with a unit and a source for each field."""
+"""The settings of a training run, one YAML file. Units and sources stand with the fields."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ class Network(Config):
 
 
 class Losses(Config):
-    """Weights of the generator's losses; 0 leaves a term out. Defaults: the published ones (SPEC 2.4)."""
+    """Weights of the generator's losses; 0 leaves a term out.
 
-    gan: GanForm = Field(default="lsgan", description="Form of the adversarial game.")
-    adversarial: float = Field(default=1.0, ge=0, description="The game; 0 trains without a discriminator.")
+    Defaults: the published ones (X-Recon, arXiv 2407.15356; docs/explanation/published-system.md).
+    """
+
+    gan: GanForm = Field(default="lsgan", description="Form of the adversarial loss.")
+    adversarial: float = Field(default=1.0, ge=0, description="Adversarial loss; 0 trains without a discriminator.")
     voxel: float = Field(default=10.0, ge=0, description="Mean squared error of network values, where scanned.")
     voxel_form: Literal["squared", "absolute"] = Field(default="squared", description="Norm of the voxel error.")
     lung_weight: float = Field(default=1.0, gt=0, description="Factor on the voxel error inside the hemithoraces.")
@@ -51,7 +54,10 @@ class Losses(Config):
 
 
 class Optimiser(Config):
-    """Adam for both networks, and the course of its rate. Defaults: the published ones (SPEC 2.6)."""
+    """Adam for both networks, and the schedule of its learning rate.
+
+    Defaults: the published ones (X-Recon, arXiv 2407.15356; docs/explanation/published-system.md).
+    """
 
     learning_rate: float = Field(default=5e-5, gt=0, description="Of the generator.")
     discriminator_rate: float | None = Field(default=None, gt=0, description="None: the generator's.")
@@ -60,21 +66,21 @@ class Optimiser(Config):
     decay_share: float = Field(default=0.5, ge=0, le=1, description="Last part of the run, where it falls linearly.")
     clip_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm; None: no limit.")
     accumulate: int = Field(default=1, ge=1, description="Batches per step.")
-    ema: float = Field(default=0.0, ge=0, lt=1, description="Decay of the mean of the weights per step; 0: none.")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="Decay of the weights' moving average per step; 0: none.")
 
 
 class Data(Config):
-    """Which cases, and how they come."""
+    """Which cases are learned from, and how they are loaded."""
 
     path: str = Field(description="A data set of `xrecon prepare`.")
     fold: int | None = Field(default=None, ge=0, description="Hold this fold of the train cases out for validation.")
     batch_size: int = Field(default=1, ge=1, description="Cases per process and batch.")
-    workers: int = Field(default=1, ge=0, description="Processes that prepare samples; 0: the training process.")
+    workers: int = Field(default=1, ge=0, description="Processes that prepare samples; 0: the training process itself.")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Online augmentation.")
 
 
 class Run(Config):
-    """Length, machine, and what is kept. One of `steps` and `epochs` is set."""
+    """Length of the run, machine, validation and checkpoints. One of `steps` and `epochs` is set."""
 
     steps: int | None = Field(default=None, ge=1, description="Optimiser steps in all.")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the train cases in all.")
@@ -107,8 +113,8 @@ class Training(Config):
     name: str = Field(min_length=1, max_length=100, description="What people will call the model.")
     seed: int = Field(default=0, ge=0, description="Of the weights, the samples, dropout and poses.")
     generator: Network = Field(default=Network(name="xrecon"), description="The network that is trained.")
-    discriminator: Network = Field(default=Network(name="coordconv"), description="Its opponent.")
-    losses: Losses = Field(default_factory=Losses, description="What counts.")
-    optimiser: Optimiser = Field(default_factory=Optimiser, description="How it learns.")
-    data: Data = Field(description="From what.")
-    run: Run = Field(description="For how long, and where.")
+    discriminator: Network = Field(default=Network(name="coordconv"), description="Tells real CTs from made ones.")
+    losses: Losses = Field(default_factory=Losses, description="What the generator learns from.")
+    optimiser: Optimiser = Field(default_factory=Optimiser, description="How both networks learn.")
+    data: Data = Field(description="The cases.")
+    run: Run = Field(description="Length, machine, validation and checkpoints.")

@@ -1,6 +1,7 @@
-"""The terms that a generator learns from, each a function of tensors, and their weighted sum (SPEC 2.4).
+"""Loss terms of the generator and of the discriminator, each a function of tensors, and the generator's weighted sum.
 
-Volumes are [N, 1, D, H, W] in the network range, (HU + 1024) / 2500 in 0..1.
+Volumes are [N, 1, D, H, W] in the network range, (HU + 1024) / 2500 in 0..1. The published terms and weights are in
+docs/explanation/published-system.md (X-Recon, arXiv 2407.15356).
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from xrecon.training.config import GanForm, Losses
 
 SSIM_WINDOW = 7
 GRADIENT_SCALES = 3
-LUNG_HU, LUNG_WIDTH_HU = -400.0, 60.0
-AIR_HU, AIR_WIDTH_HU = -930.0, 15.0
-"""Soft thresholds of the anatomy terms: half the weight there, and how wide the slope is."""
+LUNG_THRESHOLD_HU, LUNG_SLOPE_HU = -400.0, 60.0
+AIR_THRESHOLD_HU, AIR_SLOPE_HU = -930.0, 15.0
+"""Soft thresholds of the anatomy terms: the HU of half weight, and the width of the sigmoid there."""
 
 Scores = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from, on the device of the networks.
+    """Training cases of one step as tensors, on the device of the networks.
 
     Attributes:
         pa, lateral: [N, 1, S, S], 0..1.
@@ -49,25 +50,25 @@ class Batch:
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
-def generator_game(scores: Scores, form: GanForm) -> Tensor:
-    """What the generator pays for the scores of its volume; mean over patches and scales."""
+def generator_adversarial_loss(scores: Scores, form: GanForm) -> Tensor:
+    """Loss of the generator by the discriminator's scores of its volume; mean over patches and scales."""
     maps = _maps(scores)
     if form == "lsgan":
-        return _mean([(one - 1).square().mean() for one in maps])
+        return _mean([(patches - 1).square().mean() for patches in maps])
     if form == "hinge":
-        return _mean([-one.mean() for one in maps])
-    return _mean([functional.softplus(-one).mean() for one in maps])
+        return _mean([-patches.mean() for patches in maps])
+    return _mean([functional.softplus(-patches).mean() for patches in maps])
 
 
-def discriminator_game(scores: Scores, form: GanForm, *, real: bool) -> Tensor:
-    """What the discriminator pays for the scores of a real or of a synthetic volume."""
+def discriminator_loss(scores: Scores, form: GanForm, *, real: bool) -> Tensor:
+    """Loss of the discriminator by its scores of a real or of a synthetic volume; mean over patches and scales."""
     maps = _maps(scores)
     if form == "lsgan":
-        return _mean([(one - float(real)).square().mean() for one in maps])
+        return _mean([(patches - float(real)).square().mean() for patches in maps])
     sign = -1.0 if real else 1.0
     if form == "hinge":
-        return _mean([functional.relu(1 + sign * one).mean() for one in maps])
-    return _mean([functional.softplus(sign * one).mean() for one in maps])
+        return _mean([functional.relu(1 + sign * patches).mean() for patches in maps])
+    return _mean([functional.softplus(sign * patches).mean() for patches in maps])
 
 
 def voxel_error(fake: Tensor, batch: Batch, losses: Losses) -> Tensor:
@@ -88,7 +89,7 @@ def axis_means(fake: Tensor, real: Tensor) -> Tensor:
 
 def feature_distance(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
     """L1 of the discriminator's inner maps, averaged over layers and scales; no gradient into the real ones."""
-    pairs = [(a, b) for ours, theirs in zip(fake, real, strict=True) for a, b in zip(ours, theirs, strict=True)]
+    pairs = [pair for scales in zip(fake, real, strict=True) for pair in zip(*scales, strict=True)]
     return _mean([(a - b.detach()).abs().mean() for a, b in pairs])
 
 
@@ -112,18 +113,25 @@ def gradient_error(fake: Tensor, real: Tensor) -> Tensor:
     return _mean(terms)
 
 
-def anatomy_error(fake: Tensor, wanted: Tensor, *, within: Tensor, level_hu: float, width_hu: float) -> Tensor:
-    """1 - Dice of what lies softly below a level of HU with a region, both counted `within` a mask.
+def anatomy_error(fake: Tensor, region: Tensor, *, within: Tensor, threshold_hu: float, slope_hu: float) -> Tensor:
+    """1 - Dice between the voxels below an HU threshold (soft, so that it has a gradient) and the true region.
 
-    The networks give HU and no labels: this pulls the HU towards the side of the threshold where the region needs them.
+    The networks give HU and no labels: this pulls the HU inside the region below the threshold, those outside above it.
+
+    Args:
+        fake: the generated volume, network range.
+        region: the true region (bool).
+        within: mask in which both are counted (bool).
+        threshold_hu: HU at which a voxel counts half.
+        slope_hu: width of the sigmoid, HU.
     """
-    soft = torch.sigmoid((level_hu + HU_OFFSET - fake * HU_SCALE) / width_hu) * within
-    region = (wanted & within).to(soft.dtype)
-    return 1 - (2 * (soft * region).sum() + 1) / (soft.sum() + region.sum() + 1)
+    soft = torch.sigmoid((threshold_hu + HU_OFFSET - fake * HU_SCALE) / slope_hu) * within
+    truth = (region & within).to(soft.dtype)
+    return 1 - (2 * (soft * truth).sum() + 1) / (soft.sum() + truth.sum() + 1)
 
 
 class GeneratorLoss:
-    """The weighted sum of the terms, each also by itself.
+    """The generator's loss: its terms one by one, and their weighted sum.
 
     Args:
         losses: weights and forms.
@@ -138,37 +146,48 @@ class GeneratorLoss:
         )
 
     def terms(self, fake: Tensor, batch: Batch, *, poses: torch.Generator) -> dict[str, Tensor]:
-        """Every term with a weight that needs no discriminator, unweighted; scalars in float32."""
-        w, fake = self.losses, fake.float()
-        found: dict[str, Tensor] = {}
-        if w.voxel:
-            found["voxel"] = voxel_error(fake, batch, w)
-        if w.projection:
-            spacing = None if w.projection_compatible else self.spacing_mm
-            found["projection"] = self.projections(
-                fake, batch.ct, spacing_mm=spacing, generator=poses if w.random_pose else None
+        """Every term of nonzero weight that needs no discriminator, by name, unweighted; float32 scalars.
+
+        Args:
+            fake: the generated volume.
+            batch: its truth.
+            poses: random numbers of the projections' pose.
+        """
+        weights, fake = self.losses, fake.float()
+        terms: dict[str, Tensor] = {}
+        if weights.voxel:
+            terms["voxel"] = voxel_error(fake, batch, weights)
+        if weights.projection:
+            spacing = None if weights.projection_compatible else self.spacing_mm
+            terms["projection"] = self.projections(
+                fake, batch.ct, spacing_mm=spacing, generator=poses if weights.random_pose else None
             )
-        if w.axis_means:
-            found["axis_means"] = axis_means(fake, batch.ct)
-        if w.ssim:
-            found["ssim"] = 1 - ssim(fake, batch.ct)
-        if w.gradient:
-            found["gradient"] = gradient_error(fake, batch.ct)
+        if weights.axis_means:
+            terms["axis_means"] = axis_means(fake, batch.ct)
+        if weights.ssim:
+            terms["ssim"] = 1 - ssim(fake, batch.ct)
+        if weights.gradient:
+            terms["gradient"] = gradient_error(fake, batch.ct)
         inside = batch.sides > 0
-        if w.hemithorax:
+        if weights.hemithorax:
             near = functional.max_pool3d(inside.to(fake.dtype), 5, 1, 2) > 0
-            found["hemithorax"] = anatomy_error(fake, inside, within=near, level_hu=LUNG_HU, width_hu=LUNG_WIDTH_HU)
-        if w.air:
-            found["air"] = anatomy_error(fake, batch.air > 0, within=inside, level_hu=AIR_HU, width_hu=AIR_WIDTH_HU)
-        return found
+            terms["hemithorax"] = anatomy_error(
+                fake, inside, within=near, threshold_hu=LUNG_THRESHOLD_HU, slope_hu=LUNG_SLOPE_HU
+            )
+        if weights.air:
+            terms["air"] = anatomy_error(
+                fake, batch.air > 0, within=inside, threshold_hu=AIR_THRESHOLD_HU, slope_hu=AIR_SLOPE_HU
+            )
+        return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum."""
+        """The weighted sum of the terms; scalar."""
         return torch.stack([getattr(self.losses, name) * value for name, value in terms.items()]).sum()
 
 
 def _maps(scores: Scores) -> list[Tensor]:
-    return [one.float() for one in (scores if isinstance(scores, tuple) else (scores,))]
+    """The score maps of every scale, as float32."""
+    return [patches.float() for patches in (scores if isinstance(scores, tuple) else (scores,))]
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

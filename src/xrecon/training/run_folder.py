@@ -1,4 +1,4 @@
-"""The folder of a run: what it was made with, what it measured, its checkpoints and its pictures."""
+"""The folder of a run: its settings and data, its figures, checkpoints, pictures and model."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class RunFolder:
         )
 
     def begin(self, training: Training, data: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Write what the run is made with.
+        """Write the settings (config.yaml), and the data and environment (run.json).
 
         Raises:
-            OutputExistsError: the folder holds a run, and neither `resume` nor `overwrite` was asked for.
+            OutputExistsError: the folder holds a run, and neither `resume` nor `overwrite` is given.
             ConfigError: the run to be resumed was made with settings that change its course.
         """
         stored = self.path / CONFIG_NAME
@@ -71,8 +71,8 @@ class RunFolder:
         file = self.path / METRICS_NAME
         if file.exists():
             lines = file.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_text_atomic(file, "".join(line + "\n" for line in kept), overwrite=True)
+            valid = [line for line in lines if _step_of(line) <= step]
+            write_text_atomic(file, "".join(line + "\n" for line in valid), overwrite=True)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after `step` steps lies."""
@@ -80,8 +80,12 @@ class RunFolder:
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint, or None."""
-        found = sorted(path for path in self.checkpoints.glob("*.ckpt") if _CHECKPOINT.fullmatch(path.name))
-        return found[-1] if found else None
+        checkpoints = self._complete()
+        return checkpoints[-1] if checkpoints else None
+
+    def _complete(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
+        return sorted(path for path in self.checkpoints.glob("*.ckpt") if _CHECKPOINT.fullmatch(path.name))
 
     def publish(self, temporary: Path, step: int, *, keep_last: int, best: int | None) -> None:
         """Give a checkpoint that was written completely its name; drop old ones but the best.
@@ -89,8 +93,7 @@ class RunFolder:
         The rename is atomic: whenever the run is killed, the checkpoint before is still there.
         """
         temporary.replace(self.checkpoint_path(step))
-        kept = sorted(path for path in self.checkpoints.glob("*.ckpt") if _CHECKPOINT.fullmatch(path.name))
-        for old in kept[:-keep_last]:
+        for old in self._complete()[:-keep_last]:
             if best is None or old != self.checkpoint_path(best):
                 _remove(old)
         for rest in self.checkpoints.glob(".unfinished-*"):
@@ -128,17 +131,17 @@ def _step_of(line: str) -> int:
         return 2**62  # the half line of a killed run
 
 
-def _check_same(stored: Training, wanted: Training, file: Path) -> None:
-    """A resumed run repeats the interrupted one only if nothing that shapes it has changed."""
-    lines = []
-    old, new = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
+def _check_same(stored: Training, requested: Training, file: Path) -> None:
+    """Raises ConfigError where a resumed run has other settings than the interrupted one in what shapes its course."""
+    changed = []
+    old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     for section, value in new.items():
         if section not in _FREE and value != old[section]:
-            lines.append(section)
-    lines += [f"data.{key}" for key in ("fold", "batch_size", "augment") if new["data"][key] != old["data"][key]]
-    lines += [f"run.{key}" for key in ("steps", "epochs", "precision") if new["run"][key] != old["run"][key]]
-    if lines:
+            changed.append(section)
+    changed += [f"data.{key}" for key in ("fold", "batch_size", "augment") if new["data"][key] != old["data"][key]]
+    changed += [f"run.{key}" for key in ("steps", "epochs", "precision") if new["run"][key] != old["run"][key]]
+    if changed:
         raise ConfigError(
-            f"{file}: the run was begun with other settings of {', '.join(lines)}; resume it with its own settings, or "
-            "begin a new run in another folder"
+            f"{file}: the run was begun with other settings of {', '.join(changed)}; resume it with its own "
+            "settings, or begin a new run in another folder"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -19,10 +19,11 @@ from xrecon.training.config import Data
 from xrecon.training.losses import Batch
 
 MOST_NUMBERS = 2**40
+"""Length of the endless series of samples, for DataLoader."""
 
 
 def open_data(settings: Data) -> tuple[PreparedDataset, PreparedDataset | None]:
-    """(train cases, validation cases or None). Test cases are never opened.
+    """Train cases, and validation cases or None where no fold is held out. Test cases are never opened.
 
     Raises:
         InputError: no data set, no such fold, or cases of one subset in another.
@@ -32,7 +33,7 @@ def open_data(settings: Data) -> tuple[PreparedDataset, PreparedDataset | None]:
 
 
 class TrainingSamples(Dataset[Batch]):
-    """Sample number n, for any n: case by a seeded permutation per epoch, augmentation by a seed of its own."""
+    """Sample number n, for any n: the case by a permutation per epoch, the augmentation by a seed per number."""
 
     def __init__(self, cases: PreparedDataset, augment: AugmentConfig, *, size: int, seed: int) -> None:
         if size > cases.size or cases.size % size:
@@ -54,6 +55,7 @@ class TrainingSamples(Dataset[Batch]):
 
 @cache
 def _order(seed: int, epoch: int, count: int) -> Sequence[int]:
+    """Permutation of the cases in an epoch."""
     return tuple(np.random.default_rng((seed, 1, epoch)).permutation(count).tolist())
 
 
@@ -93,7 +95,7 @@ def loader(samples: TrainingSamples, *, first: int, settings: Data, rank: int, p
             yield list(range(start, start + settings.batch_size))
             batch += 1
 
-    made: DataLoader[Batch] = DataLoader(
+    batches: DataLoader[Batch] = DataLoader(
         samples,
         batch_sampler=_Endless(numbers),
         num_workers=settings.workers,
@@ -102,22 +104,21 @@ def loader(samples: TrainingSamples, *, first: int, settings: Data, rank: int, p
         prefetch_factor=2 if settings.workers else None,
         multiprocessing_context="spawn" if settings.workers else None,
     )
-    return iter(made)
+    return iter(batches)
 
 
 class _Endless:
-    """Batches of numbers as DataLoader wants them."""
+    """Batches of sample numbers in the form that DataLoader takes: each iteration begins anew."""
 
-    def __init__(self, numbers: object) -> None:
+    def __init__(self, numbers: Callable[[], Iterator[list[int]]]) -> None:
         self._numbers = numbers
 
     def __iter__(self) -> Iterator[list[int]]:
-        made: Iterator[list[int]] = self._numbers()  # type: ignore[operator]
-        return made
+        return self._numbers()
 
 
 def _join(batches: Sequence[Batch]) -> Batch:
-    return Batch(**{name: torch.cat([getattr(one, name) for one in batches]) for name in vars(batches[0])})
+    return Batch(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in vars(batches[0])})
 
 
 def _single_thread(_worker: int) -> None:

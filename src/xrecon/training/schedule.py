@@ -1,4 +1,4 @@
-"""How rates and averaged weights change over a run: pure functions of the step, so that a resumed run repeats them."""
+"""Learning rate and averaged weights over a run: pure functions of the step, so that a resumed run repeats them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from xrecon.training.config import Optimiser
 
 
 def rate_factor(step: int, steps: int, settings: Optimiser) -> float:
-    """What the learning rate of step 0..steps-1 is multiplied with.
+    """Factor on the learning rate in step 0..steps-1.
 
     Constant, then falling linearly over the last `decay_share` of the run; the last step still has a rate above zero
-    (the published code meant to reach zero and did not, SPEC 2.6). Warm-up multiplies the beginning.
+    (the published code meant to reach zero and did not: docs/explanation/published-system.md). Warm-up multiplies the
+    beginning.
     """
     start = round(steps * (1 - settings.decay_share))
     factor = 1.0 if step < start else (steps - step) / max(1, steps - start)
@@ -21,29 +22,30 @@ def rate_factor(step: int, steps: int, settings: Optimiser) -> float:
     return factor
 
 
-class WeightMean:
-    """Exponential mean of a network's weights. In its first steps it forgets faster, so that the start does not linger.
+class WeightEma:
+    """Exponential moving average (EMA) of a network's weights.
+
+    In the first steps it forgets faster, so that the random start does not linger.
 
     Args:
-        network: whose weights are averaged; the mean starts from them.
-        decay: share of the old mean that remains in each step.
+        network: whose weights are averaged; the average starts from them.
+        decay: share of the old average that remains in each step.
+
+    Attributes:
+        values: the average by the names of the network's `state_dict`.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.values: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after step number `step` (0 for the first)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, value in network.state_dict().items():
-            mean = self.values[name]
-            if mean.is_floating_point():
-                mean.lerp_(value.detach().to(mean), 1 - decay)
+            average = self.values[name]
+            if average.is_floating_point():
+                average.lerp_(value.detach().to(average), 1 - decay)
             else:
-                mean.copy_(value)
-
-    def state(self) -> dict[str, Tensor]:
-        """The mean, by name."""
-        return self.values
+                average.copy_(value)

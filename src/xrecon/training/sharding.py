@@ -67,15 +67,15 @@ def save_sharded(path: Path, state: Mapping[str, Any], *, first: bool) -> None:
         first: whether this is the first process.
     """
     values: dict[str, Any] = {}
-    for name, one in state.items():
-        if isinstance(one, nn.Module):
-            values[name] = get_model_state_dict(_bare(one), options=_WHOLE)
+    for name, part in state.items():
+        if isinstance(part, nn.Module):
+            values[name] = get_model_state_dict(_bare(part), options=_WHOLE)
         elif name.startswith("of_"):
-            values[name] = get_optimizer_state_dict(_network_of(name, state), _bare(one), options=_WHOLE)
-        elif isinstance(one, Mapping):
-            values[name] = {key: whole(value) if isinstance(value, Tensor) else value for key, value in one.items()}
+            values[name] = get_optimizer_state_dict(_network_of(name, state), _bare(part), options=_WHOLE)
+        elif isinstance(part, Mapping):
+            values[name] = {key: whole(value) if isinstance(value, Tensor) else value for key, value in part.items()}
         else:
-            values[name] = one
+            values[name] = part
     if first:
         with path.open("wb") as stream:  # by its name, torch refuses one that begins with a dot
             torch.save(values, stream)
@@ -87,14 +87,14 @@ def load_sharded(path: Path, state: dict[str, Any]) -> None:
     Raises:
         KeyError, RuntimeError, OSError: the file cannot be read, or is of other networks.
     """
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    for name, one in state.items():
-        if isinstance(one, nn.Module):
-            set_model_state_dict(_bare(one), found[name], options=_PUT_BACK)
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in state.items():
+        if isinstance(part, nn.Module):
+            set_model_state_dict(_bare(part), stored[name], options=_PUT_BACK)
         elif name.startswith("of_"):
-            set_optimizer_state_dict(_network_of(name, state), _bare(one), found[name], options=_PUT_BACK)
+            set_optimizer_state_dict(_network_of(name, state), _bare(part), stored[name], options=_PUT_BACK)
         else:
-            state[name] = found[name]
+            state[name] = stored[name]
 
 
 def _network_of(name: str, state: Mapping[str, Any]) -> nn.Module:

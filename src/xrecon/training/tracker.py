@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: metrics.jsonl, TensorBoard, and one line for people."""
+"""Figures of a run while it goes on: metrics.jsonl, TensorBoard events, and one line of text per step."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 from xrecon.training.run_folder import RunFolder
 
-Tell = Callable[[int, int, str], None]
-"""Is told the steps done, the steps in all, and a line about losses, speed and memory."""
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and a line about losses, speed and memory."""
 
 _SMOOTHING = 0.9
 
 
 def silent(_step: int, _steps: int, _text: str) -> None:
-    """Tell nobody."""
+    """Show no progress."""
 
 
 class Tracker:
     """Writes figures of steps and validations.
 
     Args:
-        run: where.
+        run: folder to write to.
         steps: length of the run.
         first: step that the run starts from.
         events: also write TensorBoard events, if the package is installed.
@@ -53,9 +53,9 @@ class Tracker:
         values = {**losses, "seconds": seconds, "waited": waited, "memory_gb": memory_gb}
         self.run.log("step", step, {key: _short(value) for key, value in values.items()})
         self._events(step, {f"train/{key}": value for key, value in values.items()})
-        shown = " ".join(f"{key} {value:.3g}" for key, value in losses.items() if key in _SHOWN)
+        text = " ".join(f"{key} {value:.3g}" for key, value in losses.items() if key in _LINE_LOSSES)
         left = (self.steps - step) * self._seconds
-        return f"{shown} | {self._seconds:.2f} s/step, {_duration(left)} to go, {memory_gb:.1f} GB"
+        return f"{text} | {self._seconds:.2f} s/step, {_duration(left)} to go, {memory_gb:.1f} GB"
 
     def validated(self, step: int, figures: Sequence[Mapping[str, Any]], means: Mapping[str, float]) -> None:
         """Record a validation: figures per case and their means."""
@@ -74,7 +74,7 @@ class Tracker:
             self._writer.close()
 
 
-_SHOWN = ("voxel", "projection", "axis_means", "adversarial", "discriminator_real", "discriminator_fake")
+_LINE_LOSSES = ("voxel", "projection", "axis_means", "adversarial", "discriminator_real", "discriminator_fake")
 
 
 def peak_memory_gb() -> float:

@@ -1,10 +1,10 @@
-"""How good the generator is on cases that it does not learn from, with pictures; no augmentation, no refinement."""
+"""Validation: the generator on cases that it does not learn from, with pictures; no augmentation, no refinement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,56 +25,96 @@ BODY_HU = -900.0
 """Body MAE counts voxels whose true HU lies above, inside the body mask of the case."""
 
 
+@dataclass(frozen=True)
+class CaseFigures:
+    """How close one reconstructed case is to its CT, where the scanner measured.
+
+    Attributes:
+        case: name of the case.
+        psnr: dB, volumetric, peak 2500 HU.
+        mae_hu: mean absolute error, HU.
+        body_mae_hu: the same where the true HU is above -900.
+        ssim: 3D, whole cube, window of 7 voxels, data range 2500 HU.
+    """
+
+    case: str
+    psnr: float
+    mae_hu: float
+    body_mae_hu: float
+    ssim: float
+
+
+FIGURES = ("psnr", "mae_hu", "body_mae_hu", "ssim")
+"""The figures of `CaseFigures`, in its order."""
+
+
+@dataclass(frozen=True)
+class ValidatedCase:
+    """One case after validation: its figures, and films, true CT and reconstruction on the CPU for the panel.
+
+    Attributes:
+        figures: against the CT.
+        batch: the case, a batch of one.
+        volume: [1, 1, S, S, S] reconstruction, network range.
+    """
+
+    figures: CaseFigures
+    batch: Batch
+    volume: Tensor
+
+
 def validation_samples(cases: PreparedDataset, *, size: int) -> list[tuple[str, Sample]]:
-    """(case, its stored CT and films at the network's size), nothing drawn."""
-    made = Augmenter(AugmentConfig.off(), size=size, frame_mm=cases.frame_mm, beams=cases.beams)
-    return [(case.name, made(case.load(), 0)) for case in cases]
+    """(name, stored CT and films at the network's size) of every case, without augmentation."""
+    augmenter = Augmenter(AugmentConfig.off(), size=size, frame_mm=cases.frame_mm, beams=cases.beams)
+    return [(case.name, augmenter(case.load(), 0)) for case in cases]
 
 
 @torch.no_grad()
-def validate(
-    network: nn.Module, samples: Sequence[tuple[str, Sample]], device: torch.device
-) -> tuple[list[dict[str, Any]], list[tuple[Batch, Tensor]]]:
-    """Figures per case, and (batch, volume) per case on the CPU.
+def validate(network: nn.Module, samples: Sequence[tuple[str, Sample]], device: torch.device) -> list[ValidatedCase]:
+    """Reconstruct every sample and compare it with its CT.
 
-    Figures, where the scanner measured: `psnr` in dB (volumetric, peak 2500 HU), `mae_hu`, `body_mae_hu` (true HU above
-    -900), `ssim` (3D, whole cube, window 7, data range 2500 HU).
+    Args:
+        network: generator, called with PA and lateral film; its mode is restored.
+        samples: of `validation_samples`.
+        device: where the network is.
     """
     training = network.training
     network.eval()
-    figures, volumes = [], []
+    cases = []
     for name, sample in samples:
         batch = batch_of([sample])
-        fake = network(batch.pa.to(device), batch.lateral.to(device)).float().clamp(0, 1).cpu()
-        difference = (fake - batch.ct)[batch.measured].double() * HU_SCALE
-        body = (batch.ct * HU_SCALE - HU_OFFSET > BODY_HU)[batch.measured]
-        squared = float(difference.square().mean())
-        figures.append(
-            {
-                "case": name,
-                "psnr": 10 * float(np.log10(HU_SCALE**2 / max(squared, 1e-12))),
-                "mae_hu": float(difference.abs().mean()),
-                "body_mae_hu": float(difference[body].abs().mean()),
-                "ssim": float(ssim(fake, batch.ct)),
-            }
-        )
-        volumes.append((batch, fake))
+        volume = network(batch.pa.to(device), batch.lateral.to(device)).float().clamp(0, 1).cpu()
+        cases.append(ValidatedCase(_compared(name, volume, batch), batch, volume))
     network.train(training)
-    return figures, volumes
+    return cases
 
 
-def mean_of(figures: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean of every figure over the cases."""
-    return {key: float(np.mean([one[key] for one in figures])) for key in figures[0] if key != "case"}
+def _compared(name: str, volume: Tensor, batch: Batch) -> CaseFigures:
+    difference = (volume - batch.ct)[batch.measured].double() * HU_SCALE
+    body = (batch.ct * HU_SCALE - HU_OFFSET > BODY_HU)[batch.measured]
+    squared = float(difference.square().mean())
+    return CaseFigures(
+        case=name,
+        psnr=10 * float(np.log10(HU_SCALE**2 / max(squared, 1e-12))),
+        mae_hu=float(difference.abs().mean()),
+        body_mae_hu=float(difference[body].abs().mean()),
+        ssim=float(ssim(volume, batch.ct)),
+    )
 
 
-def write_panel(file: Path, volumes: Sequence[tuple[Batch, Tensor]]) -> None:
+def mean_of(figures: Sequence[CaseFigures]) -> dict[str, float]:
+    """Mean of every figure over the cases, by its name."""
+    return {name: float(np.mean([getattr(case, name) for case in figures])) for name in FIGURES}
+
+
+def write_panel(file: Path, cases: Sequence[ValidatedCase]) -> None:
     """A PNG with one row per case: films, then coronal, sagittal and axial mid slices, reconstructed above true."""
     rows = []
-    for batch, fake in volumes:
-        cells = [np.concatenate([_grey(film[0, 0], 0, 1)] * 2) for film in (batch.pa, batch.lateral)]
+    for case in cases:
+        cells = [np.concatenate([_grey(film[0, 0], 0, 1)] * 2) for film in (case.batch.pa, case.batch.lateral)]
         for axis in (1, 2, 0):
-            pair = [_grey(ct[0, 0].select(axis, ct.shape[2 + axis] // 2), 0.0, 0.65) for ct in (fake, batch.ct)]
+            volumes = (case.volume, case.batch.ct)
+            pair = [_grey(ct[0, 0].select(axis, ct.shape[2 + axis] // 2), 0.0, 0.65) for ct in volumes]
             cells.append(np.concatenate(pair))
         rows.append(np.concatenate(cells, axis=1))
     notes = PngImagePlugin.PngInfo()
