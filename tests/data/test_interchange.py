@@ -17,7 +17,7 @@ from xrecon.data.interchange_x2ct import FILE_NAME, X2ctCase, export_x2ct, read_
 from xrecon.errors import InputError, OutputExistsError
 from xrecon.phantoms.thorax import Phantom
 from xrecon.preparation.case import prepare_volume
-from xrecon.preparation.request import Request
+from xrecon.preparation.request import PrepareRequest
 from xrecon.preparation.run import prepare_dataset
 from xrecon.preparation.settings import PrepareSettings
 from xrecon.volume import load_ct
@@ -123,7 +123,7 @@ def test_x2ct_layout_to_data_set_and_back(dataset: Path, case: CaseData, tmp_pat
     assert lists == {"train": ["a"], "test": ["b"], "aux": ["c"]}
     assert (tmp_path / "x2ct" / "train.txt").read_text() == "a\n"
     split = {"a": "train"}
-    request = Request(
+    request = PrepareRequest(
         [str(tmp_path / "x2ct" / "a")],
         str(tmp_path / "set"),
         settings=SETTINGS.model_copy(update={"films": "given"}),
@@ -144,7 +144,7 @@ def test_triples_come_back_with_the_users_own_films(dataset: Path, case: CaseDat
     export_triples(dataset, tmp_path / "plain")
     assert sorted(p.name for p in (tmp_path / "plain" / "a").iterdir())[:2] == ["ct.nii.gz", "lateral.json"]
     given = SETTINGS.model_copy(update={"films": "given", "centre": "volume"})
-    request = Request(
+    request = PrepareRequest(
         [str(tmp_path / "plain" / name) for name in "ab"],
         str(tmp_path / "set"),
         settings=given,
@@ -173,7 +173,9 @@ def test_own_pictures_are_display_films_and_compared_with_the_ct(phantom64: Phan
         Image.fromarray(grey[:, ::-1] if mirrored else grey).save(folder / f"one_{film.view}.png")
     phantom64.volume.save(folder / "lonely.nii.gz")
     settings = SETTINGS.model_copy(update={"films": "given"})
-    request = Request([str(folder)], str(tmp_path / "set"), settings=settings, keep_names=True, workers=1, test_share=0)
+    request = PrepareRequest(
+        [str(folder)], str(tmp_path / "set"), settings=settings, keep_names=True, workers=1, test_share=0
+    )
     manifest = prepare_dataset(request).manifest
     assert manifest.cases[0].films == "display"
     assert any("fits the CT better mirrored" in text for text in manifest.cases[0].warnings)

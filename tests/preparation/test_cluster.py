@@ -16,7 +16,7 @@ import pytest
 from xrecon import jobs
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError, MissingPartError
-from xrecon.preparation.request import Request
+from xrecon.preparation.request import PrepareRequest
 from xrecon.preparation.run import prepare_dataset
 from xrecon.preparation.settings import PrepareSettings
 
@@ -124,13 +124,13 @@ def _wait_for_workers(address: str, count: int) -> None:
 @pytest.mark.filterwarnings("default")  # those of Dask's own start and stop
 def test_a_cluster_prepares_the_data_set(cluster: str, people_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "set"
-    request = Request([str(people_folder)], str(output), settings=SETTINGS, keep_names=True, scheduler=cluster)
+    request = PrepareRequest([str(people_folder)], str(output), settings=SETTINGS, keep_names=True, scheduler=cluster)
     report = prepare_dataset(request)
     assert report.prepared == 3
     for subset in ("train", "test"):
         PreparedDataset(output, subset).verify()  # type: ignore[arg-type]
     alone = tmp_path / "alone"
-    prepare_dataset(Request([str(people_folder)], str(alone), settings=SETTINGS, keep_names=True, workers=1))
+    prepare_dataset(PrepareRequest([str(people_folder)], str(alone), settings=SETTINGS, keep_names=True, workers=1))
     names = sorted(p.name for p in (output / "cases").iterdir())
     assert [(output / "cases" / n).read_bytes() == (alone / "cases" / n).read_bytes() for n in names] == [True] * 3
 

@@ -20,9 +20,9 @@ from support.dicom_factory import write_series
 from xrecon.data.dataset import PreparedDataset
 from xrecon.data.manifest import Manifest, load_manifest
 from xrecon.data.split import Split
-from xrecon.errors import InputError
-from xrecon.preparation.request import Request
-from xrecon.preparation.run import Report, names_table, prepare_dataset, thumbnails
+from xrecon.errors import InputError, OutputExistsError
+from xrecon.preparation.request import PrepareRequest
+from xrecon.preparation.run import PrepareReport, prepare_dataset, thumbnails
 from xrecon.preparation.settings import PrepareSettings
 from xrecon.preparation.storage import Store
 from xrecon.report.quality import render_quality_page
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.usefixtures("fast_lungs")  # but for the module's `prep
 SETTINGS = PrepareSettings(size=32, lung_model="classical")
 
 
-def prepare(inputs: Path | list[Path], output: Path, **more: Any) -> Report:
+def prepare(inputs: Path | list[Path], output: Path, **more: Any) -> PrepareReport:
     places = [str(one) for one in (inputs if isinstance(inputs, list) else [inputs])]
-    return prepare_dataset(Request(places, str(output), **{"settings": SETTINGS, "workers": 1, **more}))
+    return prepare_dataset(PrepareRequest(places, str(output), **{"settings": SETTINGS, "workers": 1, **more}))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_an_interrupted_run_writes_down_what_it_has(people_folder: Path, tmp_pat
         if done == 2:
             raise KeyboardInterrupt
 
-    request = Request(
+    request = PrepareRequest(
         [str(people_folder)], str(tmp_path / "set"), settings=SETTINGS, keep_names=True, workers=1, test_share=0.0
     )
     with pytest.raises(KeyboardInterrupt):
@@ -290,11 +290,16 @@ def test_pseudonyms_depend_on_the_secret_alone(people_folder: Path, tmp_path: Pa
 
 
 def test_the_table_of_names_tells_the_user_who_is_who(people_folder: Path, tmp_path: Path) -> None:
-    tables: list[str] = []
-    request = Request([str(people_folder / "anna.nii.gz")], str(tmp_path / "set"), settings=SETTINGS, workers=1)
-    report = prepare_dataset(request, found_sources=lambda sources: tables.append(names_table(sources)))
-    assert report.manifest.cases[0].name in tables[0]
-    assert "anna.nii.gz" in tables[0]
+    table = tmp_path / "names.csv"
+    report = prepare([people_folder / "anna.nii.gz"], tmp_path / "set", names_table=table)
+    text = table.read_text(encoding="utf-8")
+    assert report.manifest.cases[0].name in text
+    assert "anna.nii.gz" in text
+    assert table.stat().st_mode & 0o077 == 0
+    with pytest.raises(InputError, match="must not lie inside the data set"):
+        prepare([people_folder / "anna.nii.gz"], tmp_path / "set", names_table=tmp_path / "set" / "names.csv")
+    with pytest.raises(OutputExistsError, match=r"names\.csv"):
+        prepare([people_folder / "anna.nii.gz"], tmp_path / "set", names_table=table)
 
 
 def test_patients_from_the_path(people_folder: Path, tmp_path: Path) -> None:
@@ -313,7 +318,7 @@ def test_patients_from_the_path(people_folder: Path, tmp_path: Path) -> None:
 
 def test_unlisted_cases_are_said(people_folder: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    request = Request(
+    request = PrepareRequest(
         [str(people_folder)],
         str(tmp_path / "set"),
         settings=SETTINGS,
@@ -352,7 +357,9 @@ def test_output_to_another_file_system(people_folder: Path, tmp_path: Path) -> N
     fs = MemoryFileSystem()
     fs.pipe_file("/bucket/in/anna.nii.gz", (people_folder / "anna.nii.gz").read_bytes())
     fs.pipe_file("/bucket/in/damaged.nii.gz", b"\x1f\x8b nothing")
-    request = Request(["memory://bucket/in"], "memory://bucket/out", settings=SETTINGS, workers=1, test_share=0.0)
+    request = PrepareRequest(
+        ["memory://bucket/in"], "memory://bucket/out", settings=SETTINGS, workers=1, test_share=0.0
+    )
     try:
         report = prepare_dataset(request)
         assert len(report.manifest.cases) == 1

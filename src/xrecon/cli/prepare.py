@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 
 if TYPE_CHECKING:
-    from xrecon.preparation.sources import Source
+    from xrecon.preparation.run import PrepareReport
 
 
 class FilmGeometryName(str, Enum):
@@ -22,14 +22,14 @@ class FilmGeometryName(str, Enum):
     X2CT = "x2ct"
 
 
-class Films(str, Enum):
+class FilmSource(str, Enum):
     """Where the films come from."""
 
     SIMULATE = "simulate"
     GIVEN = "given"
 
 
-class Centre(str, Enum):
+class FrameCentre(str, Enum):
     """What lies at the isocentre."""
 
     LUNGS = "lungs"
@@ -45,60 +45,88 @@ def prepare(
     shell: Shell,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Files, folders or URLs: NIfTI, DICOM, zip, MHA, NRRD, X2CT h5."),
+        typer.Argument(
+            metavar="INPUT...", help="Files, folders or URLs of CTs: NIfTI, DICOM, zip, MHA, NRRD, X2CT h5."
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="DATASET", help="Folder or URL to write to.")],
     size: Annotated[int, typer.Option("--size", min=16, max=512, help="Voxels and pixels per edge.")] = 96,
     geometry: Annotated[
-        FilmGeometryName, typer.Option("--geometry", help="Distances of the simulated films.")
+        FilmGeometryName, typer.Option("--geometry", help="Preset of the distances of the simulated films.")
     ] = FilmGeometryName.CHEST,
     split: Annotated[
         Path | None,
         typer.Option("--split", metavar="FILE", help="YAML with the lists train, test and aux of names or folders."),
     ] = None,
     test_share: Annotated[
-        float, typer.Option("--test-share", min=0.0, max=0.9, help="Share of the patients that test, without --split.")
+        float,
+        typer.Option(
+            "--test-share", min=0.0, max=0.9, help="Share of the patients in the test subset, without --split."
+        ),
     ] = 0.2,
-    folds: Annotated[int, typer.Option("--folds", min=0, max=50, help="Folds of the training patients; 0: none.")] = 0,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, max=50, help="Number of folds of the training patients; 0: none.")
+    ] = 0,
     seed: SeedOption = 0,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes here; default: by cores and memory.")
+        int | None, typer.Option("--workers", min=1, help="Processes on this machine; default: by cores and memory.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler to compute on instead.")
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler instead."),
     ] = None,
     salt: Annotated[
         str | None,
-        typer.Option("--salt", envvar="XRECON_SALT", help="Secret of the pseudonyms; default: made and kept here."),
+        typer.Option(
+            "--salt",
+            envvar="XRECON_SALT",
+            help="Secret of the pseudonyms; default: a random one, kept in the data set.",
+        ),
     ] = None,
     keep_names: Annotated[
-        bool, typer.Option("--keep-names", help="Call cases like their files: the names are pseudonyms already.")
+        bool,
+        typer.Option("--keep-names", help="Name the cases after their files, whose names must be pseudonyms already."),
     ] = False,
     patient_from: Annotated[
         str | None,
-        typer.Option("--patient-from", metavar="REGEX", help="Finds the patient in a file's path; its first group."),
+        typer.Option(
+            "--patient-from",
+            metavar="REGEX",
+            help="Regular expression whose first group is the patient in a file's path.",
+        ),
     ] = None,
     names: Annotated[
         Path | None,
         typer.Option(
-            "--names", metavar="FILE", help="Also write a CSV of pseudonyms and files, for your own safe place."
+            "--names",
+            metavar="FILE",
+            help="Also write a CSV of pseudonyms and files; keep it in a safe place outside the data set.",
         ),
     ] = None,
     films: Annotated[
-        Films, typer.Option("--films", help="given: your own PA and lateral film beside each CT.")
-    ] = Films.SIMULATE,
+        FilmSource,
+        typer.Option(
+            "--films", help="Simulate the films from the CT, or take the given PA and lateral film beside each CT."
+        ),
+    ] = FilmSource.SIMULATE,
     centre: Annotated[
-        Centre, typer.Option("--centre", help="What lies in the middle of frame and films.")
-    ] = Centre.LUNGS,
-    lung_model: Annotated[str, typer.Option("--lung-model", metavar="NAME", help="Who finds the lungs.")] = "auto",
+        FrameCentre,
+        typer.Option("--centre", help="What lies in the middle of the frame and of the films: lungs or file's grid."),
+    ] = FrameCentre.LUNGS,
+    lung_model: Annotated[
+        str,
+        typer.Option(
+            "--lung-model", metavar="NAME", help="Model that finds the lungs: auto (the most accurate), classical, net."
+        ),
+    ] = "auto",
     every_series: Annotated[
-        bool, typer.Option("--every-series", help="All axial CT series of a DICOM study, not only the largest.")
+        bool, typer.Option("--every-series", help="Take all axial CT series of a DICOM study, not only the largest.")
     ] = False,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Take scans that miss a part of the lungs, with a warning.")
     ] = False,
-    source: Annotated[str, typer.Option("--source", help="Where the CTs come from, for model cards.")] = "",
-    licence: Annotated[str, typer.Option("--licence", help="Their licence, for model cards.")] = "",
+    source: Annotated[str, typer.Option("--source", help="Origin of the CTs, for model cards.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the CTs, for model cards.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with an error if any CT was refused.")] = False,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -110,15 +138,10 @@ def prepare(
     from xrecon.config import load_config
     from xrecon.data.split import Split
     from xrecon.errors import InputError
-    from xrecon.preparation.request import Request
-    from xrecon.preparation.run import names_table, prepare_dataset, thumbnails
+    from xrecon.preparation.request import PrepareRequest
+    from xrecon.preparation.run import prepare_dataset
     from xrecon.preparation.settings import PrepareSettings
-    from xrecon.preparation.storage import Store
-    from xrecon.report.quality import render_quality_page
 
-    folder = Store(output).folder
-    if names is not None and folder is not None and folder.resolve() in names.resolve().parents:
-        raise InputError(f"{names}: the table of names must not lie inside the data set; choose another place")
     settings = PrepareSettings(
         size=size,
         geometry=geometry.value,
@@ -127,7 +150,7 @@ def prepare(
         films=films.value,
         allow_partial=allow_partial,
     )
-    request = Request(
+    request = PrepareRequest(
         inputs=tuple(inputs),
         output=output,
         settings=settings,
@@ -143,56 +166,58 @@ def prepare(
         scheduler=scheduler,
         source=source,
         licence=licence,
+        names_table=names,
         overwrite=overwrite,
     )
-
-    def keep_names_table(sources: Sequence[Source]) -> None:
-        if names is not None:
-            _write_names(names, names_table(sources), overwrite=overwrite)
-
     with shell.progress("preparing", total=100) as advance:
-        report = prepare_dataset(request, note=shell.note, advance=_percent(advance), found_sources=keep_names_table)
-    store = Store(output)
-    store.write("qc.html", render_quality_page(report.manifest, thumbnails(store, report.manifest)).encode())
-    manifest = report.manifest
-    counts = {name: len(manifest.of_subset(name)) for name in ("train", "test", "aux")}
-    warned = sum(bool(case.warnings) for case in manifest.cases)
-    shell.print(
-        f"{output}: {len(manifest.cases)} cases ({', '.join(f'{n} {name}' for name, n in counts.items() if n)}), "
-        f"{report.reused} done before, {report.prepared} now in {report.seconds:.0f} s; {warned} with warnings, "
-        f"{len(manifest.rejected)} inputs refused or left out: look at qc.html"
-    )
-    for one in manifest.rejected:
-        shell.print(f"  not used: {one.source}: {one.reason}")
-    refused = [one for one in manifest.rejected if not one.source.endswith("other files")]
-    if strict and refused:
-        raise InputError(f"--strict: {len(refused)} inputs were refused (the data set holds the others): see qc.html")
+        report = prepare_dataset(request, note=shell.note, advance=_percent(advance))
+    _write_quality_page(output, report)
+    _print_report(shell, output, report)
+    if strict and report.refused:
+        raise InputError(
+            f"--strict: {len(report.refused)} inputs were refused (the data set holds the others): see qc.html"
+        )
     return {
         "dataset": output,
-        "cases": {case.name: case.subset for case in manifest.cases},
-        "warnings": {case.name: case.warnings for case in manifest.cases if case.warnings},
-        "rejected": [one.model_dump() for one in manifest.rejected],
+        "cases": {case.name: case.subset for case in report.manifest.cases},
+        "warnings": {case.name: case.warnings for case in report.with_warnings},
+        "rejected": [item.model_dump() for item in report.manifest.rejected],
         "prepared": report.prepared,
         "reused": report.reused,
         "seconds": round(report.seconds, 2),
     }
 
 
+def _write_quality_page(output: str, report: PrepareReport) -> None:
+    """Write qc.html into the data set: every case with its pictures, every refusal with its reason."""
+    from xrecon.preparation.run import thumbnails
+    from xrecon.preparation.storage import Store
+    from xrecon.report.quality import render_quality_page
+
+    store = Store(output)
+    store.write("qc.html", render_quality_page(report.manifest, thumbnails(store, report.manifest)).encode())
+
+
+def _print_report(shell: Shell, output: str, report: PrepareReport) -> None:
+    rejected = report.manifest.rejected
+    counts = ", ".join(f"{number} {subset}" for subset, number in report.counts().items())
+    shell.print(
+        f"{output}: {len(report.manifest.cases)} cases ({counts}), "
+        f"{report.reused} done before, {report.prepared} now in {report.seconds:.0f} s; {len(report.with_warnings)} "
+        f"with warnings, {len(rejected)} inputs refused or left out: look at qc.html"
+    )
+    for item in rejected:
+        shell.print(f"  not used: {item.source}: {item.reason}")
+
+
 def _percent(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """A bar of 100 steps from (done, total)."""
-    shown = 0
+    """Turns (cases done, cases in all) into the steps of a bar of 100."""
+    position = 0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal shown
-        now = round(100 * done / max(total, 1))
-        advance(now - shown)
-        shown = now
+    def to_position(done: int, total: int) -> None:
+        nonlocal position
+        percent = round(100 * done / max(total, 1))
+        advance(percent - position)
+        position = percent
 
-    return tell
-
-
-def _write_names(path: Path, table: str, *, overwrite: bool) -> None:
-    from xrecon.io.output.atomic import write_text_atomic
-
-    write_text_atomic(path, table, overwrite=overwrite)
-    path.chmod(0o600)
+    return to_position

@@ -1,4 +1,4 @@
-"""One CT to one prepared case: centred on the lungs, without its table, with films and masks on the same frame."""
+"""From one CT to one prepared case: centred on the lungs, without the table, with films and masks on the same frame."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from xrecon.segmentation import Segmentation
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 HU_RANGE = (-1024, 3071)
-_OUTSIDE_ML = 20.0
-_GIVEN_CORRELATION = 0.3
+_OUTSIDE_FRAME_ML = 20.0
+"""Lung volume outside the frame, mL, from which on a warning is given."""
+_LEAST_CORRELATION = 0.3
+"""A film that correlates less with the one simulated from the CT is inverted, or of another patient."""
 
 LungFinder = Callable[[Volume, str], Segmentation]
 """Lungs and free air of a CT, by a model of that name."""
@@ -32,16 +34,16 @@ LungFinder = Callable[[Volume, str], Segmentation]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A case and what is to be said of it.
+    """One case made from a CT, with what its manifest entry says about it.
 
     Attributes:
         case: the arrays to store.
-        thorax: volumes and warnings.
+        thorax: lung volumes and warnings.
         source_sha256: digest of the CT's voxels.
         source_shape: [D, H, W] of the CT.
         source_spacing_mm: (D, H, W).
-        lung_model: who found the lungs.
-        notes: what was assumed or repaired.
+        lung_model: name of the model that found the lungs.
+        notes: what was assumed or repaired when the CT and the films were read.
     """
 
     case: CaseData
@@ -77,31 +79,31 @@ def prepare_volume(
     has_table: bool = True,
     find_lungs: LungFinder | None = None,
 ) -> Prepared:
-    """Make a case of one CT.
+    """Make one case of a data set from a CT: check it, cut the table, centre it, and add films and masks.
 
     Args:
         ct: HU, any orientation.
-        settings: size, geometry, and so on.
+        settings: size, geometry and all else that decides the values.
         films: the patient's own (PA, lateral); None: simulated from the CT.
         centre_mm: LPS position of the isocentre where it is known; None: by the settings.
         has_table: False where the table is known to be gone, so that the skin is not cut twice.
-        find_lungs: who finds the lungs; default PTX-Seg.
+        find_lungs: called with the CT and the name of the lung model; None: PTX-Seg.
 
     Raises:
         InputError: no chest CT in HU, or not both lungs in it.
         MissingPartError: the lung model needs something that is not installed.
     """
     ct = ct.canonical()
-    found = (find_lungs or _ptxseg)(ct, settings.lung_model)
+    lungs = (find_lungs or _ptxseg)(ct, settings.lung_model)
     body = body_mask(ct)
-    thorax = check_thorax(ct, found, body, allow_partial=settings.allow_partial)
+    thorax = check_thorax(ct, lungs, body, allow_partial=settings.allow_partial)
     if centre_mm is None:
         centre_mm = ct.centre_mm if settings.centre == "volume" else thorax_centre(ct)
     centre = np.asarray(centre_mm, dtype=np.float64)
     bare = ct if settings.keep_table or not has_table else without_table(ct, mask=body)
     frame = framed(bare, settings.size, centre_mm=centre, frame_mm=settings.frame_mm)
-    sides = hemithoraces(found)
-    on_frame = _onto_frame(ct, sides, found.air_side > 0, body, centre, settings)
+    sides = hemithoraces(lungs)
+    on_frame = _onto_frame(ct, sides, lungs.air_side > 0, body, centre, settings)
     beams = beams_for(settings)
     simulated = simulate(
         bare, size=settings.size, geometry=beams, keep_table=True, centre_mm=centre, energy_kev=settings.energy_kev
@@ -128,7 +130,7 @@ def prepare_volume(
         voxel_sha256(ct),
         ct.shape,
         ct.spacing_mm,
-        str(found.findings.get("lung_model", settings.lung_model)),
+        str(lungs.findings.get("lung_model", settings.lung_model)),
         tuple(note for note in dict.fromkeys(notes) if note != RESEARCH_NOTICE),
     )
 
@@ -165,7 +167,7 @@ def _onto_frame(
     centre: NDArray[np.float64],
     settings: PrepareSettings,
 ) -> dict[str, NDArray[np.uint8]]:
-    """The masks on the frame, by the share of each voxel that they fill."""
+    """The masks resampled to the frame: a voxel belongs to a mask that fills more than half of it."""
     shape = (settings.size,) * 3
     pitch = settings.frame_mm / settings.size
 
@@ -185,7 +187,7 @@ def _onto_frame(
 
 
 def _outside(sides: NDArray[np.uint8], ct: Volume, centre: NDArray[np.float64], settings: PrepareSettings) -> list[str]:
-    """A warning where more than a bit of the lungs lies outside the frame, counted on the CT's own voxels."""
+    """A warning where more than `_OUTSIDE_FRAME_ML` of the lungs lies outside the frame, counted on the CT's voxels."""
     middle = np.linalg.solve(ct.affine[:3, :3], centre - ct.affine[:3, 3])  # (d, h, w) index of the isocentre
     box = []
     for axis, (length, pitch) in enumerate(zip(ct.shape, ct.spacing_mm, strict=True)):
@@ -194,18 +196,18 @@ def _outside(sides: NDArray[np.uint8], ct: Volume, centre: NDArray[np.float64], 
         box.append(slice(int(first), int(end)))
     whole = float(np.count_nonzero(sides)) * ct.voxel_ml
     lost = whole - float(np.count_nonzero(sides[tuple(box)])) * ct.voxel_ml
-    if lost > _OUTSIDE_ML:
+    if lost > _OUTSIDE_FRAME_ML:
         return [f"{lost:.0f} mL of {whole:.0f} mL of the lungs lie outside the {settings.frame_mm:g} mm frame"]
     return []
 
 
-def _compare_films(given: tuple[Radiograph, Radiograph], simulated: tuple[Radiograph, Radiograph]) -> list[str]:
-    """Whether the user's films look like the CT's: a flipped, inverted or foreign film does not."""
+def _compare_films(films: tuple[Radiograph, Radiograph], simulated: tuple[Radiograph, Radiograph]) -> list[str]:
+    """Warnings where a user's film does not look like the one simulated from the CT: mirrored, inverted or foreign."""
     out = []
-    for film, expected in zip(given, simulated, strict=True):
+    for film, expected in zip(films, simulated, strict=True):
         upright = _correlation(film.image, expected.image)
         mirrored = _correlation(film.image[:, ::-1], expected.image)
-        if upright < _GIVEN_CORRELATION:
+        if upright < _LEAST_CORRELATION:
             out.append(
                 f"the {film.view} film hardly looks like the CT (correlation {upright:.2f}): inverted, or another "
                 "patient?"
@@ -217,5 +219,6 @@ def _compare_films(given: tuple[Radiograph, Radiograph], simulated: tuple[Radiog
     return out
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Pearson correlation of two images of the same shape."""
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])

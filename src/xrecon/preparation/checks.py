@@ -1,4 +1,4 @@
-"""Whether a CT can serve as a training case: both lungs inside, HU as they should be, the right way up and round."""
+"""Checks whether a CT can serve as a training case: whole lungs, calibrated HU, and a true orientation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _CUT_WARNING = 0.05
 _CUT_REFUSED = 0.35
 """Area of the lungs in the outermost plane over that in their largest: 0.05 is a recess, 0.35 a missing part."""
 _MIN_LUNG_ML = 200.0
-_AIR_HU = (-1050.0, -930.0)
+_WINDPIPE_AIR_HU = (-1050.0, -930.0)
+"""Range in which air in the windpipe measures if the scanner is calibrated (air is -1000 HU)."""
 _SOFT_TISSUE_HU = (10.0, 95.0)
 """Muscle is 35 to 70 HU, with contrast a little more; fat-poor bowel and blood lie near."""
 _BONE_HU = 250.0
@@ -30,10 +31,10 @@ _THICK_MM = 5.01
 
 @dataclass(frozen=True)
 class Thorax:
-    """What was measured.
+    """The measured chest of one CT.
 
     Attributes:
-        right_ml, left_ml: hemithoraces (lung and free air), mL.
+        right_ml, left_ml: volumes of the hemithoraces (lung and free air), mL.
         air_ml: free pleural air, mL.
         warnings: what a user should know, in words.
     """
@@ -44,33 +45,33 @@ class Thorax:
     warnings: tuple[str, ...]
 
 
-def hemithoraces(found: Segmentation) -> NDArray[np.uint8]:
+def hemithoraces(segmentation: Segmentation) -> NDArray[np.uint8]:
     """[D, H, W] 0 outside, 1 right, 2 left: lungs and free air."""
-    return np.where(found.air_side > 0, found.air_side, found.labels).astype(np.uint8)
+    return np.where(segmentation.air_side > 0, segmentation.air_side, segmentation.labels).astype(np.uint8)
 
 
-def check_thorax(ct: Volume, found: Segmentation, body: Mask, *, allow_partial: bool = False) -> Thorax:
-    """Measure, warn, refuse.
+def check_thorax(ct: Volume, segmentation: Segmentation, body: Mask, *, allow_partial: bool = False) -> Thorax:
+    """Measure the hemithoraces, collect warnings, and refuse a CT that does not show a whole thorax.
 
     Args:
         ct: HU in canonical orientation.
-        found: its lungs and free air.
+        segmentation: its lungs and free air.
         body: `body_mask(ct)`.
         allow_partial: a missing or cut lung is a warning, not a refusal.
 
     Raises:
         InputError: a lung is missing or cut by the field of view.
     """
-    sides = hemithoraces(found)
+    sides = hemithoraces(segmentation)
     voxels = np.bincount(sides.ravel(), minlength=3)
     right, left = (float(voxels[side]) * ct.voxel_ml for side in (1, 2))
-    air = float(np.count_nonzero(found.air_side)) * ct.voxel_ml
+    air = float(np.count_nonzero(segmentation.air_side)) * ct.voxel_ml
     incomplete = [*_missing(right, left), *_cut(sides)]
     refused = [text for text, severe in incomplete if severe]
     if refused and not allow_partial:
         raise InputError(f"not a whole thorax: {'; '.join(refused)}; --allow-partial takes it all the same")
     warnings = [text for text, _ in incomplete]
-    warnings += _calibration(ct, found, body)
+    warnings += _calibration(ct, segmentation, body)
     warnings += _orientation(ct, sides)
     if max(ct.spacing_mm) > _THICK_MM:
         warnings.append(f"slices of {max(ct.spacing_mm):.1f} mm: details along that axis are interpolated")
@@ -88,8 +89,8 @@ def _missing(right_ml: float, left_ml: float) -> list[tuple[str, bool]]:
 
 
 def _cut(sides: NDArray[np.uint8]) -> list[tuple[str, bool]]:
-    """(words, whether severe) for every face of the picture through which a lung leaves it."""
-    found = []
+    """(text, whether severe) for every face of the scanned box through which a lung leaves it."""
+    cuts = []
     for side, name in ((1, "right"), (2, "left")):
         lung = sides == side
         for axis, faces in enumerate(_EDGES):
@@ -98,14 +99,14 @@ def _cut(sides: NDArray[np.uint8]) -> list[tuple[str, bool]]:
                 share = float(area) / max(float(areas.max()), 1.0)
                 if share > _CUT_WARNING:
                     text = f"the {name} lung runs out of the picture ({face}, {100 * share:.0f} % of its largest plane)"
-                    found.append((text, share > _CUT_REFUSED))
-    return found
+                    cuts.append((text, share > _CUT_REFUSED))
+    return cuts
 
 
-def _calibration(ct: Volume, found: Segmentation, body: Mask) -> list[str]:
+def _calibration(ct: Volume, segmentation: Segmentation, body: Mask) -> list[str]:
     out = []
-    air_hu = found.findings.get("air_hu")
-    if isinstance(air_hu, (int, float)) and not _AIR_HU[0] <= air_hu <= _AIR_HU[1]:
+    air_hu = segmentation.findings.get("air_hu")
+    if isinstance(air_hu, (int, float)) and not _WINDPIPE_AIR_HU[0] <= air_hu <= _WINDPIPE_AIR_HU[1]:
         out.append(f"air in the windpipe measures {air_hu:.0f} HU, expected about -1000: is the calibration right?")
     tissue = ct.hu[body & (ct.hu > -30) & (ct.hu < 160)]
     if tissue.size:
@@ -117,7 +118,7 @@ def _calibration(ct: Volume, found: Segmentation, body: Mask) -> list[str]:
 
 
 def _orientation(ct: Volume, sides: NDArray[np.uint8]) -> list[str]:
-    """Signs of a picture that is not oriented as its file says; measured positions, so no proof either way."""
+    """Warnings where landmarks lie as if the file stated a wrong orientation; anatomy varies, so they prove nothing."""
     back, feet, left = landmarks(ct, sides)
     out = []
     if back < -0.05:
@@ -132,7 +133,7 @@ def _orientation(ct: Volume, sides: NDArray[np.uint8]) -> list[str]:
 
 
 def landmarks(ct: Volume, sides: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Where things are, for telling flips.
+    """Positions of spine, windpipe and heart, from which a flipped file can be recognised.
 
     Returns:
         How far behind the middle of the lungs the central bone lies (share of the lungs' depth); where the air between

@@ -1,4 +1,4 @@
-"""Which DICOM series lie in files or a zip, whose they are, and which one of a study to take; headers only."""
+"""The DICOM series in a list of files or a zip, read from headers only, and the choice of one series per study."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SeriesFiles:
 
 @dataclass
 class DicomIndex:
-    """What was found: series by UID, and how many files were something else, by reason."""
+    """CT series by UID, and how many files were something else, by reason."""
 
     series: dict[str, SeriesFiles] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -42,10 +42,10 @@ class DicomIndex:
     def merge(self, other: DicomIndex) -> None:
         """Add what another folder holds; a series may be spread over folders."""
         self.skipped += other.skipped
-        for uid, one in other.series.items():
-            mine = self.series.setdefault(uid, SeriesFiles(uid, one.study, one.patient, axial=one.axial))
-            mine.files += one.files
-            mine.acquisition_planes += one.acquisition_planes
+        for uid, part in other.series.items():
+            whole = self.series.setdefault(uid, SeriesFiles(uid, part.study, part.patient, axial=part.axial))
+            whole.files += part.files
+            whole.acquisition_planes += part.acquisition_planes
 
 
 def index_files(paths: Sequence[str]) -> DicomIndex:
@@ -80,11 +80,11 @@ def _index(entries: Iterable[Entry], name_of: Any) -> DicomIndex:
                 index.skipped[reason] += 1
                 continue
             uid = str(header.get("SeriesInstanceUID") or "")
-            one = index.series.get(uid)
-            if one is None:
-                one = index.series[uid] = _series(uid, header)
-            one.files.append(name_of(entry))
-            one.acquisition_planes += int(header.get("NumberOfFrames") or 1)
+            series = index.series.get(uid)
+            if series is None:
+                series = index.series[uid] = _series(uid, header)
+            series.files.append(name_of(entry))
+            series.acquisition_planes += int(header.get("NumberOfFrames") or 1)
     return index
 
 
@@ -108,19 +108,21 @@ def choose_series(index: DicomIndex, *, every: bool) -> tuple[list[SeriesFiles],
     taken: list[SeriesFiles] = []
     left: list[tuple[SeriesFiles, str]] = []
     studies: dict[tuple[str, str], list[SeriesFiles]] = {}
-    for one in sorted(index.series.values(), key=lambda s: s.uid):
-        if one.acquisition_planes < _MIN_SLICES:
-            left.append((one, f"a series of {one.acquisition_planes} images: an overview, no volume"))
-        elif not one.axial:
-            left.append((one, "not axial: a reformatted series of the study"))
+    for series in sorted(index.series.values(), key=lambda s: s.uid):
+        if series.acquisition_planes < _MIN_SLICES:
+            left.append((series, f"a series of {series.acquisition_planes} images: an overview, no volume"))
+        elif not series.axial:
+            left.append((series, "not axial: a reformatted series of the study"))
         else:
-            studies.setdefault((one.patient, one.study), []).append(one)
+            studies.setdefault((series.patient, series.study), []).append(series)
     for group in studies.values():
         best = max(group, key=lambda s: s.acquisition_planes)
-        for one in group:
-            if every or one is best:
-                taken.append(one)
+        for series in group:
+            if every or series is best:
+                taken.append(series)
             else:
-                counts = f"{best.acquisition_planes} images against {one.acquisition_planes}"
-                left.append((one, f"another series of the same study was taken ({counts}); --every-series takes all"))
+                counts = f"{best.acquisition_planes} images against {series.acquisition_planes}"
+                left.append(
+                    (series, f"another series of the same study was taken ({counts}); --every-series takes all")
+                )
     return taken, left

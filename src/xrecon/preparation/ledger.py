@@ -1,4 +1,4 @@
-"""What is known of every case of a run so far, and the manifest that says it; survives a kill at any moment."""
+"""The state of every case during a run, and the manifest written from it; a kill at any moment loses no case."""
 
 from __future__ import annotations
 
@@ -23,21 +23,29 @@ from xrecon.environment import run_environment
 from xrecon.errors import InputError, XReconError
 from xrecon.json_text import json_text
 from xrecon.preparation.case import beams_for
-from xrecon.preparation.request import Request
+from xrecon.preparation.request import PrepareRequest
 from xrecon.preparation.sources import Source
 from xrecon.preparation.storage import Store
-from xrecon.preparation.worker import WORK_FOLDER, Outcome, state_name
+from xrecon.preparation.worker import WORK_FOLDER, SourceResult, state_name
 
 _MANIFEST_SECONDS = 5.0
 """While cases arrive the manifest is written no more often than this."""
 
 
 class Ledger:
-    """What is known of every case so far, and the manifest that says it."""
+    """Collects the results of all cases and writes the manifest from them.
+
+    Attributes:
+        fields: case -> the fields of its `CaseRecord`, without subset and fold.
+        kept: cases of earlier runs over other inputs, which stay in the data set.
+        rejected: inputs that became no case, with the reason.
+        prepared: cases that this run computed.
+        arrived: results of any kind so far.
+    """
 
     def __init__(
         self,
-        request: Request,
+        request: PrepareRequest,
         store: Store,
         before: Manifest | None,
         rejected: Iterable[Rejection],
@@ -59,7 +67,7 @@ class Ledger:
         self.kept = {} if before is None else {c.name: c for c in before.cases if c.name not in self.sources}
 
     def load_states(self) -> list[Source]:
-        """Take over what is done; returns what is to do."""
+        """Take over the cases that earlier runs have finished; returns the sources that are still to be prepared."""
         states = set(self.store.names(WORK_FOLDER))
         files = set(self.store.names(CASES_FOLDER))
         digest = self.request.settings.digest()
@@ -81,25 +89,25 @@ class Ledger:
         except (OSError, ValueError):
             return None
 
-    def add(self, source: Source, outcome: Outcome | Exception) -> None:
-        """One more result."""
+    def add(self, source: Source, result: SourceResult | Exception) -> None:
+        """Take in the result of one source. Raises the error where the store itself failed."""
         self.arrived += 1
-        if isinstance(outcome, XReconError):
-            raise outcome  # of the store: no other case will fare better
-        if isinstance(outcome, Exception):
-            kind = type(outcome).__name__
+        if isinstance(result, XReconError):
+            raise result  # of the store: no other case will fare better
+        if isinstance(result, Exception):
+            kind = type(result).__name__
             lost = kind == "KilledWorker"
             reason = (
                 "its worker was lost again and again: probably too little memory; give fewer --workers"
                 if lost
                 else f"unexpected {kind}; please report it (prepare it alone with --debug --workers 1)"
             )
-            outcome = Outcome(source.case, None, reason, 0.0)
-        if outcome.fields is None:
-            self.rejected.append(Rejection(source=source.label, reason=outcome.reason))
+            result = SourceResult(source.case, None, reason, 0.0)
+        if result.fields is None:
+            self.rejected.append(Rejection(source=source.label, reason=result.reason))
             return
         self.prepared += 1
-        self.fields[source.case] = outcome.fields
+        self.fields[source.case] = result.fields
 
     def write_if_due(self) -> None:
         """Write the manifest now and then, so that a killed run leaves a valid data set."""
@@ -157,7 +165,7 @@ class Ledger:
             seed=request.seed,
             folds=request.folds,
             cases=tuple(sorted(records, key=lambda record: record.name)),
-            rejected=tuple(sorted(rejected, key=lambda one: (one.source, one.reason))),
+            rejected=tuple(sorted(rejected, key=lambda rejection: (rejection.source, rejection.reason))),
             environment=self._environment,
         )
 
@@ -191,7 +199,7 @@ class Ledger:
         """The last manifest; the files of duplicates go. Raises InputError where nothing is usable, or it leaks."""
         manifest = self.manifest(complete=True)
         if not manifest.cases:
-            reasons = "; ".join(f"{one.source}: {one.reason}" for one in manifest.rejected[:5])
+            reasons = "; ".join(f"{rejection.source}: {rejection.reason}" for rejection in manifest.rejected[:5])
             raise InputError(f"nothing usable was found: {reasons or 'no files'}")
         if self.request.folds and all(record.fold is None for record in manifest.cases):
             trained = len({record.patient for record in manifest.of_subset("train")})

@@ -1,4 +1,4 @@
-"""Files below the inputs, local or remote, and what each is by its first bytes."""
+"""Lists the files below the inputs, local or remote, and tells the kind of each by its first bytes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SKIPPED_FOLDERS = re.compile(r"^(\..*|__MACOSX)$")
 
 
 @dataclass(frozen=True)
-class Found:
-    """One file.
+class InputFile:
+    """One file among the inputs.
 
     Attributes:
         place: local path, or URL.
@@ -45,12 +45,12 @@ class Found:
         return self.parts[-1]
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Path below the input, for a user who keeps names."""
         return "/".join(self.parts)
 
 
-def find_files(place: str) -> list[Found]:
+def find_files(place: str) -> list[InputFile]:
     """Every file at or below a local path or URL, in name order. Hidden files and folders are left out.
 
     Raises:
@@ -67,15 +67,15 @@ def find_files(place: str) -> list[Found]:
     if listed is None:
         raise InputError(f"{place}: does not exist; give files, folders or URLs with CTs")
     parent = root.rpartition("/")[0]
-    found = []
+    files = []
     for path, (size, version) in sorted(listed.items()):
         parts = tuple(part for part in path[len(parent) :].split("/") if part)
         if any(_SKIPPED_FOLDERS.match(part) for part in parts[1:]):
             continue
         where = str(fs.unstrip_protocol(path)) if remote else path
         kind, problem = _kind(fs, path, size, local=not remote)
-        found.append(Found(where, parts, kind, f"{size}:{version}", problem))
-    return found
+        files.append(InputFile(where, parts, kind, f"{size}:{version}", problem))
+    return files
 
 
 def _local(root: Path) -> dict[str, tuple[int, str]] | None:

@@ -1,4 +1,4 @@
-"""How scans and patients are called: pseudonyms by a secret, or the user's own names; and messages without paths."""
+"""Names of scans and patients: pseudonyms by a secret, or the user's own names; and messages without paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOLDERS = re.compile(r"(?<![\w/.:])/[^\s:;,)'\"]*/(?=[^\s/])")
 
 @dataclass
 class Naming:
-    """How scans and patients are called.
+    """Gives names to scans and patients.
 
     Attributes:
         salt: secret of the pseudonyms.
@@ -40,10 +40,10 @@ class Naming:
 
     def case(self, name: str) -> str:
         """Pseudonym of a scan, made unique."""
-        wanted = _plain(name) if self.keep_names else self.pseudonym("scan", name)
-        self.used[wanted.lower()] += 1
-        count = self.used[wanted.lower()]
-        return wanted if count == 1 else f"{wanted}-{count}"
+        first_choice = _plain(name) if self.keep_names else self.pseudonym("scan", name)
+        self.used[first_choice.lower()] += 1
+        count = self.used[first_choice.lower()]
+        return first_choice if count == 1 else f"{first_choice}-{count}"
 
     def patient(self, raw: str, path: str) -> str:
         """Pseudonym of a patient: from the path by the pattern where there is one, else from `raw`."""
@@ -53,9 +53,9 @@ class Naming:
                 raw = match.group(1) if match.groups() else match.group(0)
         return _plain(raw) if self.keep_names else self.pseudonym("patient", raw)
 
-    def label(self, case: str, shown: str) -> str:
-        """What messages and the manifest call an input."""
-        return shown if self.keep_names else case
+    def label(self, case: str, path_label: str) -> str:
+        """What messages and the manifest call an input: its path below the input, or its pseudonym."""
+        return path_label if self.keep_names else case
 
 
 def file_title(parts: tuple[str, ...]) -> str:

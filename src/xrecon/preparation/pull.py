@@ -39,6 +39,16 @@ class ArchivedSeries:
 
 
 @dataclass(frozen=True)
+class ArchiveCollection:
+    """A collection of the archive and its CTs of the chest; `gb` in 10^9 bytes."""
+
+    name: str
+    patients: int
+    series: int
+    gb: float
+
+
+@dataclass(frozen=True)
 class PullPlan:
     """What would be downloaded, and what the archive holds beyond it."""
 
@@ -50,21 +60,35 @@ class PullPlan:
 
     @property
     def size_mb(self) -> float:
-        """Of the chosen series."""
-        return sum(one.size_mb for one in self.series)
+        """Size of the chosen series, MB."""
+        return sum(series.size_mb for series in self.series)
 
     @property
     def patients(self) -> int:
-        """Of the chosen series."""
-        return len({one.patient for one in self.series})
+        """Number of patients of the chosen series."""
+        return len({series.patient for series in self.series})
+
+    @property
+    def images(self) -> int:
+        """Number of images of the chosen series."""
+        return sum(series.images for series in self.series)
+
+    @property
+    def dois(self) -> tuple[str, ...]:
+        """DOIs of the collections, sorted: their terms are to be read before anything is published."""
+        return tuple(sorted({series.doi for series in self.series if series.doi}))
 
     def licences(self) -> dict[str, int]:
-        """Series by licence."""
-        return dict(Counter(one.licence for one in self.series))
+        """Number of the chosen series by licence."""
+        return dict(Counter(series.licence for series in self.series))
 
 
-def collections_with_chest_ct(*, least_patients: int = 20) -> list[tuple[str, int, int, float]]:
-    """(collection, patients, series, GB) of CTs whose body part is the chest, most patients first. No network."""
+def collections_with_chest_ct(*, least_patients: int = 20) -> list[ArchiveCollection]:
+    """Collections with CTs whose body part is the chest, most patients first; needs no network.
+
+    Raises:
+        MissingPartError: idc-index is not installed.
+    """
     duckdb, index, _ = _index()
     rows = duckdb.execute(
         "SELECT collection_id, count(DISTINCT PatientID), count(*), sum(series_size_MB) / 1000 FROM read_parquet(?) "
@@ -72,7 +96,7 @@ def collections_with_chest_ct(*, least_patients: int = 20) -> list[tuple[str, in
         "GROUP BY 1 HAVING count(DISTINCT PatientID) >= ? ORDER BY 2 DESC",
         [index, least_patients],
     ).fetchall()
-    return [(str(name), int(patients), int(series), float(size)) for name, patients, series, size in rows]
+    return [ArchiveCollection(str(name), int(patients), int(series), float(gb)) for name, patients, series, gb in rows]
 
 
 def plan_pull(
@@ -100,12 +124,12 @@ def plan_pull(
         InputError: no such collection, or nothing in it fits.
     """
     duckdb, index, version = _index()
-    known = duckdb.execute(
+    totals = duckdb.execute(
         "SELECT count(*), count(DISTINCT PatientID), coalesce(sum(series_size_MB), 0) FROM read_parquet(?) "
         "WHERE collection_id = ? AND Modality = 'CT' AND analysis_result_id IS NULL",
         [index, collection],
     ).fetchone()
-    if not known or not known[0]:
+    if not totals or not totals[0]:
         raise InputError(_unknown(duckdb, index, collection))
     rows = duckdb.execute(
         "SELECT SeriesInstanceUID, PatientID, collection_id, instanceCount, series_size_MB, "
@@ -118,11 +142,11 @@ def plan_pull(
     ).fetchall()
     if not rows:
         raise InputError(
-            f"collection {collection}: none of its {known[0]} CT series has {least_images} images or more"
+            f"collection {collection}: none of its {totals[0]} CT series has {least_images} images or more"
             + (f" and a licence that starts with {licence!r}" if licence else "")
         )
     series = tuple(ArchivedSeries(*row) for row in rows)
-    return PullPlan(series, int(known[0]), int(known[1]), float(known[2]), version)
+    return PullPlan(series, int(totals[0]), int(totals[1]), float(totals[2]), version)
 
 
 def _index() -> tuple[Any, str, str]:
@@ -157,7 +181,7 @@ def download(plan: PullPlan, folder: Path) -> Path:
     except (ImportError, FileNotFoundError) as error:
         raise MissingPartError(f"the download needs the package idc-index ({error}); {_INSTALL}") from error
     client.download_dicom_series(
-        seriesInstanceUID=[one.series_uid for one in plan.series],
+        seriesInstanceUID=[series.series_uid for series in plan.series],
         downloadDir=str(folder),
         dirTemplate=_FOLDERS,
         use_s5cmd_sync=True,
@@ -168,9 +192,9 @@ def download(plan: PullPlan, folder: Path) -> Path:
 def write_record(series: Sequence[ArchivedSeries], folder: Path, *, version: str) -> Path:
     """Write or extend `xrecon-pull.json`: for every series its collection, licence and DOI."""
     path = Path(folder) / RECORD_NAME
-    known = read_record(path) if path.is_file() else {}
-    known.update({one.series_uid: asdict(one) for one in series})
-    values = {"format": "xrecon-pull", "schema_version": 1, "index_version": version, "series": known}
+    entries = read_record(path) if path.is_file() else {}
+    entries.update({item.series_uid: asdict(item) for item in series})
+    values = {"format": "xrecon-pull", "schema_version": 1, "index_version": version, "series": entries}
     return write_json_atomic(path, values, overwrite=True)
 
 
@@ -178,6 +202,6 @@ def read_record(path: Path) -> dict[str, dict[str, Any]]:
     """Series UID -> what was recorded of it. Raises InputError for a damaged file."""
     try:
         values = json.loads(read_text_capped(Path(path), limit=_RECORD_LIMIT))
-        return {str(uid): dict(one) for uid, one in values["series"].items()}
+        return {str(uid): dict(entry) for uid, entry in values["series"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a record of `xrecon pull` ({error}); delete it and pull again") from error

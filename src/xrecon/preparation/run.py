@@ -1,20 +1,22 @@
-"""A whole run of `xrecon prepare`: find, decide who trains, prepare what is not done yet, keep the manifest true."""
+"""A whole run of `xrecon prepare`: find CTs, deal them into subsets, prepare what is missing, write the manifest."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from xrecon.data.manifest import MANIFEST_NAME, Manifest, Rejection, parse_manifest
+from xrecon.data.manifest import MANIFEST_NAME, CaseRecord, Manifest, Rejection, parse_manifest
 from xrecon.data.split import Split, Subset
 from xrecon.errors import InputError
+from xrecon.io.output.atomic import write_text_atomic
 from xrecon.jobs import run_jobs
 from xrecon.preparation.ledger import Ledger
 from xrecon.preparation.naming import Naming
-from xrecon.preparation.request import Request
+from xrecon.preparation.request import PrepareRequest
 from xrecon.preparation.sources import Discovery, Source, discover
 from xrecon.preparation.storage import Store
 from xrecon.preparation.worker import WORK_FOLDER, Job, prepare_source, thumbnail_name
@@ -23,13 +25,13 @@ _SALT = f"{WORK_FOLDER}/salt"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of it.
+class PrepareReport:
+    """The result of a run.
 
     Attributes:
-        manifest: as written.
-        prepared: cases that this run computed.
-        reused: cases that were done already.
+        manifest: as written to the data set.
+        prepared: number of cases that this run computed.
+        reused: number of cases that an earlier run had finished.
         seconds: wall time.
     """
 
@@ -38,32 +40,48 @@ class Report:
     reused: int
     seconds: float
 
+    @property
+    def with_warnings(self) -> tuple[CaseRecord, ...]:
+        """The cases that somebody should look at."""
+        return tuple(case for case in self.manifest.cases if case.warnings)
+
+    @property
+    def refused(self) -> tuple[Rejection, ...]:
+        """Inputs that look like CTs and became no case; the count of files of other kinds is not among them."""
+        return tuple(item for item in self.manifest.rejected if not item.source.endswith("other files"))
+
+    def counts(self) -> dict[Subset, int]:
+        """Number of cases per subset, without empty subsets."""
+        subsets: tuple[Subset, ...] = ("train", "test", "aux")
+        numbers = {subset: len(self.manifest.of_subset(subset)) for subset in subsets}
+        return {subset: number for subset, number in numbers.items() if number}
+
 
 def prepare_dataset(
-    request: Request,
+    request: PrepareRequest,
     *,
     note: Callable[[str], None] = lambda _text: None,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
-    found_sources: Callable[[Sequence[Source]], None] = lambda _sources: None,
-) -> Report:
+) -> PrepareReport:
     """Prepare all inputs into a data set; go on where an earlier run stopped.
 
     Args:
-        request: what is asked for.
-        note: told of refused cases and the like, one line each.
-        advance: told of (cases done, cases in all).
-        found_sources: told of the CTs that were found, before they are prepared.
+        request: inputs, output and options.
+        note: called with a line of text for each remark.
+        advance: called with (cases done, cases in all).
 
     Raises:
         InputError: an input does not exist, nothing usable was found, the output holds something else or was made with
-            other settings, or the split puts one patient into two subsets.
+            other settings, the split puts one patient into two subsets, or the table of names lies in the data set.
+        OutputExistsError: the table of names exists, and nothing says that it may be replaced.
         MissingPartError: Dask or a file system is needed and not installed.
     """
     started = time.monotonic()
     store = Store(request.output)
+    _check_names_table(store, request.names_table)
     before = _existing(store, request)
     naming = Naming(_salt(store, request), request.keep_names, _pattern(request.patient_pattern))
-    found = discover(
+    discovery = discover(
         request.inputs,
         naming,
         every_series=request.every_series,
@@ -71,27 +89,28 @@ def prepare_dataset(
         workers=request.workers,
         scheduler=request.scheduler,
     )
-    found.sources = [
-        replace(one, source=one.source or request.source, licence=one.licence or request.licence)
-        for one in found.sources
+    discovery.sources = [
+        replace(source, source=source.source or request.source, licence=source.licence or request.licence)
+        for source in discovery.sources
     ]
-    sources, subsets = (found.sources, None) if request.split is None else _listed(found, request.split, note)
-    found_sources(sources)
-    ledger = Ledger(request, store, before, found.rejected, sources, subsets)
+    sources, subsets = (discovery.sources, None) if request.split is None else _listed(discovery, request.split, note)
+    if request.names_table is not None:
+        write_names_table(request.names_table, sources, overwrite=request.overwrite)
+    ledger = Ledger(request, store, before, discovery.rejected, sources, subsets)
     todo = ledger.load_states()
     reused = len(sources) - len(todo)
     advance(reused, len(sources))
     jobs = [Job(source, request.settings, request.output) for source in todo]
     try:
-        for index, outcome in run_jobs(prepare_source, jobs, workers=request.workers, scheduler=request.scheduler):
-            ledger.add(todo[index], outcome)
+        for index, result in run_jobs(prepare_source, jobs, workers=request.workers, scheduler=request.scheduler):
+            ledger.add(todo[index], result)
             advance(reused + ledger.arrived, len(sources))
             ledger.write_if_due()
     except BaseException:
         ledger.write_unfinished()
         raise
     manifest = ledger.finish()
-    return Report(manifest, ledger.prepared, reused, time.monotonic() - started)
+    return PrepareReport(manifest, ledger.prepared, reused, time.monotonic() - started)
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -105,7 +124,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         ) from None
 
 
-def _salt(store: Store, request: Request) -> str:
+def _salt(store: Store, request: PrepareRequest) -> str:
     if request.salt is not None:
         return request.salt
     if request.keep_names:
@@ -115,7 +134,7 @@ def _salt(store: Store, request: Request) -> str:
     return store.read(_SALT).decode()
 
 
-def _existing(store: Store, request: Request) -> Manifest | None:
+def _existing(store: Store, request: PrepareRequest) -> Manifest | None:
     """The data set of an earlier run, if there is one and it was made in the same way."""
     if not store.exists(MANIFEST_NAME):
         if not (store.is_empty() or store.names(WORK_FOLDER)):
@@ -123,32 +142,36 @@ def _existing(store: Store, request: Request) -> Manifest | None:
         return None
     if request.overwrite:
         return None
-    found = parse_manifest(store.read(MANIFEST_NAME), f"{store}/{MANIFEST_NAME}")
-    wanted = request.settings.model_dump(mode="json")
+    manifest = parse_manifest(store.read(MANIFEST_NAME), f"{store}/{MANIFEST_NAME}")
+    settings = request.settings.model_dump(mode="json")
     other = [
-        f"{key}={found.settings.get(key)!r}, now {wanted[key]!r}"
-        for key in wanted
-        if found.settings.get(key) != wanted[key]
+        f"{key}={manifest.settings.get(key)!r}, now {settings[key]!r}"
+        for key in settings
+        if manifest.settings.get(key) != settings[key]
     ]
     if other:
         raise InputError(
             f"{store}: was prepared with other settings ({'; '.join(other)}); choose another folder, or --overwrite"
         )
-    return found
+    return manifest
 
 
-def _listed(found: Discovery, split: Split, note: Callable[[str], None]) -> tuple[list[Source], dict[str, Subset]]:
-    """The sources that the split lists, and the subset of each case. Raises InputError where it tears a patient."""
+def _listed(discovery: Discovery, split: Split, note: Callable[[str], None]) -> tuple[list[Source], dict[str, Subset]]:
+    """The sources that the split lists, and the subset of each case.
+
+    Raises:
+        InputError: the split puts two scans of one patient into different subsets.
+    """
     listed: dict[str, Subset] = {
         **dict.fromkeys(split.train, "train"),
         **dict.fromkeys(split.test, "test"),
         **dict.fromkeys(split.aux, "aux"),
     }
     sources, subsets, used = [], {}, set()
-    for source in found.sources:
+    for source in discovery.sources:
         name = next((alias for alias in source.aliases if alias in listed), None)
         if name is None:
-            found.rejected.append(Rejection(source=source.label, reason="the split file does not list it"))
+            discovery.rejected.append(Rejection(source=source.label, reason="the split file does not list it"))
             continue
         used.add(name)
         subsets[source.case] = listed[name]
@@ -169,7 +192,7 @@ def _listed(found: Discovery, split: Split, note: Callable[[str], None]) -> tupl
 
 
 def thumbnails(store: Store, manifest: Manifest) -> dict[str, bytes]:
-    """The picture of every case that has one."""
+    """Case -> JPEG of the strip of pictures, of every case that has one."""
     present = set(store.names(WORK_FOLDER))
     return {
         case.name: store.read(thumbnail_name(case.name)) for case in manifest.cases if f"{case.name}.jpg" in present
@@ -183,3 +206,15 @@ def names_table(sources: Iterable[Source]) -> str:
         place = source.files[0].replace('"', '""')
         rows.append(f'{source.case},{source.patient},{len(source.files)},"{place}"')
     return "\n".join(rows) + "\n"
+
+
+def write_names_table(path: Path, sources: Iterable[Source], *, overwrite: bool) -> None:
+    """Write `names_table` to a file that only its owner may read. Raises OutputExistsError, InputError."""
+    write_text_atomic(path, names_table(sources), overwrite=overwrite)
+    path.chmod(0o600)
+
+
+def _check_names_table(store: Store, path: Path | None) -> None:
+    """Refuse a table of names inside the data set, which would undo the pseudonyms."""
+    if path is not None and store.folder is not None and store.folder.resolve() in path.resolve().parents:
+        raise InputError(f"{path}: the table of names must not lie inside the data set; choose another place")

@@ -1,4 +1,4 @@
-"""What decides the values of a prepared case: two runs with the same settings give the same files."""
+"""The settings that decide the values of a prepared case: two runs with the same settings give the same files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class PrepareSettings(Config):
     """Settings of `xrecon prepare` that change the content of a case."""
 
     size: int = Field(default=96, ge=16, le=512, description="Voxels and film pixels per edge.")
-    frame_mm: float = Field(default=FRAME_MM, ge=200.0, le=600.0, description="Edge of the cube, mm (DESIGN 3).")
+    frame_mm: float = Field(default=FRAME_MM, ge=200.0, le=600.0, description="Edge of the cube, mm.")
     geometry: Literal["chest", "x2ct"] = Field(default="chest", description="Preset of the films' distances.")
     energy_kev: float = Field(default=FILM_ENERGY_KEV, gt=10, le=200, description="Effective energy of the beam, keV.")
-    lung_model: str = Field(default="auto", description="Who finds the lungs (`xrecon segment --lung-model`).")
+    lung_model: str = Field(default="auto", description="Model that finds the lungs (`xrecon segment --lung-model`).")
     centre: Literal["lungs", "volume"] = Field(
         default="lungs", description="What lies at the isocentre: the middle of both lungs, or of the file's grid."
     )

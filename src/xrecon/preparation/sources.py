@@ -1,4 +1,4 @@
-"""From a list of files to cases: one source per CT, with a pseudonym for the scan and one for the patient."""
+"""Turns the files below the inputs into sources: one per CT, with a pseudonym for the scan and one for the patient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xrecon.data.manifest import Rejection
 from xrecon.errors import InputError
 from xrecon.jobs import run_jobs
 from xrecon.preparation.dicom_index import DicomIndex, choose_series, index_files, index_zip
-from xrecon.preparation.listing import Found, find_files
+from xrecon.preparation.listing import InputFile, find_files
 from xrecon.preparation.naming import Naming, file_title, scrub, stem_of
 from xrecon.preparation.pull import RECORD_NAME, read_record
 from xrecon.preparation.storage import file_system, is_remote
@@ -58,11 +58,11 @@ class Source:
 
 @dataclass
 class Discovery:
-    """What the inputs hold.
+    """The content of the inputs.
 
     Attributes:
-        sources: to be prepared, in a fixed order.
-        rejected: what is no case, with the reason.
+        sources: CTs to be prepared, in a fixed order.
+        rejected: files and series that become no case, with the reason.
     """
 
     sources: list[Source] = field(default_factory=list)
@@ -84,75 +84,75 @@ def discover(
         InputError: an input does not exist, or cannot be listed.
         MissingPartError: a URL needs a package that is not installed.
     """
-    found: list[Found] = []
+    files: list[InputFile] = []
     for place in inputs:
-        found += find_files(place)
+        files += find_files(place)
     out = Discovery()
-    _note_others(found, out, naming, given_films=given_films)
-    _add_files([f for f in found if f.kind in ("ct", "h5")], found, out, naming, given_films=given_films)
-    for one in found:
-        if one.kind == "zip":
-            _add_zip(one, out, naming, every=every_series)
-    index = _index_slices([f for f in found if f.kind == "dicom"], workers=workers, scheduler=scheduler)
-    _add_series(index, out, naming, every=every_series, places={f.place: f for f in found if f.kind == "dicom"})
-    licences = _licences(found)
+    _note_others(files, out, naming, given_films=given_films)
+    _add_files([f for f in files if f.kind in ("ct", "h5")], files, out, naming, given_films=given_films)
+    for file in files:
+        if file.kind == "zip":
+            _add_zip(file, out, naming, every=every_series)
+    index = _index_slices([f for f in files if f.kind == "dicom"], workers=workers, scheduler=scheduler)
+    _add_series(index, out, naming, every=every_series, places={f.place: f for f in files if f.kind == "dicom"})
+    licences = _licences(files)
     out.sources = sorted((_licensed(source, licences) for source in out.sources), key=lambda source: source.case)
     return out
 
 
-def _licences(found: Sequence[Found]) -> dict[str, dict[str, Any]]:
+def _licences(files: Sequence[InputFile]) -> dict[str, dict[str, Any]]:
     """Series UID -> what `xrecon pull` recorded, from every local record among the files."""
     out: dict[str, dict[str, Any]] = {}
-    for one in found:
-        if one.name == RECORD_NAME and not is_remote(one.place):
-            out.update(read_record(Path(one.place)))
+    for file in files:
+        if file.name == RECORD_NAME and not is_remote(file.place):
+            out.update(read_record(Path(file.place)))
     return out
 
 
 def _licensed(source: Source, licences: dict[str, dict[str, Any]]) -> Source:
-    known = licences.get(source.series or "")
-    if known is None:
+    entry = licences.get(source.series or "")
+    if entry is None:
         return source
-    doi = f", doi:{known['doi']}" if known.get("doi") else ""
-    return replace(source, source=f"{known.get('collection', '')}{doi}", licence=str(known.get("licence", "")))
+    doi = f", doi:{entry['doi']}" if entry.get("doi") else ""
+    return replace(source, source=f"{entry.get('collection', '')}{doi}", licence=str(entry.get("licence", "")))
 
 
 def _add_files(
-    files: Sequence[Found], found: Sequence[Found], out: Discovery, naming: Naming, *, given_films: bool
+    cts: Sequence[InputFile], files: Sequence[InputFile], out: Discovery, naming: Naming, *, given_films: bool
 ) -> None:
-    titles = [file_title(one.parts) for one in files]
+    titles = [file_title(ct.parts) for ct in cts]
     often = Counter(titles)
-    for one, title in zip(files, titles, strict=True):
-        name = title if often[title] == 1 or len(one.parts) < 2 else f"{one.parts[-2]}-{title}"
+    for ct, title in zip(cts, titles, strict=True):
+        name = title if often[title] == 1 or len(ct.parts) < 2 else f"{ct.parts[-2]}-{title}"
         case = naming.case(name)
         films = None
-        if given_films and one.kind == "ct":
-            films = _films_beside(one, title, found)
+        if given_films and ct.kind == "ct":
+            films = _films_beside(ct, title, files)
             if films is None:
-                label = naming.label(case, one.shown)
+                label = naming.label(case, ct.label)
                 reason = "no PA and lateral film beside it (expected <name>_pa.* and <name>_lateral.*, or pa.* and "
                 reason += "lateral.* in the CT's own folder)"
                 out.rejected.append(Rejection(source=label, reason=reason))
                 continue
-        aliases = tuple(dict.fromkeys((name, title, stem_of(one.name), *one.parts[:-1])))
-        kind: SourceKind = "h5" if one.kind == "h5" else "ct"
+        aliases = tuple(dict.fromkeys((name, title, stem_of(ct.name), *ct.parts[:-1])))
+        kind: SourceKind = "h5" if ct.kind == "h5" else "ct"
         out.sources.append(
             Source(
                 kind=kind,
-                files=(one.place,),
-                stamp=one.stamp,
+                files=(ct.place,),
+                stamp=ct.stamp,
                 case=case,
-                patient=naming.patient(name, one.shown),
-                label=naming.label(case, one.shown),
+                patient=naming.patient(name, ct.label),
+                label=naming.label(case, ct.label),
                 aliases=aliases,
                 films=films,
             )
         )
 
 
-def _films_beside(ct: Found, title: str, found: Sequence[Found]) -> tuple[str, str] | None:
+def _films_beside(ct: InputFile, title: str, files: Sequence[InputFile]) -> tuple[str, str] | None:
     """The user's films of a CT: `<title>_pa.png`, or `pa.png` where the folder holds one CT."""
-    beside = [f for f in found if f.parts[:-1] == ct.parts[:-1] and f.kind in ("film", "dicom")]
+    beside = [f for f in files if f.parts[:-1] == ct.parts[:-1] and f.kind in ("film", "dicom")]
     places = []
     for view in ("pa", "lateral"):
         endings = _FILM_ENDINGS[view]
@@ -161,45 +161,44 @@ def _films_beside(ct: Found, title: str, found: Sequence[Found]) -> tuple[str, s
         stems |= {
             f.name.rpartition(".")[0].lower(): f.place for f in beside if f.name.lower().endswith((".tif", ".tiff"))
         }
-        wanted = [f"{title.lower()}{sep}{ending}" for ending in endings for sep in ("_", "-", ".")]
-        alone = sum(f.kind == "ct" and f.parts[:-1] == ct.parts[:-1] for f in found) == 1
-        match = next((stems[name] for name in [*wanted, *(endings if alone else ())] if name in stems), None)
+        named = [f"{title.lower()}{sep}{ending}" for ending in endings for sep in ("_", "-", ".")]
+        alone = sum(f.kind == "ct" and f.parts[:-1] == ct.parts[:-1] for f in files) == 1
+        match = next((stems[name] for name in [*named, *(endings if alone else ())] if name in stems), None)
         if match is None:
             return None
         places.append(match)
     return places[0], places[1]
 
 
-def _add_zip(one: Found, out: Discovery, naming: Naming, *, every: bool) -> None:
-    title = stem_of(one.name)
+def _add_zip(archive: InputFile, out: Discovery, naming: Naming, *, every: bool) -> None:
+    title = stem_of(archive.name)
     with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
         try:
-            path = fetch(one.place, Path(folder))
+            path = fetch(archive.place, Path(folder))
             members = _volume_members(path)
             index = DicomIndex() if members else index_zip(path)
         except InputError as error:
-            label = naming.label(naming.pseudonym("file", one.shown), one.shown)
-            out.rejected.append(
-                Rejection(source=label, reason=scrub(str(error), [str(Path(folder) / one.name), one.place], label))
-            )
+            label = naming.label(naming.pseudonym("file", archive.label), archive.label)
+            places = [str(Path(folder) / archive.name), archive.place]
+            out.rejected.append(Rejection(source=label, reason=scrub(str(error), places, label)))
             return
     for member in members:
         name = title if len(members) == 1 else f"{title}-{file_title(tuple(member.split('/')))}"
         case = naming.case(name)
-        label = naming.label(case, f"{one.shown}/{member}")
+        label = naming.label(case, f"{archive.label}/{member}")
         out.sources.append(
             Source(
                 kind="zip",
-                files=(one.place, member),
-                stamp=one.stamp,
+                files=(archive.place, member),
+                stamp=archive.stamp,
                 case=case,
-                patient=naming.patient(title, one.shown),
+                patient=naming.patient(title, archive.label),
                 label=label,
-                aliases=(name, title, *one.parts[:-1]),
+                aliases=(name, title, *archive.parts[:-1]),
             )
         )
     if not members:
-        _add_series(index, out, naming, every=every, archive=one)
+        _add_series(index, out, naming, every=every, archive=archive)
 
 
 def _volume_members(path: Path) -> list[str]:
@@ -210,10 +209,10 @@ def _volume_members(path: Path) -> list[str]:
     return sorted(n for n in names if n.lower().endswith(_MEMBER_CT) and not n.startswith("__MACOSX"))
 
 
-def _index_slices(files: Sequence[Found], *, workers: int | None, scheduler: str | None) -> DicomIndex:
+def _index_slices(files: Sequence[InputFile], *, workers: int | None, scheduler: str | None) -> DicomIndex:
     """Headers of all DICOM files; of many files on all workers, because opening each takes its time."""
     index = DicomIndex()
-    places = [one.place for one in files]
+    places = [file.place for file in files]
     chunks = [places[first : first + _CHUNK] for first in range(0, len(places), _CHUNK)]
     alone = len(chunks) < _MANY_CHUNKS
     for _, part in run_jobs(
@@ -246,50 +245,50 @@ def _add_series(
     naming: Naming,
     *,
     every: bool,
-    archive: Found | None = None,
-    places: dict[str, Found] | None = None,
+    archive: InputFile | None = None,
+    places: dict[str, InputFile] | None = None,
 ) -> None:
     for reason, count in sorted(index.skipped.items()):
         out.rejected.append(Rejection(source=f"{count} DICOM files", reason=reason))
     taken, left = choose_series(index, every=every)
-    for one, reason in left:
-        out.rejected.append(Rejection(source=naming.pseudonym("scan", one.uid), reason=reason))
-    for one in taken:
-        files = [archive] if archive is not None else [(places or {})[place] for place in one.files]
+    for series, reason in left:
+        out.rejected.append(Rejection(source=naming.pseudonym("scan", series.uid), reason=reason))
+    for series in taken:
+        files = [archive] if archive is not None else [(places or {})[place] for place in series.files]
         folders = tuple(dict.fromkeys(part for f in files for part in f.parts[:-1]))
         shared = files[0].parts[:-1] if archive is None else (*archive.parts[:-1], stem_of(archive.name))
-        title = shared[-1] if naming.keep_names and shared else one.uid
+        title = shared[-1] if naming.keep_names and shared else series.uid
         case = naming.case(title)
         label = naming.label(case, "/".join(shared))
-        aliases = tuple(dict.fromkeys((*reversed(shared), *folders, one.patient)))
+        aliases = tuple(dict.fromkeys((*reversed(shared), *folders, series.patient)))
         stamp = hashlib.sha256("\n".join(sorted(f.stamp for f in files)).encode()).hexdigest()[:16]
-        patient = naming.pseudonym("patient", one.patient)
+        patient = naming.pseudonym("patient", series.patient)
         if naming.patient_pattern is not None:
-            patient = naming.patient(one.patient, "/".join(shared))
+            patient = naming.patient(series.patient, "/".join(shared))
         out.sources.append(
             Source(
                 kind="zip" if archive is not None else "dicom",
-                files=(archive.place,) if archive is not None else tuple(one.files),
+                files=(archive.place,) if archive is not None else tuple(series.files),
                 stamp=stamp,
                 case=case,
                 patient=patient,
                 label=label,
                 aliases=aliases,
-                series=one.uid,
+                series=series.uid,
             )
         )
 
 
-def _note_others(found: Iterable[Found], out: Discovery, naming: Naming, *, given_films: bool) -> None:
-    """Damaged files one by one; files of other kinds as a count, so that nothing is left out unsaid."""
+def _note_others(files: Iterable[InputFile], out: Discovery, naming: Naming, *, given_films: bool) -> None:
+    """Report each damaged file, and the files of other kinds as a count, so that nothing is left out silently."""
     others: Counter[str] = Counter()
-    for one in found:
-        if one.kind == "damaged":
-            label = naming.label(naming.pseudonym("file", one.shown), one.shown)
-            out.rejected.append(Rejection(source=label, reason=scrub(one.problem, [one.place], label)))
-        elif one.kind == "other" and one.name != RECORD_NAME:
-            others[Path(one.name).suffix.lower()[:8] or "no suffix"] += 1
-        elif one.kind == "film" and not given_films:
+    for file in files:
+        if file.kind == "damaged":
+            label = naming.label(naming.pseudonym("file", file.label), file.label)
+            out.rejected.append(Rejection(source=label, reason=scrub(file.problem, [file.place], label)))
+        elif file.kind == "other" and file.name != RECORD_NAME:
+            others[Path(file.name).suffix.lower()[:8] or "no suffix"] += 1
+        elif file.kind == "film" and not given_films:
             others["pictures"] += 1
     if others:
         listed = ", ".join(f"{count} x {kind}" for kind, count in others.most_common(8))

@@ -94,10 +94,10 @@ class Store:
     def names(self, folder: str) -> list[str]:
         """Names of the files in a subfolder, sorted; empty where there is none."""
         try:
-            found = self._fs.ls(self._path(folder), detail=True)
+            entries = self._fs.ls(self._path(folder), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(str(one["name"]).rpartition("/")[2] for one in found if one["type"] == "file")
+        return sorted(str(entry["name"]).rpartition("/")[2] for entry in entries if entry["type"] == "file")
 
     def is_empty(self) -> bool:
         """Whether nothing is there yet."""

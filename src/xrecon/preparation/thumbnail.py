@@ -1,4 +1,4 @@
-"""A strip of pictures of one case for the eye: both films, three planes, the lungs outlined."""
+"""A strip of pictures of one case for the quality page: both films and three planes with the lungs outlined."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TILE = 144
 PANELS = ("PA film", "lateral film", "coronal", "sagittal", "axial")
 _WINDOW_HU = (-1000.0, 400.0)
 _COLOURS = ((0, 0, 0), (255, 120, 60), (70, 170, 255), (255, 230, 0))
-"""Nothing, right, left, free air."""
+"""Outline colour of background, right lung, left lung and free air."""
 
 
 def thumbnail(case: CaseData, *, quality: int = 82) -> bytes:
@@ -40,11 +40,12 @@ def thumbnail(case: CaseData, *, quality: int = 82) -> bytes:
 
 
 def _middle(sides: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Median (d, h) index of both lungs and median w index of the right lung (of the left where there is no right)."""
     if not sides.any():
         return sides.shape[0] // 2, sides.shape[1] // 2, sides.shape[2] // 2
     d, h, _ = (int(np.median(indices)) for indices in np.nonzero(sides))
-    one = sides == (1 if (sides == 1).any() else 2)
-    return d, h, int(np.median(np.nonzero(one)[2]))
+    lung = sides == (1 if (sides == 1).any() else 2)
+    return d, h, int(np.median(np.nonzero(lung)[2]))
 
 
 def _grey(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
@@ -52,7 +53,7 @@ def _grey(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.uin
 
 
 def _tile(grey: NDArray[np.uint8], marks: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """[TILE, TILE, 3]."""
+    """[TILE, TILE, 3] RGB: the grey image enlarged or reduced, with the borders of the labels coloured."""
     from PIL import Image
 
     picture = np.array(Image.fromarray(grey).resize((TILE, TILE), Image.Resampling.BILINEAR))

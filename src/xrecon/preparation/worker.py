@@ -1,4 +1,4 @@
-"""What is done for one source, on whichever machine: fetch, read, prepare, store. Runs in a process of its own."""
+"""The work on one source, on any machine: fetch, read, prepare, store. Runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a source.
+class SourceResult:
+    """The result of one source: a case, or the reason why it was refused.
 
     Attributes:
-        case: its pseudonym.
-        fields: of its `CaseRecord`, without subset and fold; None where it was refused.
+        case: pseudonym of the source.
+        fields: the fields of its `CaseRecord`, without subset and fold; None where it was refused.
         reason: why it was refused, without paths.
-        seconds: that it took.
+        seconds: wall time of the work.
     """
 
     case: str
@@ -64,10 +64,10 @@ def thumbnail_name(case: str) -> str:
     return f"{WORK_FOLDER}/{case}.jpg"
 
 
-def prepare_source(job: Job) -> Outcome:
+def prepare_source(job: Job) -> SourceResult:
     """Prepare one source and store its file, picture and state, in this order: a state means that all is there.
 
-    Errors of the input come back as an outcome; those of the store (disk full, no access) are raised.
+    Errors of the input come back as a result with a reason; those of the store (disk full, no access) are raised.
     """
     started = time.monotonic()
     source = job.source
@@ -80,10 +80,10 @@ def prepare_source(job: Job) -> Outcome:
             prepared = prepare_volume(ct, job.settings, films=films, centre_mm=centre, has_table=not x2ct)
         except XReconError as error:
             reason = scrub(str(error), [*source.files, *(source.films or ()), folder], source.label)
-            return Outcome(source.case, None, reason, time.monotonic() - started)
+            return SourceResult(source.case, None, reason, time.monotonic() - started)
         except MemoryError:
             reason = "not enough memory for this CT; give fewer --workers, or crop it"
-            return Outcome(source.case, None, reason, time.monotonic() - started)
+            return SourceResult(source.case, None, reason, time.monotonic() - started)
     content = case_bytes(prepared.case)
     facts = prepared.facts()
     for key in ("warnings", "notes"):
@@ -101,7 +101,7 @@ def prepare_source(job: Job) -> Outcome:
     store.write(thumbnail_name(source.case), thumbnail(prepared.case))
     state = {"stamp": source.stamp, "settings": job.settings.digest(), "fields": fields}
     store.write(state_name(source.case), json_text(state, indent=None).encode())
-    return Outcome(source.case, fields, "", time.monotonic() - started)
+    return SourceResult(source.case, fields, "", time.monotonic() - started)
 
 
 def read_source(
@@ -116,8 +116,8 @@ def read_source(
     if source.kind == "h5":
         from xrecon.data.interchange_x2ct import read_x2ct
 
-        found = read_x2ct(fetch(source.files[0], folder))
-        return found.ct, (found.pa, found.lateral) if settings.films == "given" else None
+        sample = read_x2ct(fetch(source.files[0], folder))
+        return sample.ct, (sample.pa, sample.lateral) if settings.films == "given" else None
     if source.kind == "dicom":
         ct = load_ct(_staged(source, folder))
     elif source.kind == "zip" and source.series is None:
