@@ -85,7 +85,7 @@ def compare(
         return xrecon.reconstruct(*films, model=model, size=size, assets=priors).volume
 
     healthy = made(data.films())
-    figures = image_metrics(healthy, truth, body=np.asarray(data.body) > 0)
+    figures = image_metrics(true=truth, estimate=healthy, body=np.asarray(data.body) > 0)
     sick, planted = plant_pneumothorax(truth, side="right", occupancy=OCCUPANCY, seed=0)
     films = simulate(sick, size=size, geometry=beams, keep_table=True, centre_mm=np.zeros(3))
     found = xrecon.segment(made(films))

@@ -47,7 +47,7 @@ def main() -> None:
         films = xrecon.simulate(case.truth, geometry=views, keep_table=True, centre_mm=np.zeros(3))
         for model, rows in found.items():
             result = xrecon.reconstruct(*films, model=model, size=SIZE)
-            metrics = image_metrics(result.volume, case.truth, body=case.body)
+            metrics = image_metrics(true=case.truth, estimate=result.volume, body=case.body)
             rows.append((metrics.psnr_2500_db, metrics.mae_body_hu or float("nan"), metrics.ssim_3d))
     for model, rows in found.items():
         psnr, mae, ssim = np.mean(rows, axis=0)

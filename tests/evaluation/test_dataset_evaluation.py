@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
-from xrecon.evaluation.metrics.anatomy import ANATOMY_CONVENTIONS, ANATOMY_DISPLAY
-from xrecon.evaluation.metrics.catalogue import CATALOGUE
+from xrecon.evaluation.metrics.anatomy import ANATOMY_METRICS
+from xrecon.evaluation.metrics.catalogue import PAIR_METRICS
 from xrecon.evaluation.models import BANK_MODEL, ModelChoice, bank_for, choose_models
 from xrecon.evaluation.prepared import evaluate_dataset
 from xrecon.evaluation.store import ResultStore
@@ -45,8 +45,7 @@ def test_files_rows_and_denominators(evaluated: Path, chests: Path) -> None:
     with (evaluated / "per-case.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["model"]) for row in rows] == [("one", "atlas"), ("two", "atlas")]
-    assert set(CATALOGUE) | set(ANATOMY_CONVENTIONS) < set(rows[0])
-    assert set(ANATOMY_CONVENTIONS) == set(ANATOMY_DISPLAY)
+    assert {metric.name for metric in (*PAIR_METRICS, *ANATOMY_METRICS)} < set(rows[0])
     for row in rows:
         assert 10 < float(row["psnr_2500_db"]) < 40
         assert float(row["psnr_x2ct_slices_db"]) > float(row["psnr_2500_db"]) + 4

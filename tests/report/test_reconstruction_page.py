@@ -13,7 +13,7 @@ from PIL import Image
 
 from support.html_page import Page
 from xrecon.errors import InputError, OutputExistsError
-from xrecon.evaluation.metrics.image import CONVENTIONS, image_metrics
+from xrecon.evaluation.metrics.image import IMAGE_METRICS, image_metrics
 from xrecon.evaluation.tables import PerCase
 from xrecon.geometry import ConeBeam
 from xrecon.report.parts.page import write_report
@@ -26,7 +26,7 @@ HOSTILE = '<script>alert("x")</script><img src=https://evil.example/a.png>'
 @pytest.fixture(scope="module")
 def full_report(make_reconstruction, truth) -> str:
     reconstruction = make_reconstruction(spread=True)
-    metrics = image_metrics(reconstruction.volume, truth, body=truth.hu > -500)
+    metrics = image_metrics(true=truth, estimate=reconstruction.volume, body=truth.hu > -500)
     rows = [PerCase(c, m, metrics.to_dict(), 1.0) for c in ("one", "two") for m in ("pca", "atlas")]
     return render_report(
         title="Demo",
@@ -78,7 +78,7 @@ def test_images_are_embedded_pngs_with_alternative_text(full_report: str) -> Non
 def test_contents_are_complete(full_report: str) -> None:
     text = Page(full_report).text
     for words in (
-        *(convention for convention in CONVENTIONS.values()),
+        *(metric.convention for metric in IMAGE_METRICS),
         "1.2.3", "ab" * 32, "options.ridge", "0.125", "seed",
         "41.0 %", "12.3 %",
         "focal spot to isocentre 1540 mm", "left lateral",
@@ -104,7 +104,7 @@ def test_works_without_truth_and_promises_no_error(make_reconstruction) -> None:
 
 def test_hostile_text_is_escaped_everywhere(make_reconstruction, truth) -> None:
     reconstruction = make_reconstruction(model=HOSTILE)
-    metrics = image_metrics(reconstruction.volume, truth)
+    metrics = image_metrics(true=truth, estimate=reconstruction.volume)
     html = render_report(
         title=HOSTILE,
         reconstruction=reconstruction,

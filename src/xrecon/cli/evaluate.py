@@ -231,7 +231,7 @@ def _evaluate_files(
     from xrecon.config import load_config
     from xrecon.data.split import Split, cases_in
     from xrecon.errors import InputError
-    from xrecon.evaluation.metrics.image import CONVENTIONS
+    from xrecon.evaluation.metrics.catalogue import CATALOGUE
     from xrecon.evaluation.study import STUDY_MODELS, WITH_BANK, evaluate_cases
     from xrecon.evaluation.tables import metric_names, summary, summary_table, write_csv
     from xrecon.inference.models import baseline_names
@@ -292,7 +292,7 @@ def _evaluate_files(
             "bank": [name for name, _ in bank],
             "results": summary(rows),
             "film_residuals_before_after": residuals,
-            "conventions": {name: CONVENTIONS[name] for name in metric_names(rows)},
+            "conventions": {name: CATALOGUE[name].convention for name in metric_names(rows)},
         }
         write_csv(stage / "per-case.csv", rows)
         (stage / "summary.json").write_text(json_text(found) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError, XReconError
 from xrecon.evaluation.cases import Chest, ChestSource
-from xrecon.evaluation.metrics.anatomy import Anatomy, component_kinds, find_anatomy
+from xrecon.evaluation.metrics.anatomy import SegmentedVolume, find_anatomy
 from xrecon.evaluation.metrics.mask_agreement import compare_masks, region
 from xrecon.evaluation.models import ModelChoice
 from xrecon.evaluation.store import ResultStore
@@ -192,7 +192,7 @@ class _Lazy:
         self._source = source
         self._chest: Chest | None = None
         self._versions: dict[int, tuple[Volume, Truth | None]] = {}
-        self._controls: dict[str, Anatomy] = {}
+        self._controls: dict[str, SegmentedVolume] = {}
 
     @property
     def chest(self) -> Chest:
@@ -216,7 +216,7 @@ class _Lazy:
             }
         return self._versions[plant.index]
 
-    def anatomy(self, estimate: Volume, choice: ModelChoice | str) -> Anatomy:
+    def anatomy(self, estimate: Volume, choice: ModelChoice | str) -> SegmentedVolume:
         """PTX-Seg on an estimate; once for the controls that look the same for every plant."""
         if choice not in (HEALTHY_CT, BLIND):
             return find_anatomy(estimate)
@@ -234,7 +234,7 @@ def _measure(
     estimate = _estimate(job, store, lazy, plant, choice)
     seconds = time.perf_counter() - seconds
     found = lazy.anatomy(estimate, choice)
-    row: dict[str, Any] = {"seconds": seconds, "found": found.volumes(), **component_kinds(found)}
+    row: dict[str, Any] = {"seconds": seconds, "found": found.volumes().to_dict(), **found.decision().to_dict()}
     if truth is None:
         return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
     row["true"] = {
@@ -270,7 +270,7 @@ def _estimate(job: PneumothoraxJob, store: ResultStore, lazy: _Lazy, plant: Plan
     return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True)
 
 
-def _air_dice(found: Anatomy, truth: Segmentation) -> float | None:
+def _air_dice(found: SegmentedVolume, truth: Segmentation) -> float | None:
     if found.segmentation is None:
         return None
     masks = region(found.segmentation, "air"), region(truth, "air")

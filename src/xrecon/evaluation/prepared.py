@@ -13,7 +13,7 @@ import numpy as np
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError, XReconError
-from xrecon.evaluation.metrics.anatomy import Anatomy, anatomy_metrics, component_kinds, find_anatomy
+from xrecon.evaluation.metrics.anatomy import SegmentedVolume, anatomy_metrics, find_anatomy
 from xrecon.evaluation.metrics.catalogue import full_metrics
 from xrecon.evaluation.metrics.structures import StructureMaps, check_structure_maps, structure_masks, structure_metrics
 from xrecon.evaluation.models import ModelChoice
@@ -136,7 +136,7 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
     store = ResultStore(job.store)
     data = job.case.load()
     truth, body = centred_truth(data), data.body > 0
-    wanted: list[Anatomy] = []  # of the truth, found when first needed
+    true_anatomy: list[SegmentedVolume] = []  # PTX-Seg on the truth, run when first needed
     maps = job.structures if job.structures is not None and job.case.name in job.structures.maps else None
 
     def measure(choice: ModelChoice, name: str) -> dict[str, Any]:
@@ -150,12 +150,16 @@ def evaluate_prepared_case(job: EvaluationJob) -> list[dict[str, Any]]:
             "model_sha256": result.provenance.get("sha256"),
         }
         if job.anatomy:
-            if not wanted:
-                wanted.append(find_anatomy(truth))
-            found = find_anatomy(result.volume)
-            metrics.update(anatomy_metrics(result.volume, truth, found=found, wanted=wanted[0], body=body))
-            details["found"] = {**found.volumes(), **component_kinds(found)}
-            details["true"] = {**wanted[0].volumes(), **component_kinds(wanted[0])}
+            if not true_anatomy:
+                true_anatomy.append(find_anatomy(truth))
+            pair = {"found": find_anatomy(result.volume), "true": true_anatomy[0]}
+            metrics.update(
+                anatomy_metrics(
+                    result.volume, truth, estimate_anatomy=pair["found"], true_anatomy=pair["true"], body=body
+                )
+            )
+            for key, anatomy in pair.items():
+                details[key] = {**anatomy.volumes().to_dict(), **anatomy.decision().to_dict()}
         if maps is not None:
             masks = structure_masks(maps, job.case.name, data)
             metrics.update(structure_metrics(result.volume, truth, masks, maps.rules()))

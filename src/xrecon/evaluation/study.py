@@ -124,7 +124,7 @@ def run_model(
         progress=progress,
     )
     seconds = time.perf_counter() - started
-    return result, image_metrics(result.volume, case.truth, body=case.body), seconds
+    return result, image_metrics(true=case.truth, estimate=result.volume, body=case.body), seconds
 
 
 def evaluate_cases(

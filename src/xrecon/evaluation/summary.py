@@ -8,23 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from xrecon.errors import InputError
+from xrecon.evaluation.metrics.catalogue import HEADLINE, TESTED
 from xrecon.evaluation.statistics.agreement import agreement
 from xrecon.evaluation.statistics.comparison import holm, mean_by_patient, wilcoxon_pairs
 from xrecon.evaluation.tables import PerCase, metric_names
-
-HEADLINE = (
-    "psnr_2500_db",
-    "psnr_x2ct_slices_db",
-    "ssim_unit_3d",
-    "mae_hu",
-    "mae_body_hu",
-    "bias_body_hu",
-    "lungs_dice",
-)
-"""Metrics of the short table."""
-
-TESTED = ("psnr_2500_db", "ssim_unit_3d", "mae_body_hu", "lungs_dice")
-"""Metrics that are tested against the baseline; Holm's correction counts all of them for all models."""
 
 
 def headline_rows(rows: Sequence[PerCase]) -> list[PerCase]:
@@ -33,7 +20,7 @@ def headline_rows(rows: Sequence[PerCase]) -> list[PerCase]:
         PerCase(
             row.case,
             row.model,
-            {name: row.metrics[name] for name in HEADLINE if name in row.metrics},
+            {metric.name: row.metrics[metric.name] for metric in HEADLINE if metric.name in row.metrics},
             row.seconds,
             patient=row.patient,
         )
@@ -84,9 +71,9 @@ def compare_with_baseline(rows: Sequence[PerCase], baseline: str) -> list[dict[s
     for model in models:
         if model == baseline:
             continue
-        for name in TESTED:
+        for metric in TESTED:
             pairs = [
-                (row.metrics.get(name), by_key[baseline, row.case].metrics.get(name))
+                (row.metrics.get(metric.name), by_key[baseline, row.case].metrics.get(metric.name))
                 for row in rows
                 if row.model == model and (baseline, row.case) in by_key
             ]
@@ -97,10 +84,10 @@ def compare_with_baseline(rows: Sequence[PerCase], baseline: str) -> list[dict[s
                 {
                     "model": model,
                     "baseline": baseline,
-                    "metric": name,
+                    "metric": metric.name,
                     "n": len(known),
                     "mean_difference": sum(a - b for a, b in known) / len(known),
-                    "better_in": sum((a > b) if not name.startswith("mae") else (a < b) for a, b in known),
+                    "better_in": sum(metric.better(a, b) for a, b in known),
                     "p": wilcoxon_pairs([a for a, _ in known], [b for _, b in known]),
                 }
             )

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xrecon.errors import InputError
-from xrecon.evaluation.metrics.anatomy import ANATOMY_DISPLAY
-from xrecon.evaluation.metrics.catalogue import CATALOGUE_DISPLAY
-from xrecon.evaluation.metrics.structures import STRUCTURE_DISPLAY
+from xrecon.evaluation.metrics.catalogue import CATALOGUE, SECONDS
 from xrecon.io.output.atomic import atomic_path
-
-DISPLAY = {**CATALOGUE_DISPLAY, **ANATOMY_DISPLAY, **STRUCTURE_DISPLAY}
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,9 @@ def summary(rows: Sequence[PerCase]) -> dict[str, dict[str, Statistic]]:
     names = metric_names(rows)
     table: dict[str, dict[str, Statistic]] = {}
     for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
-        table[model] = {name: _statistic([row.metrics.get(name) for row in own]) for name in names}
-        table[model]["seconds"] = _statistic([row.seconds for row in own])
+        cases = [row for row in rows if row.model == model]
+        table[model] = {name: _statistic([row.metrics.get(name) for row in cases]) for name in names}
+        table[model]["seconds"] = _statistic([row.seconds for row in cases])
     return table
 
 
@@ -74,22 +70,15 @@ def metric_names(rows: Sequence[PerCase]) -> list[str]:
 
 
 def label(name: str) -> str:
-    """Column heading of a metric with its unit, such as "MAE, inside the body (HU)"."""
-    if name == "seconds":
-        return "Time (s)"
-    words, unit, _ = DISPLAY.get(name, (name, "", 0))
-    return f"{words} ({unit})" if unit else words
+    """Column heading of a metric with its unit, such as "MAE, inside the body (HU)"; the name of an unknown one."""
+    return CATALOGUE[name].heading if name in CATALOGUE else name
 
 
 def format_value(name: str, value: float | None) -> str:
     """A metric's value for people, without its unit: "-" if not measured, "inf" if infinite."""
-    if value is None or math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if name == "seconds":
-        return f"{value:.1f}"
-    return f"{value:.{DISPLAY[name][2]}f}" if name in DISPLAY else f"{value:.4g}"
+    if name in CATALOGUE or value is None or not math.isfinite(value):
+        return CATALOGUE.get(name, SECONDS).text(value)
+    return f"{value:.4g}"
 
 
 def format_statistic(name: str, statistic: Statistic) -> str:
@@ -143,12 +132,12 @@ def _check(rows: Sequence[PerCase]) -> None:
 
 
 def _statistic(values: Sequence[float | None]) -> Statistic:
-    known = [float(v) for v in values if v is not None and not math.isnan(v)]
-    if not known:
+    numbers = [float(v) for v in values if v is not None and not math.isnan(v)]
+    if not numbers:
         return Statistic(None, None, 0)
-    if not all(map(math.isfinite, known)):
-        return Statistic(sum(known), None, len(known))
-    return Statistic(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+    if not all(map(math.isfinite, numbers)):
+        return Statistic(sum(numbers), None, len(numbers))
+    return Statistic(statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
 def _with_count(name: str, statistic: Statistic, cases: int) -> str:

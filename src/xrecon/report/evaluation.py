@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xrecon.evaluation.metrics.image import CONVENTIONS
-from xrecon.evaluation.metrics.structures import STRUCTURE_DISPLAY
+from xrecon.evaluation.metrics.catalogue import HEADLINE, TESTED, section
 from xrecon.evaluation.prepared import DatasetResults
-from xrecon.evaluation.summary import HEADLINE, TESTED, pairs_of
+from xrecon.evaluation.summary import pairs_of
 from xrecon.evaluation.tables import format_value, label, metric_names
 from xrecon.report.parts.evaluation_page import (
     PageSection,
@@ -28,11 +27,6 @@ from xrecon.report.parts.evaluation_plots import (
     violin_figure,
 )
 
-_ANATOMY = (
-    "lungs_dice", "right_lung_dice", "left_lung_dice", "lungs_hd95_mm", "lungs_assd_mm", "lungs_nsd",
-    "lungs_volume_error_ml", "right_hemithorax_dice",
-    "left_hemithorax_dice", "air_dice", "body_dice", "bone_dice", "occupancy_error_pp", "ctr_error",
-)  # fmt: skip
 _RESULT = (
     "Mean ± SD over the cases, [95 % interval from 2000 draws of patients]. PSNR stands here in the volumetric "
     "convention with peak 2500 HU and, to show how far conventions part, in that of the X2CT script."
@@ -62,8 +56,8 @@ def evaluation_report(
     rows, baseline = results.rows, str(summary["baseline"])
     names = metric_names(rows)
     models = list(dict.fromkeys(row.model for row in rows))
-    head = [name for name in HEADLINE if name in names]
-    tested = [name for name in TESTED if name in names]
+    head = [metric.name for metric in HEADLINE if metric.name in names]
+    tested = [metric.name for metric in TESTED if metric.name in names]
     sections = [
         limits_section(results, cases=len(summary["cases"]), patients=len(summary["patients"]), notes=summary["notes"]),
         PageSection(
@@ -83,7 +77,7 @@ def evaluation_report(
             )
         )
     sections += _anatomy(results, summary)
-    structures = [name for name in STRUCTURE_DISPLAY if name in names]
+    structures = section("structure", names)
     if structures:
         sections.append(PageSection("Heart and spine", [_STRUCTURES], [metric_table(summary["results"], structures)]))
     best = "psnr_2500_db"
@@ -97,7 +91,7 @@ def evaluation_report(
             ],
         )
     )
-    plain = [name for name in names if name in CONVENTIONS or name not in (*_ANATOMY, *structures)]
+    plain = [name for name in names if name not in (*section("anatomy", names), *structures)]
     sections.append(PageSection("All image metrics", tables=[metric_table(summary["results"], plain)]))
     sections.append(_cases(results, head))
     sections.append(conventions_section(names))
@@ -110,7 +104,7 @@ def evaluation_report(
 
 
 def _anatomy(results: DatasetResults, summary: Mapping[str, Any]) -> list[PageSection]:
-    names = [name for name in _ANATOMY if name in metric_names(results.rows)]
+    names = section("anatomy", metric_names(results.rows))
     if not names:
         return []
     volume = pairs_of(results.rows, results.details, "right_lung_ml")

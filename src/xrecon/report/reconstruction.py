@@ -16,7 +16,8 @@ import numpy as np
 
 from xrecon import __version__
 from xrecon.environment import run_environment
-from xrecon.evaluation.metrics.image import CONVENTIONS, ImageMetrics
+from xrecon.evaluation.metrics.catalogue import CATALOGUE
+from xrecon.evaluation.metrics.image import IMAGE_METRICS, ImageMetrics
 from xrecon.evaluation.tables import PerCase, format_statistic, format_value, label, metric_names, summary
 from xrecon.inference.result import Reconstruction
 from xrecon.radiograph import Radiograph
@@ -216,7 +217,7 @@ def _metric_table(metrics: Mapping[str, ImageMetrics]) -> _Table | None:
     if not metrics:
         return None
     values = {model: found.to_dict() for model, found in metrics.items()}
-    names = [name for name in CONVENTIONS if any(v[name] is not None for v in values.values())]
+    names = [metric.name for metric in IMAGE_METRICS if any(v[metric.name] is not None for v in values.values())]
     return _Table(
         ("Metric", *values), [(label(name), *(format_value(name, v[name]) for v in values.values())) for name in names]
     )
@@ -252,7 +253,8 @@ def _case_table(rows: Sequence[PerCase]) -> _Table | None:
 
 
 def _conventions(names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(label(name), CONVENTIONS[name]) for name in dict.fromkeys(names) if name in CONVENTIONS]
+    metrics = [CATALOGUE[name] for name in dict.fromkeys(names) if name in CATALOGUE]
+    return [(metric.heading, metric.convention) for metric in metrics]
 
 
 def _reach(reconstruction: Reconstruction) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,9 @@ from skimage.metrics import structural_similarity
 
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics import image
+from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.metrics.image import (
-    CONVENTIONS,
-    DISPLAY,
+    IMAGE_METRICS,
     ImageMetrics,
     bias_hu,
     image_metrics,
@@ -58,7 +60,7 @@ def test_peak_4095_adds_4_29_db_and_the_convention_says_so() -> None:
     gain = psnr_volumetric(estimate, truth, peak_hu=4095) - psnr_volumetric(estimate, truth)
     assert gain == pytest.approx(20 * math.log10(4095 / 2500))
     assert round(gain, 2) == 4.29
-    assert "4.29 dB" in CONVENTIONS["psnr_2500_db"]
+    assert "4.29 dB" in CATALOGUE["psnr_2500_db"].convention
 
 
 def test_psnr_clips_to_the_window_and_mae_does_not() -> None:
@@ -70,7 +72,7 @@ def test_psnr_clips_to_the_window_and_mae_does_not() -> None:
 
 def test_identical_volumes_are_perfect() -> None:
     _, truth = random_pair()
-    found = image_metrics(truth, truth, body=truth > 0)
+    found = image_metrics(true=truth, estimate=truth, body=truth > 0)
     assert found == ImageMetrics(math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, pytest.approx(1.0))
 
 
@@ -80,6 +82,31 @@ def test_bias_is_positive_where_the_estimate_is_too_dense() -> None:
     assert bias_hu(truth - 30, truth) == pytest.approx(-30)
 
 
+def test_image_metrics_take_the_true_volume_first() -> None:
+    true = np.full((7, 7, 7), -700.0, np.float32)
+    found = image_metrics(true, true + 30)
+    assert found.bias_hu == pytest.approx(30)
+    assert image_metrics(true=true, estimate=true + 30) == found
+    body = np.zeros(true.shape, bool)
+    body[0] = True
+    assert image_metrics(true, true + 30 * body, body=body).bias_body_hu == pytest.approx(30)
+
+
+def test_inside_the_repository_both_volumes_go_to_image_metrics_by_keyword() -> None:
+    """The order of two volumes is easily exchanged, and only the sign of the bias would tell."""
+    root = Path(__file__).resolve().parents[3]
+    files = [path for folder in ("src", "benchmarks", "examples") for path in (root / folder).rglob("*.py")]
+    calls = [
+        (path, node)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "image_metrics"
+    ]
+    assert len(calls) >= 3
+    for path, call in calls:
+        assert not call.args, f"{path}:{call.lineno}: write image_metrics(true=..., estimate=...)"
+
+
 def test_a_mask_limits_the_average_to_its_voxels() -> None:
     truth = np.zeros((8, 8, 8), np.float32)
     estimate = truth.copy()
@@ -87,14 +114,14 @@ def test_a_mask_limits_the_average_to_its_voxels() -> None:
     estimate[4:] = -10.0
     mask = np.zeros(truth.shape, bool)
     mask[:4] = True
-    found = image_metrics(estimate, truth, body=mask)
+    found = image_metrics(true=truth, estimate=estimate, body=mask)
     assert (found.mae_body_hu, found.rmse_body_hu, found.bias_body_hu) == pytest.approx((100.0, 100.0, 100.0))
     assert (found.mae_hu, found.bias_hu) == pytest.approx((55.0, 45.0))
 
 
 def test_without_a_body_the_body_metrics_are_absent() -> None:
     estimate, truth = random_pair()
-    found = image_metrics(estimate, truth)
+    found = image_metrics(true=truth, estimate=estimate)
     assert (found.mae_body_hu, found.rmse_body_hu, found.bias_body_hu) == (None, None, None)
     assert found.mae_hu == pytest.approx(float(np.mean(np.abs(estimate.astype(np.float64) - truth))))
 
@@ -126,8 +153,9 @@ def test_mae_never_exceeds_rmse_nor_falls_below_the_bias(seed: int, scale: float
 
 def test_every_field_has_a_convention_and_a_label() -> None:
     names = list(ImageMetrics.__dataclass_fields__)
-    assert list(CONVENTIONS) == names == list(DISPLAY)
-    assert all("\n" not in words and len(words) > 40 for words in CONVENTIONS.values())
+    assert [metric.name for metric in IMAGE_METRICS] == names
+    assert all(metric.label for metric in IMAGE_METRICS)
+    assert all("\n" not in metric.convention and len(metric.convention) > 40 for metric in IMAGE_METRICS)
 
 
 def test_volumes_may_differ_in_origin_but_not_in_voxel_size() -> None:
@@ -135,12 +163,18 @@ def test_volumes_may_differ_in_origin_but_not_in_voxel_size() -> None:
     placed = Volume.centred(truth, (2.0, 2.0, 2.0))
     affine = placed.affine.copy()
     affine[:3, 3] += 50
-    assert image_metrics(Volume(estimate, affine), placed) == image_metrics(estimate, truth)
+    assert image_metrics(true=placed, estimate=Volume(estimate, affine)) == image_metrics(true=truth, estimate=estimate)
     with pytest.raises(InputError, match="voxel size"):
-        image_metrics(Volume.centred(estimate, (2.0, 2.0, 2.5)), placed)
+        image_metrics(true=placed, estimate=Volume.centred(estimate, (2.0, 2.0, 2.5)))
 
 
-@pytest.mark.parametrize("metric", [psnr_volumetric, mae_hu, rmse_hu, bias_hu, ssim_3d, image_metrics])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *(psnr_volumetric, mae_hu, rmse_hu, bias_hu, ssim_3d),
+        lambda estimate, truth: image_metrics(true=truth, estimate=estimate),
+    ],
+)
 def test_shape_mismatch_and_nan_are_refused(metric) -> None:
     volume = np.zeros((8, 8, 8), np.float32)
     with pytest.raises(InputError, match=r"\(8, 8, 8\).*\(8, 8, 9\)"):

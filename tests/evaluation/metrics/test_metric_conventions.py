@@ -9,7 +9,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from xrecon.errors import InputError
-from xrecon.evaluation.metrics.catalogue import CATALOGUE, CATALOGUE_DISPLAY, full_metrics
+from xrecon.evaluation.metrics.catalogue import CATALOGUE, PAIR_METRICS, full_metrics
 from xrecon.evaluation.metrics.image import ImageMetrics, psnr_volumetric, ssim_3d
 from xrecon.evaluation.metrics.psnr import psnr_conventions, psnr_slices, psnr_synthrad, unit_range
 from xrecon.evaluation.metrics.similarity import similarities
@@ -125,11 +125,13 @@ def test_projection_error_of_a_pair(phantom: Phantom) -> None:
 def test_every_metric_has_words_and_a_label(phantom: Phantom) -> None:
     volume = Volume.centred(phantom.volume.hu, (12.0, 12.0, 12.0))
     found = full_metrics(volume, volume, body=phantom.structures["body"], beams=BEAMS)
-    assert list(found) == list(CATALOGUE) == list(CATALOGUE_DISPLAY)
+    assert list(found) == [metric.name for metric in PAIR_METRICS]
     assert set(ImageMetrics.__dataclass_fields__) < set(found)
     assert all(value is not None for value in found.values())
     assert full_metrics(volume, volume)["psnr_synthrad_db"] is None
-    assert all("\n" not in text and len(text) > 20 for text in CATALOGUE.values())
+    for metric in CATALOGUE.values():
+        assert "\n" not in metric.convention and len(metric.convention) > 20
+        assert metric.label and metric.region and metric.decimals >= 0
 
 
 def test_a_mirrored_volume_and_another_patient_score_clearly_worse(phantom: Phantom) -> None:
@@ -168,8 +170,8 @@ def test_a_constant_prediction_gives_the_stated_floor() -> None:
 
 
 def test_another_convention_has_another_label() -> None:
-    words = [CATALOGUE[name] for name in CATALOGUE if name.startswith("psnr_")]
-    labels = [CATALOGUE_DISPLAY[name][0] for name in CATALOGUE if name.startswith("psnr_")]
+    words = [metric.convention for name, metric in CATALOGUE.items() if name.startswith("psnr_")]
+    labels = [metric.label for name, metric in CATALOGUE.items() if name.startswith("psnr_")]
     assert len(set(words)) == len(set(labels)) == 5
     assert all("peak" in label for label in labels)
 

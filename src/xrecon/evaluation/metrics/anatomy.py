@@ -1,12 +1,10 @@
-"""What PTX-Seg finds on a reconstruction, beside what it finds on the true CT: the same code on the same grid."""
+"""PTX-Seg on a reconstruction against PTX-Seg on the true CT: the same code on the same grid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,111 +18,208 @@ from xrecon.evaluation.metrics.mask_agreement import (
     compare_masks,
     compare_segmentations,
 )
+from xrecon.evaluation.metrics.metric import Metric
 from xrecon.ptxseg.pipeline import segment
 from xrecon.quantify.occupancy import occupancy
 from xrecon.segmentation import Segmentation
 from xrecon.volume import Volume
 
-_REGIONS = ("lungs", "right_lung", "left_lung", "air", "right_hemithorax", "left_hemithorax")
-_NAMES = {"lungs": "lungs", "right_lung": "right lung", "left_lung": "left lung", "air": "free air"}
-_LABELS = {
-    "dice": ("Dice", "", 3),
-    "iou": ("IoU", "", 3),
-    "hd95_mm": ("HD95", "mm", 1),
-    "assd_mm": ("ASSD", "mm", 1),
-    "nsd": ("Surface Dice", "", 3),
-    "volume_error_ml": ("Volume error", "mL", 0),
-}
 
-ANATOMY_CONVENTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        **{
-            f"{region}_{name}": f"{_NAMES.get(region, region.replace('_', ' '))}, by PTX-Seg on both volumes. {text}"
-            for region in _REGIONS
-            for name, text in MASK_METRICS.items()
-        },
-        "body_dice": "Dice of the body masks of both volumes.",
-        "bone_dice": "Dice of the body's voxels from 200 HU in both volumes: a surrogate of the skeleton.",
-        "occupancy_error_pp": "Occupancy of the whole chest by PTX-Seg, estimate minus truth, percentage points.",
-        "ctr_error": "Cardiothoracic surrogate (gap between the hemithoraces over chest width), estimate minus truth.",
-    }
-)
-"""Metric name -> definition."""
+@dataclass(frozen=True)
+class _Region:
+    """A region of PTX-Seg's labels; `places` are those of its metrics in the report's table of the anatomy."""
 
-ANATOMY_DISPLAY: Mapping[str, tuple[str, str, int]] = MappingProxyType(
-    {
-        **{
-            f"{region}_{name}": (f"{label}, {_NAMES.get(region, region.replace('_', ' '))}", unit, decimals)
-            for region in _REGIONS
-            for name, (label, unit, decimals) in _LABELS.items()
-        },
-        "body_dice": ("Dice, body", "", 3),
-        "bone_dice": ("Dice, bone from 200 HU", "", 3),
-        "occupancy_error_pp": ("Occupancy error", "percentage points", 1),
-        "ctr_error": ("Cardiothoracic error", "", 3),
-    }
+    name: str
+    words: str
+    places: Mapping[str, int]
+
+
+_REGIONS = (
+    _Region("lungs", "lungs", {"dice": 1, "hd95_mm": 4, "assd_mm": 5, "nsd": 6, "volume_error_ml": 7}),
+    _Region("right_lung", "right lung", {"dice": 2}),
+    _Region("left_lung", "left lung", {"dice": 3}),
+    _Region("air", "free air", {"dice": 10}),
+    _Region("right_hemithorax", "right hemithorax", {"dice": 8}),
+    _Region("left_hemithorax", "left hemithorax", {"dice": 9}),
 )
-"""Metric name -> (label, unit, decimals)."""
+
+
+def _region_metrics() -> Iterator[Metric]:
+    """`MASK_METRICS` of every region; the Dice of the lungs is the one in the short table."""
+    for region in _REGIONS:
+        for metric in MASK_METRICS:
+            is_headline = (region.name, metric.name) == ("lungs", "dice")
+            yield replace(
+                metric,
+                name=f"{region.name}_{metric.name}",
+                label=f"{metric.label}, {region.words}",
+                region=region.words,
+                convention=f"{region.words}, by PTX-Seg on both volumes. {metric.convention}",
+                group="anatomy",
+                headline=7 if is_headline else 0,
+                tested=is_headline,
+                section=region.places.get(metric.name, 0),
+            )
+
+
+ANATOMY_METRICS: tuple[Metric, ...] = (
+    *_region_metrics(),
+    Metric(
+        "body_dice", "Dice, body", "", 3, higher_is_better=True, region="body", group="anatomy", section=11,
+        convention="Dice of the body masks of both volumes.",
+    ),
+    Metric(
+        "bone_dice", "Dice, bone from 200 HU", "", 3,
+        higher_is_better=True, region="bone", group="anatomy", section=12,
+        convention="Dice of the body's voxels from 200 HU in both volumes: a surrogate of the skeleton.",
+    ),
+    Metric(
+        "occupancy_error_pp", "Occupancy error", "percentage points", 1,
+        higher_is_better=None, region="both hemithoraces", group="anatomy", section=13,
+        convention="Occupancy of the whole chest by PTX-Seg, estimate minus truth, percentage points.",
+    ),
+    Metric(
+        "ctr_error", "Cardiothoracic error", "", 3,
+        higher_is_better=None, region="both hemithoraces", group="anatomy", section=14,
+        convention="Cardiothoracic surrogate (gap between the hemithoraces over chest width), estimate minus truth.",
+    ),
+)  # fmt: skip
+"""The metrics of `anatomy_metrics`."""
+
+
+@dataclass(frozen=True)
+class ChestVolumes:
+    """Occupancy, percent, and volumes, mL, that PTX-Seg measures on a volume; None without a segmentation or a side.
+
+    Attributes:
+        whole_chest: occupancy of both hemithoraces, percent.
+        right: occupancy of the right hemithorax, percent.
+        left: occupancy of the left hemithorax, percent.
+        right_lung_ml: mL.
+        left_lung_ml: mL.
+        right_air_ml: free pleural air, mL.
+        left_air_ml: free pleural air, mL.
+    """
+
+    whole_chest: float | None = None
+    right: float | None = None
+    left: float | None = None
+    right_lung_ml: float | None = None
+    left_lung_ml: float | None = None
+    right_air_ml: float | None = None
+    left_air_ml: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Name -> value."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SegmenterDecision:
+    """Why PTX-Seg decided as it did: it refused, or the flags of the image and the kinds of all candidates.
+
+    Attributes:
+        refused: the reason of a refusal; None where there is a segmentation.
+        flags: names of the flags that are set, sorted.
+        kinds: what the candidates were taken for, sorted.
+    """
+
+    refused: str | None = None
+    flags: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, str | list[str]]:
+        """The refusal alone, or flags and kinds."""
+        if self.refused is not None:
+            return {"refused": self.refused}
+        return {"flags": list(self.flags), "kinds": list(self.kinds)}
 
 
 @dataclass(frozen=True, eq=False)
-class Anatomy:
+class SegmentedVolume:
     """PTX-Seg on one volume; `segmentation` is None where it refused, with the `reason`."""
 
     segmentation: Segmentation | None
     reason: str = ""
 
-    def volumes(self) -> dict[str, float | None]:
-        """Occupancy, percent, and volumes, mL, whole and per side; None without a segmentation or a side."""
-        names = ("whole_chest", "right", "left", "right_lung_ml", "left_lung_ml", "right_air_ml", "left_air_ml")
+    def volumes(self) -> ChestVolumes:
+        """What it measures."""
         if self.segmentation is None:
-            return dict.fromkeys(names)
-        found = occupancy(self.segmentation)
-        percents = {name: 100 * value for name in names[:3] if not math.isnan(value := getattr(found, name))}
-        return {name: percents.get(name) if name in names[:3] else getattr(found, name) for name in names}
+            return ChestVolumes()
+        measured = occupancy(self.segmentation)
+        return ChestVolumes(
+            whole_chest=_percent(measured.whole_chest),
+            right=_percent(measured.right),
+            left=_percent(measured.left),
+            right_lung_ml=measured.right_lung_ml,
+            left_lung_ml=measured.left_lung_ml,
+            right_air_ml=measured.right_air_ml,
+            left_air_ml=measured.left_air_ml,
+        )
+
+    def decision(self) -> SegmenterDecision:
+        """Why PTX-Seg decided as it did."""
+        if self.segmentation is None:
+            return SegmenterDecision(refused=self.reason)
+        details = self.segmentation.findings
+        return SegmenterDecision(
+            flags=tuple(sorted(name for name, value in details.get("flags", {}).items() if value is True)),
+            kinds=tuple(sorted({part["kind"] for part in details.get("components", ())})),
+        )
 
 
-def find_anatomy(volume: Volume) -> Anatomy:
-    """PTX-Seg on a volume, as a user would run it; what it refuses is a result, too, not an end."""
+def find_anatomy(volume: Volume) -> SegmentedVolume:
+    """PTX-Seg on a volume, as a user would run it; a refusal is a result, too, and ends nothing."""
     try:
-        return Anatomy(segment(volume))
+        return SegmentedVolume(segment(volume))
     except InputError as error:
-        return Anatomy(None, str(error))
+        return SegmentedVolume(None, str(error))
 
 
 def anatomy_metrics(
-    estimate: Volume, truth: Volume, *, found: Anatomy, wanted: Anatomy, body: NDArray[np.bool_]
+    estimate: Volume,
+    truth: Volume,
+    *,
+    estimate_anatomy: SegmentedVolume,
+    true_anatomy: SegmentedVolume,
+    body: NDArray[np.bool_],
 ) -> dict[str, float | None]:
-    """Every metric of `ANATOMY_CONVENTIONS`; None where one of the two has no value.
+    """Every one of `ANATOMY_METRICS`; None where one of the two volumes has no value.
 
     Args:
         estimate: the reconstruction.
         truth: the CT, on the same grid.
-        found: PTX-Seg on the estimate.
-        wanted: PTX-Seg on the truth.
+        estimate_anatomy: PTX-Seg on the estimate.
+        true_anatomy: PTX-Seg on the truth.
         body: the true body, [D, H, W] bool.
     """
-    values: dict[str, float | None] = dict.fromkeys(ANATOMY_CONVENTIONS)
+    values: dict[str, float | None] = dict.fromkeys(metric.name for metric in ANATOMY_METRICS)
     outline = _body(estimate)
     if outline is not None:
         spacing = truth.spacing_mm
         values["body_dice"] = compare_masks(outline, body, spacing_mm=spacing).dice
         bones = bone_mask(estimate.hu, outline), bone_mask(truth.hu, body)
         values["bone_dice"] = compare_masks(*bones, spacing_mm=spacing).dice
-    if found.segmentation is None or wanted.segmentation is None:
+    pair = estimate_anatomy.segmentation, true_anatomy.segmentation
+    if pair[0] is None or pair[1] is None:
         return values
-    compared = compare_segmentations(found.segmentation, wanted.segmentation)
+    agreement = compare_segmentations(pair[0], pair[1])
     for region in _REGIONS:
-        values.update({f"{region}_{key}": compared[region].to_dict()[key] for key in MASK_METRICS})
-    shares = found.volumes()["whole_chest"], wanted.volumes()["whole_chest"]
-    values["occupancy_error_pp"] = _difference(*shares)
-    ratios = (cardiothoracic_surrogate(one) for one in (found.segmentation, wanted.segmentation))
-    values["ctr_error"] = _difference(*ratios)
+        regional = agreement[region.name].to_dict()
+        values.update({f"{region.name}_{metric.name}": regional[metric.name] for metric in MASK_METRICS})
+    values["occupancy_error_pp"] = _difference(
+        estimate_anatomy.volumes().whole_chest, true_anatomy.volumes().whole_chest
+    )
+    values["ctr_error"] = _difference(cardiothoracic_surrogate(pair[0]), cardiothoracic_surrogate(pair[1]))
     return values
 
 
-def _difference(found: float | None, wanted: float | None) -> float | None:
-    return None if found is None or wanted is None else found - wanted
+def _difference(estimate: float | None, truth: float | None) -> float | None:
+    return None if estimate is None or truth is None else estimate - truth
+
+
+def _percent(share: float) -> float | None:
+    return None if math.isnan(share) else 100 * share
 
 
 def _body(volume: Volume) -> NDArray[np.bool_] | None:
@@ -132,14 +227,3 @@ def _body(volume: Volume) -> NDArray[np.bool_] | None:
         return body_mask(volume)
     except InputError:
         return None
-
-
-def component_kinds(anatomy: Anatomy) -> dict[str, Any]:
-    """Flags of the image and the kinds of all candidates: why PTX-Seg decided as it did."""
-    if anatomy.segmentation is None:
-        return {"refused": anatomy.reason}
-    findings = anatomy.segmentation.findings
-    return {
-        "flags": sorted(key for key, value in findings.get("flags", {}).items() if value is True),
-        "kinds": sorted({str(one["kind"]) for one in findings.get("components", ())}),
-    }

@@ -1,74 +1,80 @@
 """Image metrics of a synthetic CT against the true one, in HU, each with its convention in words.
 
 PSNR is not one metric in this field: for the same pair of volumes the peak (2500 or 4095), the averaging (whole
-volume or slices) and the clipping move it by many dB (SPEC 2.8 and 5). Each number here therefore has an entry in
-`CONVENTIONS`, to be printed below any table that shows it.
+volume or slices) and the clipping move it by many dB (`docs/evaluation.md`). Each number here therefore has a
+convention in words, to be printed below any table that shows it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.evaluation.metrics.metric import Metric
 from xrecon.evaluation.metrics.ssim_window import SSIM_WINDOW, window_ssim
 from xrecon.volume import Volume
 
 WINDOW_HU = (-1024.0, 1476.0)
-"""The network range of DESIGN 3, (HU + 1024) / 2500 in 0..1, in HU."""
+"""The range of the networks, (HU + 1024) / 2500 in 0..1, in HU (`docs/geometry-and-conventions.md`)."""
 
 PEAK_HU = 2500.0
 """Width of `WINDOW_HU`."""
 
 PEAK_4095_OFFSET_DB = 20 * math.log10(4095 / PEAK_HU)
-"""What scripts of the X2CT line add by a peak of 4095 on the same 2500 HU range: 4.29 dB (SPEC 2.8)."""
+"""What a peak of 4095 on the same 2500 HU range adds, as in the test script of X2CT-GAN: 4.29 dB."""
 
-CONVENTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "psnr_2500_db": (
-            "PSNR, dB = 20 log10(2500 / RMSE) over the whole volume at once, both volumes clipped to -1024..1476 HU, "
-            "peak 2500 HU; equal to peak 1.0 on the network range. Peak 4095 on the same range (X2CT-GAN test script) "
-            f"would read {PEAK_4095_OFFSET_DB:.2f} dB more, and means over slices differ again. Higher is better."
-        ),
-        "mae_hu": "MAE, HU = mean |estimate - truth| over all voxels of the volume, values not clipped.",
-        "rmse_hu": "RMSE, HU = sqrt(mean (estimate - truth)^2) over all voxels of the volume, values not clipped.",
-        "bias_hu": "Bias, HU = mean (estimate - truth) over all voxels; positive: the estimate is too dense.",
-        "mae_body_hu": "MAE, HU = mean |estimate - truth| inside the body mask, values not clipped.",
-        "rmse_body_hu": "RMSE, HU = sqrt(mean (estimate - truth)^2) inside the body mask, values not clipped.",
-        "bias_body_hu": "Bias, HU = mean (estimate - truth) inside the body mask; positive: the estimate is too dense.",
-        "ssim_3d": (
-            "SSIM (Wang et al., IEEE TIP 2004) in 3D: uniform 7x7x7 voxel window, sample covariance (N - 1), "
-            "K1 = 0.01, K2 = 0.03, data range 2500 HU, both volumes clipped to -1024..1476 HU, mean over all windows "
-            "that lie inside the volume; equals scikit-image with an explicit data_range. 1 is identical."
-        ),
-    }
-)
-"""Metric name -> one line: formula, unit, region and source."""
-
-DISPLAY: Mapping[str, tuple[str, str, int]] = MappingProxyType(
-    {
-        "psnr_2500_db": ("PSNR, volumetric, peak 2500 HU", "dB", 2),
-        "mae_hu": ("MAE, whole volume", "HU", 1),
-        "rmse_hu": ("RMSE, whole volume", "HU", 1),
-        "bias_hu": ("Bias, whole volume", "HU", 1),
-        "mae_body_hu": ("MAE, inside the body", "HU", 1),
-        "rmse_body_hu": ("RMSE, inside the body", "HU", 1),
-        "bias_body_hu": ("Bias, inside the body", "HU", 1),
-        "ssim_3d": ("SSIM, 3D", "", 4),
-    }
-)
-"""Metric name -> (label, unit, decimals) for people."""
+IMAGE_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "psnr_2500_db", "PSNR, volumetric, peak 2500 HU", "dB", 2,
+        higher_is_better=True, region="whole volume", headline=1, tested=True,
+        convention="PSNR, dB = 20 log10(2500 / RMSE) over the whole volume at once, both volumes clipped to "
+        "-1024..1476 HU, peak 2500 HU; equal to peak 1.0 on the network range. Peak 4095 on the same range (X2CT-GAN "
+        f"test script) would read {PEAK_4095_OFFSET_DB:.2f} dB more, and means over slices differ again. Higher is "
+        "better.",
+    ),
+    Metric(
+        "mae_hu", "MAE, whole volume", "HU", 1, higher_is_better=False, region="whole volume", headline=4,
+        convention="MAE, HU = mean |estimate - truth| over all voxels of the volume, values not clipped.",
+    ),
+    Metric(
+        "rmse_hu", "RMSE, whole volume", "HU", 1, higher_is_better=False, region="whole volume",
+        convention="RMSE, HU = sqrt(mean (estimate - truth)^2) over all voxels of the volume, values not clipped.",
+    ),
+    Metric(
+        "bias_hu", "Bias, whole volume", "HU", 1, higher_is_better=None, region="whole volume",
+        convention="Bias, HU = mean (estimate - truth) over all voxels; positive: the estimate is too dense.",
+    ),
+    Metric(
+        "mae_body_hu", "MAE, inside the body", "HU", 1,
+        higher_is_better=False, region="body", headline=5, tested=True,
+        convention="MAE, HU = mean |estimate - truth| inside the body mask, values not clipped.",
+    ),
+    Metric(
+        "rmse_body_hu", "RMSE, inside the body", "HU", 1, higher_is_better=False, region="body",
+        convention="RMSE, HU = sqrt(mean (estimate - truth)^2) inside the body mask, values not clipped.",
+    ),
+    Metric(
+        "bias_body_hu", "Bias, inside the body", "HU", 1, higher_is_better=None, region="body", headline=6,
+        convention="Bias, HU = mean (estimate - truth) inside the body mask; positive: the estimate is too dense.",
+    ),
+    Metric(
+        "ssim_3d", "SSIM, 3D", "", 4, higher_is_better=True, region="whole volume",
+        convention="SSIM (Wang et al., IEEE TIP 2004) in 3D: uniform 7x7x7 voxel window, sample covariance (N - 1), "
+        "K1 = 0.01, K2 = 0.03, data range 2500 HU, both volumes clipped to -1024..1476 HU, mean over all windows "
+        "that lie inside the volume; equals scikit-image with an explicit data_range. 1 is identical.",
+    ),
+)  # fmt: skip
+"""The metrics of `image_metrics`, in the order of its fields."""
 
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """The metrics of one reconstruction; see `CONVENTIONS` for the meaning of each.
+    """The metrics of one reconstruction; see `IMAGE_METRICS` for the meaning of each.
 
     Attributes:
         psnr_2500_db: dB; infinite for identical volumes.
@@ -91,40 +97,47 @@ class ImageMetrics:
     ssim_3d: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Metric name -> value, in the order of `CONVENTIONS`."""
+        """Metric name -> value, in the order of `IMAGE_METRICS`."""
         return asdict(self)
 
 
 def image_metrics(
+    true: Volume | NDArray[np.floating[Any]],
     estimate: Volume | NDArray[np.floating[Any]],
-    truth: Volume | NDArray[np.floating[Any]],
     *,
     body: NDArray[np.bool_] | None = None,
 ) -> ImageMetrics:
-    """All image metrics of `estimate` against `truth`.
+    """All image metrics of an estimate against the true CT.
+
+    The true volume comes first here. Inside the package both are passed by keyword, so that they cannot be exchanged.
 
     Args:
-        estimate: HU [D, H, W].
-        truth: HU [D, H, W], on the same grid.
+        true: HU [D, H, W].
+        estimate: HU [D, H, W], on the same grid.
         body: [D, H, W] bool, the patient's body in the truth; None leaves the body metrics out (None).
 
     Raises:
         InputError: shapes differ, values are not finite, the mask is empty, or two Volumes have other voxel sizes or
             directions. Their origins may differ: two films do not know where the scanner put its zero.
+
+    Example:
+        >>> true = np.zeros((8, 8, 8))
+        >>> image_metrics(true, true + 25.0).bias_hu
+        25.0
     """
-    if isinstance(estimate, Volume) and isinstance(truth, Volume):
-        _same_voxels(estimate, truth)
-    found = estimate.hu if isinstance(estimate, Volume) else estimate
-    wanted = truth.hu if isinstance(truth, Volume) else truth
+    if isinstance(estimate, Volume) and isinstance(true, Volume):
+        _same_voxels(estimate, true)
+    hu = estimate.hu if isinstance(estimate, Volume) else estimate
+    true_hu = true.hu if isinstance(true, Volume) else true
     return ImageMetrics(
-        psnr_2500_db=psnr_volumetric(found, wanted),
-        mae_hu=mae_hu(found, wanted),
-        rmse_hu=rmse_hu(found, wanted),
-        bias_hu=bias_hu(found, wanted),
-        mae_body_hu=None if body is None else mae_hu(found, wanted, mask=body),
-        rmse_body_hu=None if body is None else rmse_hu(found, wanted, mask=body),
-        bias_body_hu=None if body is None else bias_hu(found, wanted, mask=body),
-        ssim_3d=ssim_3d(found, wanted),
+        psnr_2500_db=psnr_volumetric(hu, true_hu),
+        mae_hu=mae_hu(hu, true_hu),
+        rmse_hu=rmse_hu(hu, true_hu),
+        bias_hu=bias_hu(hu, true_hu),
+        mae_body_hu=None if body is None else mae_hu(hu, true_hu, mask=body),
+        rmse_body_hu=None if body is None else rmse_hu(hu, true_hu, mask=body),
+        bias_body_hu=None if body is None else bias_hu(hu, true_hu, mask=body),
+        ssim_3d=ssim_3d(hu, true_hu),
     )
 
 
@@ -186,7 +199,7 @@ def ssim_3d(
     *,
     data_range_hu: float = PEAK_HU,
 ) -> float:
-    """Structural similarity in 3D (see `CONVENTIONS`), -1..1; [D, H, W] HU, clipped to `WINDOW_HU`.
+    """Structural similarity in 3D, -1..1; [D, H, W] HU, clipped to `WINDOW_HU`; the convention is in `IMAGE_METRICS`.
 
     The value of scikit-image, in less time and memory (`xrecon.evaluation.metrics.ssim_window`).
 

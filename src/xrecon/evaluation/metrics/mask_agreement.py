@@ -8,9 +8,7 @@ mean over cases must show how many cases it stands for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import edt
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.evaluation.metrics.metric import Metric
 from xrecon.segmentation import Label, Segmentation, Side
 
 TOLERANCE_MM = 4.0
@@ -25,17 +24,35 @@ TOLERANCE_MM = 4.0
 
 Mask = NDArray[np.bool_]
 
-MASK_METRICS: Mapping[str, str] = MappingProxyType(
-    {
-        "dice": "Dice = 2 |A and B| / (|A| + |B|); 0 where one mask is empty, no value where both are.",
-        "iou": "IoU (Jaccard) = |A and B| / |A or B|; empty masks as for Dice.",
-        "hd95_mm": "HD95, mm: the larger of the two 95th percentiles of the distances from one boundary to the other.",
-        "assd_mm": "ASSD, mm: mean of all distances from both boundaries to the other one.",
-        "nsd": "Normalised surface Dice: share of the voxels of both boundaries within the tolerance of the other one.",
-        "volume_error_ml": "Volume of the estimate minus that of the truth, mL.",
-    }
-)
-"""Metric -> definition. Boundary: voxels of the mask with a face neighbour outside it or at the edge of the grid."""
+MASK_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "dice", "Dice", "", 3, higher_is_better=True, region="masks",
+        convention="Dice = 2 |A and B| / (|A| + |B|); 0 where one mask is empty, no value where both are.",
+    ),
+    Metric(
+        "iou", "IoU", "", 3, higher_is_better=True, region="masks",
+        convention="IoU (Jaccard) = |A and B| / |A or B|; empty masks as for Dice.",
+    ),
+    Metric(
+        "hd95_mm", "HD95", "mm", 1, higher_is_better=False, region="masks",
+        convention="HD95, mm: the larger of the two 95th percentiles of the distances from one boundary to the other.",
+    ),
+    Metric(
+        "assd_mm", "ASSD", "mm", 1, higher_is_better=False, region="masks",
+        convention="ASSD, mm: mean of all distances from both boundaries to the other one.",
+    ),
+    Metric(
+        "nsd", "Surface Dice", "", 3, higher_is_better=True, region="masks",
+        convention="Normalised surface Dice: share of the voxels of both boundaries within the tolerance of the other "
+        "one.",
+    ),
+    Metric(
+        "volume_error_ml", "Volume error", "mL", 0, higher_is_better=None, region="masks",
+        convention="Volume of the estimate minus that of the truth, mL.",
+    ),
+)  # fmt: skip
+"""The metrics of `compare_masks`. Boundary: voxels of the mask with a face neighbour outside it or at the edge of the
+grid."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +88,12 @@ class MaskAgreement:
 
 
 def compare_masks(
-    found: Mask, truth: Mask, *, spacing_mm: tuple[float, float, float], tolerance_mm: float = TOLERANCE_MM
+    estimate: Mask, truth: Mask, *, spacing_mm: tuple[float, float, float], tolerance_mm: float = TOLERANCE_MM
 ) -> MaskAgreement:
     """Overlap, surface distances and volumes of two boolean masks [D, H, W] on one grid.
 
     Args:
-        found: the estimate.
+        estimate: the estimate.
         truth: what it should be.
         spacing_mm: voxel pitch (D, H, W).
         tolerance_mm: of the surface Dice, >= 0.
@@ -84,16 +101,16 @@ def compare_masks(
     Raises:
         InputError: not boolean, other shapes, or a spacing or tolerance out of range.
     """
-    _check(found, truth, spacing_mm, tolerance_mm)
+    _check(estimate, truth, spacing_mm, tolerance_mm)
     voxel_ml = math.prod(spacing_mm) / 1000.0
-    sizes = int(found.sum()), int(truth.sum())
+    sizes = int(estimate.sum()), int(truth.sum())
     volumes = sizes[0] * voxel_ml, sizes[1] * voxel_ml
     if not sum(sizes):
         return MaskAgreement(None, None, None, None, None, *volumes)
     if not min(sizes):
         return MaskAgreement(0.0, 0.0, None, None, 0.0, *volumes)
-    common = int(np.count_nonzero(found & truth))
-    forward, backward = surface_distances(found, truth, spacing_mm=spacing_mm)
+    common = int(np.count_nonzero(estimate & truth))
+    forward, backward = surface_distances(estimate, truth, spacing_mm=spacing_mm)
     every = np.concatenate([forward, backward])
     return MaskAgreement(
         dice=2 * common / sum(sizes),
@@ -162,21 +179,21 @@ def region(segmentation: Segmentation, name: str) -> Mask:
 
 
 def compare_segmentations(
-    found: Segmentation, truth: Segmentation, *, tolerance_mm: float = TOLERANCE_MM
+    estimate: Segmentation, truth: Segmentation, *, tolerance_mm: float = TOLERANCE_MM
 ) -> dict[str, MaskAgreement]:
     """Region -> agreement, for all `REGIONS`, of two segmentations on one grid (origins may differ).
 
     Raises:
         InputError: other shapes or voxel sizes: the estimate must be segmented on the grid of the truth.
     """
-    if found.shape != truth.shape or not np.allclose(found.affine[:3, :3], truth.affine[:3, :3], atol=1e-3):
+    if estimate.shape != truth.shape or not np.allclose(estimate.affine[:3, :3], truth.affine[:3, :3], atol=1e-3):
         raise InputError(
-            f"the segmentations have grids {found.shape} of {found.spacing_mm} mm and {truth.shape} of "
+            f"the segmentations have grids {estimate.shape} of {estimate.spacing_mm} mm and {truth.shape} of "
             f"{truth.spacing_mm} mm: resample both CTs to one grid before segmenting them"
         )
     return {
         name: compare_masks(
-            region(found, name), region(truth, name), spacing_mm=truth.spacing_mm, tolerance_mm=tolerance_mm
+            region(estimate, name), region(truth, name), spacing_mm=truth.spacing_mm, tolerance_mm=tolerance_mm
         )
         for name in REGIONS
     }
@@ -195,10 +212,10 @@ def cardiothoracic_surrogate(segmentation: Segmentation) -> float | None:
     not needed, and fluid or a collapsed lung beside the heart counts as heart.
     """
     sides = [np.asarray(np.any(region(segmentation, f"{side}_hemithorax"), axis=1)) for side in ("right", "left")]
-    rows = [np.flatnonzero(np.any(side, axis=1)) for side in sides]
-    if not all(len(one) for one in rows):
+    occupied = [np.flatnonzero(np.any(side, axis=1)) for side in sides]
+    if not all(len(rows) for rows in occupied):
         return None
-    top, bottom = max(one[0] for one in rows), min(one[-1] for one in rows)
+    top, bottom = max(rows[0] for rows in occupied), min(rows[-1] for rows in occupied)
     gaps, widths = [], []
     for d in range(round(top + 0.4 * (bottom - top)), round(top + 0.8 * (bottom - top)) + 1):
         right, left = (np.flatnonzero(side[d]) for side in sides)

@@ -1,7 +1,7 @@
 """Every convention of PSNR that published tables of this field use, each by its own name, in dB.
 
-For one pair of volumes they read many dB apart (SPEC 2.8 and 5), so a value never travels without the name of its
-convention; `xrecon.evaluation.metrics.catalogue` says each in words.
+For one pair of volumes they read many dB apart (`docs/evaluation.md`), so a value never travels without the name of
+its convention, which `PSNR_METRICS` says in words.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import PEAK_HU, WINDOW_HU, check_pair, psnr_volumetric
+from xrecon.evaluation.metrics.metric import Metric
 
 ZERO_ERROR_DB = 100.0
 """What a slice without any error counts in the slice means of the X2CT line: an arbitrary figure."""
@@ -23,6 +24,32 @@ X2CT_PEAK = 4095.0
 
 SYNTHRAD_PEAK_HU = 4000.0
 """Peak of the SynthRAD challenge."""
+
+PSNR_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "psnr_unit_db", "PSNR, volumetric, peak 1 on [0, 1]", "dB", 2, higher_is_better=True, region="whole volume",
+        convention="PSNR, dB = -10 log10 MSE over the whole volume on (HU + 1024) / 2500 clipped to 0..1, peak 1.0: "
+        "the number of psnr_2500_db, and the `true 3D` form of X-Recon's metrics module.",
+    ),
+    Metric(
+        "psnr_xrecon_slices_db", "PSNR, slice mean, peak 1 (X-Recon)", "dB", 2,
+        higher_is_better=True, region="slices of the whole volume",
+        convention="PSNR, dB, peak 1.0 on the range 0..1, one value per slice, mean over the slices of each of the "
+        "three directions, then over the directions; slices without any error count 100 dB (X-Recon's metrics module).",
+    ),
+    Metric(
+        "psnr_x2ct_slices_db", "PSNR, slice mean, peak 4095 (X2CT)", "dB", 2,
+        higher_is_better=True, region="slices of the whole volume", headline=2,
+        convention="PSNR, dB, as X-Recon's slice mean but on integers 0..2500 with peak 4095 (X2CT-GAN's test script): "
+        "about 4.29 dB more for the same volumes. Not comparable with any volumetric value.",
+    ),
+    Metric(
+        "psnr_synthrad_db", "PSNR, body, peak 4000 HU (SynthRAD)", "dB", 2, higher_is_better=True, region="body",
+        convention="PSNR, dB = 20 log10(4000 / RMSE) inside the body mask, values not clipped, peak 4000 HU (SynthRAD "
+        "challenge).",
+    ),
+)  # fmt: skip
+"""The conventions of `psnr_conventions` beside `psnr_2500_db`, which is one of the image metrics."""
 
 
 def psnr_conventions(

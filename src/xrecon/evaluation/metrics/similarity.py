@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import check_pair
+from xrecon.evaluation.metrics.metric import Metric
 from xrecon.evaluation.metrics.psnr import unit_range
 from xrecon.evaluation.metrics.ssim_window import SSIM_WINDOW, window_ssim
 
@@ -21,6 +22,33 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the scales, finest first (Wang, Simoncelli and Bovik, Asilomar 2003)."""
 
 Floats = NDArray[np.float64]
+
+SIMILARITY_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "ssim_unit_3d", "SSIM, 3D, on [0, 1]", "", 4,
+        higher_is_better=True, region="whole volume", headline=3, tested=True,
+        convention="SSIM in 3D as ssim_3d, but on (HU + 1024) / 2500 clipped to 0..1 with data range 1.0: the range on "
+        "which the literature computes it. SSIM changes when both volumes are shifted, so this is another number than "
+        "ssim_3d.",
+    ),
+    Metric(
+        "ssim_x2ct_slices", "SSIM, slice mean of 3 directions (X2CT)", "", 4,
+        higher_is_better=True, region="slices of the whole volume",
+        convention="SSIM per slice: uniform 7x7 window, sample covariance, K1 = 0.01, K2 = 0.03, data range 1.0 on "
+        "0..1, mean over the slices of each direction, then over the three directions (X2CT-GAN and X-Recon metrics "
+        "modules).",
+    ),
+    Metric(
+        "ms_ssim_3d", "Multi-scale SSIM, 3D", "", 4, higher_is_better=True, region="whole volume",
+        convention="Multi-scale SSIM (Wang, Simoncelli and Bovik, Asilomar 2003) in 3D: 7x7x7 window, scales by 2x2x2 "
+        "means, published weights; as many of the five scales as leave 7 voxels per edge, the weights normalised to 1.",
+    ),
+    Metric(
+        "cosine", "Cosine similarity", "", 4, higher_is_better=True, region="whole volume",
+        convention="Cosine similarity of the flattened volumes on 0..1: a.b / (|a| |b|). Blind to a common factor.",
+    ),
+)  # fmt: skip
+"""The metrics of `similarities`."""
 
 
 def similarities(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import mae_hu
 from xrecon.evaluation.metrics.mask_agreement import compare_masks
+from xrecon.evaluation.metrics.metric import Metric
 from xrecon.io.guards.files import sha256_of
 from xrecon.io.nifti import read_nifti
 from xrecon.volume import Volume
@@ -51,34 +51,33 @@ class StructureMaps(Config):
         return f"{sha256_of(self.maps[case])} {self.model_dump_json(exclude={'maps'})}"
 
 
-_TISSUES = {"heart": "soft tissue", "spine": "bone"}
-STRUCTURE_CONVENTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        f"{name}_{kind}": text.format(name=name, tissue=tissue)
-        for name, tissue in _TISSUES.items()
-        for kind, text in {
-            "dice": "Dice of the {tissue} at the {name}: the estimate's beside or in the true mask, without what is "
-            "{tissue} of a neighbour in the truth, against the truth's inside the mask. 1 for the truth itself. "
-            "From which HU on, and how far beside the mask: `settings` of summary.json.",
-            "shift_mm": "Distance, mm, of the centres of the two regions of {name}_dice.",
-            "mae_hu": "MAE, HU, over the voxels of the true mask of the {name}; values not clipped.",
-        }.items()
-    }
-)
-"""Metric name -> definition."""
+def _structure_metrics() -> Iterator[Metric]:
+    """Dice, shift and MAE of each structure, in the order of the report's table."""
+    for name, tissue in (("heart", "soft tissue"), ("spine", "bone")):
+        kinds = (
+            Metric(
+                "dice", "Dice", "", 3, higher_is_better=True, region=name,
+                convention=f"Dice of the {tissue} at the {name}: the estimate's beside or in the true mask, without "
+                f"what is {tissue} of a neighbour in the truth, against the truth's inside the mask. 1 for the truth "
+                "itself. From which HU on, and how far beside the mask: `settings` of summary.json.",
+            ),
+            Metric(
+                "shift_mm", "Shift", "mm", 1, higher_is_better=False, region=name,
+                convention=f"Distance, mm, of the centres of the two regions of {name}_dice.",
+            ),
+            Metric(
+                "mae_hu", "MAE", "HU", 1, higher_is_better=False, region=name,
+                convention=f"MAE, HU, over the voxels of the true mask of the {name}; values not clipped.",
+            ),
+        )  # fmt: skip
+        for metric in kinds:
+            place = STRUCTURES.index(name) * len(kinds) + kinds.index(metric) + 1
+            full_name, label = f"{name}_{metric.name}", f"{metric.label}, {name}"
+            yield replace(metric, name=full_name, label=label, group="structure", section=place)
 
-STRUCTURE_DISPLAY: Mapping[str, tuple[str, str, int]] = MappingProxyType(
-    {
-        f"{name}_{kind}": (f"{label}, {name}", unit, decimals)
-        for name in STRUCTURES
-        for kind, (label, unit, decimals) in {
-            "dice": ("Dice", "", 3),
-            "shift_mm": ("Shift", "mm", 1),
-            "mae_hu": ("MAE", "HU", 1),
-        }.items()
-    }
-)
-"""Metric name -> (label, unit, decimals)."""
+
+STRUCTURE_METRICS: tuple[Metric, ...] = tuple(_structure_metrics())
+"""The metrics of `structure_metrics`."""
 
 
 def check_structure_maps(maps: StructureMaps, dataset: PreparedDataset) -> None:
@@ -87,15 +86,15 @@ def check_structure_maps(maps: StructureMaps, dataset: PreparedDataset) -> None:
     Raises:
         InputError: a map is of a case that the data set does not have, none is of this subset, or one does not fit.
     """
-    here = {case.name: case for case in dataset.cases}
+    subset = {case.name: case for case in dataset.cases}
     strangers = sorted(set(maps.maps) - {record.name for record in dataset.manifest.cases})
-    if strangers or not set(maps.maps) & set(here):
+    if strangers or not set(maps.maps) & set(subset):
         raise InputError(
             f"the label maps are of {', '.join(strangers or maps.maps)}, the {dataset.subset} cases of the data set "
-            f"are {', '.join(here)}: name them alike"
+            f"are {', '.join(subset)}: name them alike"
         )
-    for name in set(maps.maps) & set(here):
-        structure_masks(maps, name, here[name].load())
+    for name in set(maps.maps) & set(subset):
+        structure_masks(maps, name, subset[name].load())
 
 
 def load_structure_maps(path: str | os.PathLike[str]) -> StructureMaps:
@@ -105,12 +104,12 @@ def load_structure_maps(path: str | os.PathLike[str]) -> StructureMaps:
         ConfigError: unknown keys, or values of the wrong kind.
         InputError: a label map is missing.
     """
-    given = load_config(StructureMaps, path)
-    maps = {case: Path(path).parent / one for case, one in given.maps.items()}
-    missing = [f"{case}: {one}" for case, one in maps.items() if not one.is_file()]
+    settings = load_config(StructureMaps, path)
+    maps = {case: Path(path).parent / file for case, file in settings.maps.items()}
+    missing = [f"{case}: {file}" for case, file in maps.items() if not file.is_file()]
     if missing:
         raise InputError(f"{path}: label maps are missing: {', '.join(missing)}")
-    return given.model_copy(update={"maps": maps})
+    return settings.model_copy(update={"maps": maps})
 
 
 def structure_masks(maps: StructureMaps, case: str, data: CaseData) -> dict[str, Mask]:
@@ -127,11 +126,13 @@ def structure_masks(maps: StructureMaps, case: str, data: CaseData) -> dict[str,
     path = maps.maps[case]
     raw = read_nifti(path, hu=False)
     stored = Volume(raw.hu, raw.affine).canonical()
-    own, wanted = (matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (stored.affine, data.affine))
-    if not np.allclose(own, wanted, atol=1e-3):
+    map_axes, ct_axes = (
+        affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (stored.affine, data.affine)
+    )
+    if not np.allclose(map_axes, ct_axes, atol=1e-3):
         raise InputError(f"{path}: its axes are not those of the CT of {case}: give the label map on the CT's own grid")
     centre = (data.affine @ [*((np.asarray(data.ct.shape) - 1) / 2), 1.0])[:3]
-    found = {}
+    masks = {}
     for name, rule in maps.rules().items():
         share = Volume(np.isin(stored.hu, rule.labels).astype(np.float32), stored.affine)
         mask = share.resampled(data.ct.shape, data.spacing_mm, centre_mm=centre, fill_hu=0.0).hu >= 0.5
@@ -140,14 +141,14 @@ def structure_masks(maps: StructureMaps, case: str, data: CaseData) -> dict[str,
                 f"{path}: none of the labels {', '.join(map(str, rule.labels))} of the {name} lie in the frame of "
                 f"{case}: is it the map of this CT, with these labels?"
             )
-        found[name] = mask
-    return found
+        masks[name] = mask
+    return masks
 
 
 def structure_metrics(
     estimate: Volume, truth: Volume, masks: Mapping[str, Mask], rules: Mapping[str, StructureRule]
 ) -> dict[str, float | None]:
-    """Every metric of `STRUCTURE_CONVENTIONS`; None without a mask, or where there is nothing to compare.
+    """Every one of `STRUCTURE_METRICS`; None without a mask, or where there is nothing to compare.
 
     Args:
         estimate: the reconstruction, on the grid of the truth.
@@ -158,23 +159,28 @@ def structure_metrics(
     Raises:
         InputError: other shapes.
     """
-    values: dict[str, float | None] = dict.fromkeys(STRUCTURE_CONVENTIONS)
+    values: dict[str, float | None] = dict.fromkeys(metric.name for metric in STRUCTURE_METRICS)
     if estimate.shape != truth.shape:
         raise InputError(f"the estimate has shape {estimate.shape}, the truth {truth.shape}")
     for name, mask in masks.items():
         rule = rules[name]
-        wanted = (truth.hu >= rule.from_hu) & mask
+        true_tissue = (truth.hu >= rule.from_hu) & mask
         neighbours = (truth.hu >= rule.from_hu) & ~mask
         near = distance_mm(mask, truth.spacing_mm) <= rule.within_mm
-        found = (estimate.hu >= rule.from_hu) & near & ~neighbours
+        tissue = (estimate.hu >= rule.from_hu) & near & ~neighbours
         values[f"{name}_mae_hu"] = mae_hu(estimate.hu, truth.hu, mask=mask)
-        if wanted.any():
-            values[f"{name}_dice"] = compare_masks(found, wanted, spacing_mm=truth.spacing_mm).dice
-        if wanted.any() and found.any():
-            apart = (_centre(found) - _centre(wanted)) * np.asarray(truth.spacing_mm)
+        if true_tissue.any():
+            values[f"{name}_dice"] = compare_masks(tissue, true_tissue, spacing_mm=truth.spacing_mm).dice
+        if true_tissue.any() and tissue.any():
+            apart = (_centre(tissue) - _centre(true_tissue)) * np.asarray(truth.spacing_mm)
             values[f"{name}_shift_mm"] = float(np.linalg.norm(apart))
     return values
 
 
-def _centre(mask: Mask) -> NDArray[Any]:
+def _directions(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit directions of the three axes, as columns."""
+    return np.asarray(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def _centre(mask: Mask) -> NDArray[np.float64]:
     return np.asarray(np.argwhere(mask).mean(axis=0))

@@ -11,9 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from xrecon import __version__
-from xrecon.evaluation.metrics.anatomy import ANATOMY_CONVENTIONS
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
-from xrecon.evaluation.metrics.structures import STRUCTURE_CONVENTIONS
 from xrecon.evaluation.prepared import DatasetResults
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.page import data_uri, flatten
@@ -164,11 +162,15 @@ def agreement_table(agreements: Mapping[str, Mapping[str, Any]], *, decimals: in
 
 def conventions_section(names: Sequence[str]) -> PageSection:
     """What every metric of the page is."""
-    words = {**CATALOGUE, **ANATOMY_CONVENTIONS, **STRUCTURE_CONVENTIONS}
     return PageSection(
         "What the numbers are",
         ["A number without its convention means nothing in this field; compare only equal names."],
-        [PageTable(["Metric", "Convention"], [[label(name), words[name]] for name in names if name in words])],
+        [
+            PageTable(
+                ["Metric", "Convention"],
+                [[CATALOGUE[name].heading, CATALOGUE[name].convention] for name in names if name in CATALOGUE],
+            )
+        ],
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xrecon.errors import InputError
+from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.tables import PerCase, format_value, label
 from xrecon.report.parts.panels import Panel, Row, compose
 from xrecon.volume import RESEARCH_NOTICE
@@ -143,7 +144,7 @@ def example_figure(
     own = sorted(
         (row for row in rows if row.model == model and _known(row.metrics.get(metric))),
         key=lambda row: row.metrics[metric] or 0.0,
-        reverse=metric.startswith(("psnr", "ssim")),
+        reverse=CATALOGUE[metric].higher_is_better is True,
     )
     if not own:
         raise InputError(f"{model} has no case with a value of {metric}")
