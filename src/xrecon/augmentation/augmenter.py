@@ -1,13 +1,12 @@
 """Online augmentation: a prepared case and a seed give a new patient with new films, and the labels that go with them.
 
-The chest is changed first, then exposed, then its films are spoiled as life spoils them. Every step draws from a
-stream of its own (`augment_random`), so a sample follows from (settings, case, seed) alone. Left and right are never
-exchanged.
+The chest is changed first, then exposed, then its films are spoiled as life spoils them: the steps and their order are
+the table in `settings.py`. Every step draws from a stream of its own (`random_streams`), so a sample follows from
+(settings, case, seed) alone. Left and right are never exchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import thread_time
 from typing import Any
@@ -16,23 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.anatomy.morphology import Floats
-from xrecon.augmentation.beam import Beams, beside_the_cube, draw_beams, integrals, moved_along
-from xrecon.augmentation.film import collimate, equalise, expose, invert, mark, tone
-from xrecon.augmentation.planted_air import plant
+from xrecon.augmentation.chest import AugmentedChest, chest_of, shrunk
+from xrecon.augmentation.projection import beside_the_cube, integrals, moved_along
 from xrecon.augmentation.random_streams import stream
-from xrecon.augmentation.settings import AugmentConfig
-from xrecon.augmentation.spatial import Chest, Deformation, chest_of, draw_affine, draw_elastic, shrunk
-from xrecon.augmentation.tissue import add_bullae, add_effusion, add_nodules, change_density, scan
+from xrecon.augmentation.settings import AugmentConfig, steps_of
+from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.steps import Beams, Exposures, ExposureStep, FilmStep, FilmView, SpatialStep, TissueStep
 from xrecon.data.case_file import CaseData
 from xrecon.errors import InputError
 from xrecon.films.network_film import network_film
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.projector.attenuation import FILM_ENERGY_KEV
-
-ChestStep = Callable[[Chest, Any, np.random.Generator], tuple[Chest, dict[str, Any]]]
-FilmStep = Callable[[Floats, np.random.Generator], tuple[Floats, dict[str, Any]]]
-
-_VIEWS = ("pa", "lateral")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +78,7 @@ class Augmenter:
         self.beams = (beams[0].with_detector((size, size)), beams[1].with_detector((size, size)))
 
     def __call__(self, case: CaseData, seed: int) -> Sample:
-        """One sample.
+        """The sample of a case and a seed.
 
         Args:
             case: of at least `size` voxels per edge.
@@ -102,94 +95,83 @@ class Augmenter:
             raise InputError(f"the case has {case.size} voxels per edge, fewer than the {self.size} asked for")
         if seed < 0:
             raise InputError(f"seed must be at least 0, got {seed}")
-        run = _Run(self.config, seed, {"seed": int(seed), "size": self.size}, _Clock())
+        work = _SampleInProgress(self.config, seed, {"seed": int(seed), "size": self.size}, _Clock())
         if case.quantity == "display" and stream(seed, "own_films").random() < self.config.own_films.probability:
-            chest, beams, films = self._as_it_is(case, run)
+            chest, beams, films = self._as_it_is(case, work)
         else:
-            deformation, chest = self._changed(case, run)
-            beams, films = self._exposed(case, chest, deformation, run)
-        films = [self._spoiled(film, view, beam, run) for film, view, beam in zip(films, _VIEWS, beams, strict=True)]
+            deformation, chest = self._changed(case, work)
+            beams, films = self._exposed(case, chest, deformation, work)
+        films = [
+            self._spoiled(film, FilmView(name, beam), work)
+            for film, name, beam in zip(films, VIEWS, beams, strict=True)
+        ]
         pa, lateral = (network_film(film) for film in films)
-        run.clock.lap("network film")
-        sample = Sample(chest.hu, pa, lateral, chest.sides, chest.air, chest.measured, beams, run.record)
-        return sample, run.clock.seconds
+        work.clock.lap("network film")
+        sample = Sample(chest.hu, pa, lateral, chest.sides, chest.air, chest.measured, beams, work.record)
+        return sample, work.clock.seconds
 
-    def _as_it_is(self, case: CaseData, run: _Run) -> tuple[Chest, Beams, list[Floats]]:
+    def _as_it_is(self, case: CaseData, work: _SampleInProgress) -> tuple[AugmentedChest, Beams, list[Floats]]:
         """The chest unchanged with the patient's own films."""
         chest = chest_of(case, Deformation.none(), size=self.size, frame_mm=self.frame_mm)
         films = [shrunk(np.asarray(film, dtype=np.float32), self.size) for film in (case.pa, case.lateral)]
-        run.record["own_films"] = True
-        run.clock.lap("deform")
+        work.record["own_films"] = True
+        work.clock.lap("deform")
         return chest, self.beams, films
 
-    def _changed(self, case: CaseData, run: _Run) -> tuple[Deformation, Chest]:
+    def _changed(self, case: CaseData, work: _SampleInProgress) -> tuple[Deformation, AugmentedChest]:
+        """The deformed chest with changed tissue, and its deformation."""
         deformation = Deformation.none()
-        if (rng := run.drawn("affine")) is not None:
-            deformation, run.record["affine"] = draw_affine(self.config.affine, rng)
-        if (rng := run.drawn("elastic")) is not None:
-            deformation, run.record["elastic"] = draw_elastic(
-                deformation, self.config.elastic, rng, frame_mm=self.frame_mm
-            )
-        run.clock.lap("draw deformation")
+        for name, spatial in steps_of(SpatialStep):
+            if (rng := work.generator(name)) is not None:
+                settings = getattr(self.config, name)
+                deformation, work.record[name] = spatial.apply(deformation, settings, rng, frame_mm=self.frame_mm)
+        work.clock.lap("draw deformation")
         chest = chest_of(case, deformation, size=self.size, frame_mm=self.frame_mm)
-        run.clock.lap("deform")
-        steps: tuple[tuple[str, ChestStep], ...] = (
-            ("density", change_density),
-            ("pneumothorax", plant),
-            ("bulla", add_bullae),
-            ("effusion", add_effusion),
-            ("nodules", add_nodules),
-            ("scanner", scan),
-        )
-        for name, step in steps:
-            if (rng := run.drawn(name)) is not None:
-                chest, run.record[name] = step(chest, getattr(self.config, name), rng)
-                run.clock.lap(name)
+        work.clock.lap("deform")
+        for name, tissue in steps_of(TissueStep):
+            if (rng := work.generator(name)) is not None:
+                chest, work.record[name] = tissue.apply(chest, getattr(self.config, name), rng)
+                work.clock.lap(name)
         return deformation, chest
 
-    def _exposed(self, case: CaseData, chest: Chest, deformation: Deformation, run: _Run) -> tuple[Beams, list[Floats]]:
+    def _exposed(
+        self, case: CaseData, chest: AugmentedChest, deformation: Deformation, work: _SampleInProgress
+    ) -> tuple[Beams, list[Floats]]:
         """Line integrals of the changed chest, and of what the stored films show beside the cube."""
-        beams, energy = self.beams, FILM_ENERGY_KEV
-        if (rng := run.drawn("beam")) is not None:
-            beams, energy, run.record["beam"] = draw_beams(self.beams, self.config.beam, rng)
-        films = integrals(chest, beams, energy_kev=energy)
-        run.clock.lap("project")
+        exposures = Exposures(self.beams, FILM_ENERGY_KEV)
+        for name, step in steps_of(ExposureStep):
+            if (rng := work.generator(name)) is not None:
+                exposures, work.record[name] = step.apply(exposures, getattr(self.config, name), rng)
+        films = integrals(chest.hu, exposures, pitch_mm=chest.pitch_mm)
+        work.clock.lap("project")
         if case.quantity == "line_integral":
             beside = beside_the_cube(case, self.beams, size=self.size, frame_mm=self.frame_mm)
-            beside = moved_along(beside, deformation, beams, energy_kev=energy, pitch_mm=chest.pitch_mm)
-            films = [film + one for film, one in zip(films, beside, strict=True)]
-            run.clock.lap("beside the cube")
-        return beams, films
+            beside = moved_along(beside, deformation, exposures, pitch_mm=chest.pitch_mm)
+            films = [film + rest for film, rest in zip(films, beside, strict=True)]
+            work.clock.lap("beside the cube")
+        return exposures.beams, films
 
-    def _spoiled(self, film: Floats, view: str, beam: ConeBeam, run: _Run) -> Floats:
-        config = self.config
-        steps: tuple[tuple[str, FilmStep], ...] = (
-            ("exposure", lambda film, rng: expose(film, beam, config.exposure, rng)),
-            ("tone", lambda film, rng: tone(film, config.tone, rng)),
-            ("equalise", lambda film, rng: equalise(film, beam, config.equalise, rng)),
-            ("collimation", lambda film, rng: collimate(film, beam, config.collimation, rng)),
-            ("markers", lambda film, rng: mark(film, beam, config.markers, rng, view=view)),
-            ("inversion", lambda film, rng: invert(film, config.inversion, rng)),
-        )
-        for name, step in steps:
-            rng = run.drawn(name, view)
-            if rng is None or (name == "exposure" and "own_films" in run.record):  # display values carry their noise
+    def _spoiled(self, film: Floats, view: FilmView, work: _SampleInProgress) -> Floats:
+        """The film after all film steps."""
+        for name, step in steps_of(FilmStep):
+            rng = work.generator(name, view.name)
+            if rng is None or (step.needs_line_integrals and "own_films" in work.record):
                 continue
-            film, run.record[name][view] = step(film, rng)
-            run.clock.lap(name)
+            film, work.record[name][view.name] = step.apply(film, view, getattr(self.config, name), rng)
+            work.clock.lap(name)
         return film
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """One sample in the making."""
+class _SampleInProgress:
+    """What the steps of one sample share: who is done, with which random numbers, what was drawn, how long it took."""
 
     config: AugmentConfig
     seed: int
     record: dict[str, Any]
     clock: _Clock
 
-    def drawn(self, step: str, view: str | None = None) -> np.random.Generator | None:
+    def generator(self, step: str, view: str | None = None) -> np.random.Generator | None:
         """The step's own random numbers if it is to be done, else None; notes the step in the record as left out."""
         if view is None:
             self.record[step] = None

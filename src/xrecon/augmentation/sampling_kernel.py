@@ -40,7 +40,7 @@ def sample_all(
                 right = np.float32(0.0)
                 left = np.float32(0.0)
                 air = np.float32(0.0)
-                known = np.float32(0.0)
+                measured = np.float32(0.0)
                 for corner in range(8):
                     x, y, z = i + (corner >> 2), j + ((corner >> 1) & 1), k + (corner & 1)
                     share = (a if corner & 4 else np.float32(1.0) - a) * (b if corner & 2 else np.float32(1.0) - b)
@@ -55,16 +55,16 @@ def sample_all(
                         if code & 4:
                             air += share
                         if code & 8:
-                            known += share
+                            measured += share
                     else:
                         value += share * outside_hu
-                found = 0
+                result = 0
                 if right + left > 0.5:
-                    found = 1 if right >= left else 2
+                    result = 1 if right >= left else 2
                     if air > 0.5:
-                        found += 4
-                if known > 0.5:
-                    found += 8
+                        result += 4
+                if measured > 0.5:
+                    result += 8
                 out_hu[p, q, r] = value
-                out_codes[p, q, r] = found
+                out_codes[p, q, r] = result
     return out_hu, out_codes

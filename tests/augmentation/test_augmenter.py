@@ -10,20 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from support.augment_fixtures import phantom_case
 from support.dataset_factory import random_case
 from xrecon.augmentation.augmenter import Augmenter, Sample
-from xrecon.augmentation.beam import draw_beams
-from xrecon.augmentation.random_streams import stream
-from xrecon.augmentation.settings import Affine, AugmentConfig, Beam, Elastic
-from xrecon.augmentation.spatial import Deformation, chest_of, draw_affine, draw_elastic
+from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.case_file import CaseData
-from xrecon.errors import ConfigError, InputError
+from xrecon.errors import InputError
 from xrecon.films.network_film import network_film
-from xrecon.films.simulate import film_pair
 from xrecon.geometry import FRAME_MM
 from xrecon.phantoms.thorax import Phantom
 from xrecon.projector import hu_to_mu, project
@@ -164,78 +158,6 @@ def test_films_belong_to_the_ct_and_the_beams_of_the_sample(case: CaseData) -> N
         assert np.abs(shown - network_film(film)).mean() < 0.02
 
 
-def test_the_angle_between_the_views_stays_in_its_range() -> None:
-    nominal = film_pair("chest", size=32)
-    angles = []
-    for seed in range(60):
-        beams, energy, record = draw_beams(nominal, Beam(between_views_deg=10.0), stream(seed, "beam"))
-        angles.append(beams[1].angle_deg - beams[0].angle_deg)
-        assert record["between_views_deg"] == pytest.approx(angles[-1])
-        assert 50 <= energy <= 70
-        for beam, one in zip(beams, nominal, strict=True):
-            assert beam.pixel_at_isocentre_mm == pytest.approx(one.pixel_at_isocentre_mm, rel=0.03)
-            assert max(map(abs, beam.translation_mm)) <= 8.0
-    assert 80 <= min(angles) < 84
-    assert 96 < max(angles) <= 100
-
-
-@given(st.integers(0, 10_000), st.floats(2.0, 40.0), st.floats(0.2, 0.8))
-@settings(deadline=None, max_examples=25)
-def test_deformations_never_fold(seed: int, amplitude: float, least: float) -> None:
-    rng = np.random.default_rng(seed)
-    affine, _ = draw_affine(Affine(rotation_deg=15.0), rng)
-    wild = Elastic(amplitude_mm=(amplitude, amplitude), knot_mm=40.0, least_jacobian=least)
-    deformation, record = draw_elastic(affine, wild, rng, frame_mm=FRAME_MM)
-    finer = (np.arange(61) - 30.0) * (FRAME_MM / 61)
-    relative = deformation.jacobian(finer) / np.linalg.det(affine.matrix)
-    assert np.linalg.det(affine.matrix) > 0
-    assert relative.min() > 0.8 * least
-    assert record["amplitude_mm"] <= amplitude
-
-
-def test_the_jacobian_is_that_of_the_map() -> None:
-    rng = np.random.default_rng(4)
-    deformation, _ = draw_affine(Affine(), rng)
-    deformation, record = draw_elastic(deformation, Elastic(), rng, frame_mm=FRAME_MM)
-    assert record["amplitude_mm"] > 0
-    places = np.arange(-20.0, 21.0)
-    origin = deformation.origin_mm(places).astype(np.float64)
-    gradient = np.stack([np.stack(np.gradient(part, 1.0)) for part in origin])  # [component, axis, ...]
-    found = np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)))
-    inner = np.s_[2:-2, 2:-2, 2:-2]
-    assert np.allclose(found[inner], deformation.jacobian(places)[inner], rtol=2e-3)
-
-
-def test_labels_move_with_their_tissue(case: CaseData) -> None:
-    # The CT is made of its own labels, so that after any deformation each label can be read off the HU again.
-    painted = np.select([case.sides == 1, case.sides == 2], [1000, 2000], 0).astype(np.int16)
-    sides_only = replace(case, ct=painted)
-    rng = np.random.default_rng(2)
-    deformation, _ = draw_affine(Affine(), rng)
-    deformation, _ = draw_elastic(deformation, Elastic(), rng, frame_mm=FRAME_MM)
-    chest = chest_of(sides_only, deformation, size=64, frame_mm=FRAME_MM)
-    inside = chest.measured
-    assert np.count_nonzero(chest.sides == 1) > 1000
-    # Voxels deep in their label or deep outside are exact; at surfaces the values are blends.
-    assert (chest.sides[inside & (chest.hu > 1990)] == 2).all()
-    assert (chest.sides[inside & (chest.hu < 1)] == 0).all()
-    pure = inside & (chest.sides == 1)
-    assert np.median(chest.hu[pure]) == pytest.approx(1000, abs=1)
-    growth = np.count_nonzero(chest.sides) / np.count_nonzero(case.sides)
-    assert growth == pytest.approx(1 / np.linalg.det(deformation.matrix), rel=0.25)
-
-
-def test_what_lies_beyond_the_cube_counts_as_unmeasured(case: CaseData) -> None:
-    shifted = Deformation(np.eye(3), np.array([60.0, 0.0, 0.0]))
-    cut = replace(case, scan_box=((0, 50), (0, 64), (4, 64)))
-    chest = chest_of(cut, shifted, size=64, frame_mm=FRAME_MM)
-    assert not chest.measured[:9].any()
-    assert chest.measured[11:59, :, 5:63].all()
-    assert not chest.measured[:, :, :4].any()
-    assert not chest.measured[61:].any()
-    assert (chest.hu[:9] == -1024).all()
-
-
 def test_a_patients_own_films_are_kept_or_replaced(case: CaseData) -> None:
     own = replace(case, pa=np.flip(case.pa, 0).copy() / 10, quantity="display")
     kept = augmenter(only(affine={}).model_copy(), case, 64)(own, 0)
@@ -263,16 +185,6 @@ def test_bad_requests_are_refused(case: CaseData) -> None:
         augmenter(AugmentConfig.off(), case)(case, -1)
     with pytest.raises(InputError, match="16 voxels"):
         augmenter(AugmentConfig.off(), case, 8)
-
-
-@pytest.mark.parametrize(
-    "text", ["affine.scale=[1.2, 0.9]", "affine.scale=[0, 1]", "tone.bits=[12, 8]", "beam.probability=1.5", "bean.x=1"]
-)
-def test_bad_settings_are_refused(text: str) -> None:
-    from xrecon.config import load_config
-
-    with pytest.raises(ConfigError):
-        load_config(AugmentConfig, None, [text])
 
 
 def test_noise_without_anatomy_passes_through_every_step() -> None:

@@ -13,13 +13,15 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from xrecon.anatomy.healthy_lungs import ChestAir
 from xrecon.anatomy.morphology import Floats, Mask, box_of
+from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, uniform
-from xrecon.augmentation.settings import Pneumothorax
-from xrecon.augmentation.spatial import Chest
-from xrecon.augmentation.tissue import filled_below, gravity_depth_mm, healthy_sides
+from xrecon.augmentation.ranges import PositiveRange, step_probability
+from xrecon.augmentation.tissue.lung import filled_below, gravity_depth_mm, healthy_sides
+from xrecon.config import Config
 from xrecon.errors import InputError
 from xrecon.planting.flow import Cavity, collapse_to, inflow_velocity
 from xrecon.planting.inflow import air_inflow, tissue_contraction
@@ -33,10 +35,23 @@ _FLOW_MM = 8.0
 _MARGIN_MM = 14.0
 _FLUID_DENSITY = 1012.0
 _AIR_DENSITY = (0.0, 40.0)
-_FOREIGN_AIR_HU = -400.0
+_AERATED_BELOW_HU = -400.0
+"""Outside the cavity what is darker than this is air of another organ (airways, the other lung), not chest wall."""
 _PUSH = 0.45
 """Largest shift of the lung's surface to meet the occupancy, in voxels."""
 _COLLAPSES = 2
+
+
+class PneumothoraxSettings(Config):
+    """Planted free pleural air, with its labels."""
+
+    probability: float = step_probability(0.35)
+    occupancy: PositiveRange = Field(
+        default=(0.03, 0.70), description="Air / (air + lung) of the side, log-uniform, 0.01..0.90."
+    )
+    tension_probability: float = Field(default=0.2, ge=0, le=1, description="Share of them with mediastinal shift.")
+    effusion_probability: float = Field(default=0.2, ge=0, le=1, description="Share of them with fluid at a level.")
+    effusion_ml: PositiveRange = Field(default=(50.0, 300.0), description="That fluid, mL, log-uniform.")
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,9 @@ class _Plan:
         }
 
 
-def plant(chest: Chest, settings: Pneumothorax, rng: np.random.Generator) -> tuple[Chest, dict[str, Any]]:
+def plant(
+    chest: AugmentedChest, settings: PneumothoraxSettings, rng: np.random.Generator
+) -> tuple[AugmentedChest, dict[str, Any]]:
     """Free air in one side that has none. `sides` becomes lung and free air, `air` the free air; fluid is neither.
 
     Where nothing can be planted (no healthy side, a lung too small) the chest stays, and the record says why.
@@ -88,15 +105,15 @@ def plant(chest: Chest, settings: Pneumothorax, rng: np.random.Generator) -> tup
         return chest, {**plan.record(), "skipped": str(error)}
 
 
-def _planted(chest: Chest, plan: _Plan, rng: np.random.Generator) -> tuple[Chest, dict[str, Any]]:
+def _planted(chest: AugmentedChest, plan: _Plan, rng: np.random.Generator) -> tuple[AugmentedChest, dict[str, Any]]:
     spacing = chest.spacing_mm
     if plan.tension > 0:
         chest = _shifted(chest, plan)
     # One connected piece: a stray island of the label has no way for its lung to go, and would turn to air.
-    own = cc3d.largest_k(chest.sides == plan.side, k=1, connectivity=6) > 0
-    box = box_of(own, spacing, margin_mm=_MARGIN_MM)
-    hu, cavity = chest.hu[box], own[box]
-    foreign = (chest.hu[box] < _FOREIGN_AIR_HU) & ~cavity
+    hemithorax = cc3d.largest_k(chest.sides == plan.side, k=1, connectivity=6) > 0
+    box = box_of(hemithorax, spacing, margin_mm=_MARGIN_MM)
+    hu, cavity = chest.hu[box], hemithorax[box]
+    foreign = (chest.hu[box] < _AERATED_BELOW_HU) & ~cavity
     coarse = _coarse_cavity(cavity, chest.pitch_mm, medial_first=plan.side == 2)
     gravity = PATTERNS[plan.pattern].gravity
     fluid_voxels = plan.fluid_ml / chest.voxel_ml
@@ -120,24 +137,24 @@ def _planted(chest: Chest, plan: _Plan, rng: np.random.Generator) -> tuple[Chest
     density, _, _ = match_mass(scene, hu, gap_density=gap)
     free_air = scene.gap_share - fluid >= 0.5
     lung = (wall.share < 0.5) & (scene.lung_share >= 0.5)
-    drawn = _written(chest, box, own, np.where((wall.share < 1.0) & (scene.moved > 0), density - 1000.0, hu))
+    sick = _written(chest, box, hemithorax, np.where((wall.share < 1.0) & (scene.moved > 0), density - 1000.0, hu))
     labels = np.where(lung | free_air, np.uint8(plan.side), np.uint8(0))
-    drawn.sides[box] = np.where(labels > 0, labels, drawn.sides[box])
-    drawn.air[box] |= free_air
-    air_ml, lung_ml = (float(np.count_nonzero(one)) * chest.voxel_ml for one in (free_air, lung))
+    sick.sides[box] = np.where(labels > 0, labels, sick.sides[box])
+    sick.air[box] |= free_air
+    air_ml, lung_ml = (float(np.count_nonzero(mask)) * chest.voxel_ml for mask in (free_air, lung))
     reached = {"air_ml": air_ml, "lung_ml": lung_ml, "occupancy": air_ml / max(air_ml + lung_ml, 1e-9)}
-    return drawn, {**plan.record(), **reached}
+    return sick, {**plan.record(), **reached}
 
 
-def _written(chest: Chest, box: tuple[slice, slice, slice], own: Mask, hu: Floats) -> Chest:
-    """Own copies with the new HU, without the old label of the cavity `own`."""
+def _written(chest: AugmentedChest, box: tuple[slice, slice, slice], hemithorax: Mask, hu: Floats) -> AugmentedChest:
+    """A chest with arrays of its own: the new HU in the box, and no label where the hemithorax was."""
     whole = chest.hu.copy()
     whole[box] = np.maximum(hu, np.float32(OUTSIDE_HU))
-    sides = np.where(own, np.uint8(0), chest.sides)
+    sides = np.where(hemithorax, np.uint8(0), chest.sides)
     return replace(chest, hu=whole, sides=sides, air=chest.air.copy())
 
 
-def _shifted(chest: Chest, plan: _Plan) -> Chest:
+def _shifted(chest: AugmentedChest, plan: _Plan) -> AugmentedChest:
     """The mediastinum pushed to the other side."""
     right, left = chest.sides == 1, chest.sides == 2
     nothing = np.zeros(right.shape, dtype=bool)
@@ -158,9 +175,9 @@ def _coarse_cavity(cavity: Mask, pitch_mm: float, *, medial_first: bool) -> Cavi
     if mask.sum() < 200:
         raise InputError(f"the lung is too small: {int(mask.sum())} voxels of {flow_mm:g} mm, expected 200")
     places = np.argwhere(mask) * flow_mm
-    wanted: NDArray[np.float64] = places.mean(axis=0)
-    wanted[2] = places[:, 2].min() if medial_first else places[:, 2].max()
-    root = places[np.argmin(((places - wanted) ** 2).sum(axis=1))]
+    expected: NDArray[np.float64] = places.mean(axis=0)
+    expected[2] = places[:, 2].min() if medial_first else places[:, 2].max()
+    root = places[np.argmin(((places - expected) ** 2).sum(axis=1))]
     return Cavity.of(mask, flow_mm, np.asarray(root, dtype=np.float64))
 
 

@@ -1,0 +1,1 @@
+"""Steps that move the patient: pose, size, smooth deformation."""

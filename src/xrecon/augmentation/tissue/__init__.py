@@ -1,0 +1,1 @@
+"""Steps that change the tissue of the chest, and the scanner that saw it."""
