@@ -169,6 +169,7 @@ def test_bad_spacing_is_named(spacing: Any) -> None:
         project(_volume(), spacing, PA)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("volume", "named"),
     [
@@ -185,6 +186,7 @@ def test_bad_volume_is_named(volume: torch.Tensor, named: str) -> None:
         project(volume, SPACING, PA)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("films", "shape", "named"),
     [
@@ -201,6 +203,7 @@ def test_bad_films_are_named(films: torch.Tensor, shape: Any, named: str) -> Non
         backproject(films, shape, SPACING, PA)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("pose", "named"),
     [(torch.zeros(5), r"\(5,\)"), (torch.zeros(2, 6), r"\(2, 6\)"), (torch.full((6,), float("nan")), "nan")],

@@ -19,14 +19,18 @@ SHAPE_CHECKED = tuple(
     for name in (
         "attenuation",
         "backends.aligned",
+        "backends.backend",
         "backends.buffers",
+        "backends.bundles",
         "backends.compiled",
         "backends.lines",
         "backends.reference",
+        "backends.registry",
         "detector",
         "operator",
         "prost",
         "rays",
+        "scene",
         "spectrum",
     )
 )

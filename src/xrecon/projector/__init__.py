@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.projector.attenuation import hu_to_mu as hu_to_mu
     from xrecon.projector.attenuation import mu_to_hu as mu_to_hu
+    from xrecon.projector.backends.registry import BACKENDS as BACKENDS
     from xrecon.projector.operator import backproject as backproject
     from xrecon.projector.operator import project as project
     from xrecon.projector.prost.multi_angle import MultiAngleProjectionLoss as MultiAngleProjectionLoss
     from xrecon.projector.prost.projection import prost_project as prost_project
 
 _HOME = {
+    "BACKENDS": "xrecon.projector.backends.registry",
     "ConeBeam": "xrecon.geometry",
     "MultiAngleProjectionLoss": "xrecon.projector.prost.multi_angle",
     "backproject": "xrecon.projector.operator",

@@ -95,7 +95,7 @@ def test_no_plan_where_the_method_does_not_hold(monkeypatch: pytest.MonkeyPatch)
     assert aligned_plan(shape, spacing, plain.moved(angle_deg=1e-3)) is None
     assert aligned_plan(shape, spacing, replace(plain, detector_shift_mm=(1000.0, 0.0))) is None, "steeper than 45"
     assert aligned_plan(shape, (0.2, 9.0, 9.0), plain) is None, "thin slices are crossed faster"
-    monkeypatch.setattr(aligned, "_LARGEST_ENTRIES", 10)
+    monkeypatch.setattr(aligned, "LARGEST_ENTRIES", 10)
     assert aligned_plan(shape, spacing, plain) is None, "too large to keep"
 
 

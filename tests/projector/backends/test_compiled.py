@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from xrecon.geometry import ConeBeam
-from xrecon.projector.backends import compiled
+from xrecon.projector.backends.bundles import frame_bundles
+from xrecon.projector.backends.compiled import refusal
 from xrecon.projector.backends.lines import lines_of
 from xrecon.projector.backends.reference import project_reference
 from xrecon.projector.operator import backproject, project
@@ -82,7 +83,7 @@ def _reference(volume: Tensor, view: ConeBeam, pose: Tensor | None = None) -> Te
 @pytest.mark.parametrize("name", VIEWS)
 def test_equals_the_plain_path(name: str, threads: int) -> None:
     volume, view = _volume(batch=2), VIEWS[name]
-    assert compiled.supports(volume)
+    assert refusal(volume) is None
     film = project(volume[:, None], SPACING, view)
     expected = _reference(volume, view)
     assert expected.max() > 0.1
@@ -187,6 +188,17 @@ def test_rays_beside_the_volume_read_zero_and_get_no_gradient() -> None:
     assert torch.count_nonzero(by_volume) == 0 and torch.count_nonzero(by_pose) == 0
 
 
+def test_double_backward_where_no_ray_meets_the_volume() -> None:
+    view = replace(VIEWS["frontal"], detector_shift_mm=(900.0, 0.0))
+    pose = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    volume = _volume()[:, None].requires_grad_()
+    film = project(volume, SPACING, view, pose=pose)
+    by_volume, by_pose = torch.autograd.grad((film + 1).square().sum(), (volume, pose), create_graph=True)
+    assert torch.count_nonzero(by_volume) == 0 and torch.count_nonzero(by_pose) == 0
+    second = torch.autograd.grad(by_volume.sum() + by_pose.sum(), (volume, pose))
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in second)
+
+
 def test_nominal_rays_are_kept_and_serve_gradients_after_inference_mode() -> None:
     view = _view(angle=1.23)
     with torch.inference_mode():
@@ -224,10 +236,10 @@ def test_lines_made_in_parts_are_those_made_at_once() -> None:
     view = replace(VIEWS["three dominant axes"], detector_shape=(300, 140), pixel_mm=(1.3, 1.6))
     settings: dict[str, Any] = {"view": 0, "shape": SHAPE, "spacing_mm": SPACING, "detector_shape": view.detector_shape}
     with torch.no_grad():
-        parts = compiled.bundles_of(ray_frame(view), **settings)
+        parts = frame_bundles(ray_frame(view), **settings)
     pose = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    whole = compiled.bundles_of(ray_frame(view, pose=pose), **settings)
+    whole = frame_bundles(ray_frame(view, pose=pose), **settings)
     assert [b.axis for b in parts] == [b.axis for b in whole] == [0, 1, 2]
-    for one, other in zip(parts, whole, strict=True):
-        assert torch.equal(one.blocks, other.blocks)
-        torch.testing.assert_close(one.values, other.values.detach(), rtol=0, atol=1e-4)
+    for part, bundle in zip(parts, whole, strict=True):
+        assert torch.equal(part.blocks, bundle.blocks)
+        torch.testing.assert_close(part.values, bundle.values.detach(), rtol=0, atol=1e-4)

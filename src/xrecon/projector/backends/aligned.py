@@ -12,14 +12,20 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from xrecon.geometry import ConeBeam
+from xrecon.projector.backends.backend import Backend, Films, Volumes, transposed
 from xrecon.projector.rays import ray_frame
+from xrecon.projector.scene import Scene
 
-_CACHED_ENTRIES = 24_000_000  # interpolation weights kept per view (about 100 MB), enough for 224^3
-_LARGEST_ENTRIES = 96_000_000  # built for one call and let go: a full-resolution CT of 512 x 512 x 200 to 224^2
+CACHED_ENTRIES = 24_000_000
+"""Interpolation weights up to which a view's plan is kept for the next call (about 100 MB), enough for 224^3."""
+
+LARGEST_ENTRIES = 96_000_000
+"""Beyond this a plan is not built at all. Between both it is built for one call: a full CT of 512 x 512 x 200."""
 
 
 @dataclass(frozen=True)
@@ -28,103 +34,172 @@ class AlignedPlan:
 
     Attributes:
         depth: tensor axis (1 = H, 2 = W of [D, H, W]) along which rays run.
-        rows: [K, rows, D] row interpolation for each plane, times the share of the slab inside the row range.
-        cols: [K, cols, W or H] the same for columns.
-        path_mm: [rows, cols] path length of a ray per plane.
-        corner_index: [M] flat detector index of the corner corrections.
-        corner_voxels: [M, 4] flat [K, D, other] voxel index; corner_weights: [M, 4].
+        rows: row interpolation for each plane, times the share of the slab inside the row range.
+        cols: the same for columns; `across` is W or H.
+        path_mm: path length of a ray per plane.
+        corner_index: flat detector index of the corner corrections.
+        corner_voxels: flat [planes, D, across] index of the four voxels of each correction.
+        corner_weights: their weights.
     """
 
     depth: int
-    rows: Tensor
-    cols: Tensor
-    path_mm: Tensor
-    corner_index: Tensor
-    corner_voxels: Tensor
-    corner_weights: Tensor
+    rows: Float[Tensor, "planes rows height"]
+    cols: Float[Tensor, "planes cols across"]
+    path_mm: Float[Tensor, "rows cols"]
+    corner_index: Int[Tensor, " corners"]
+    corner_voxels: Int[Tensor, "corners 4"]
+    corner_weights: Float[Tensor, "corners 4"]
+
+
+def plan_refusal(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], view: ConeBeam) -> str | None:
+    """Why a view of a grid has no plan, as a part of a sentence; None: it has one."""
+    if not view.is_aligned:
+        return "needs views without tilt and roll at a multiple of 90 degrees"
+    entries = _entries(shape, view)
+    if entries > LARGEST_ENTRIES:
+        return f"would need {entries:,} interpolation weights for this grid and film, more than {LARGEST_ENTRIES:,}"
+    if _steepest(spacing_mm, view) > 1.0:
+        return "needs rays that cross the voxels fastest along the beam (H in a PA view, W in a lateral view)"
+    return None
 
 
 def aligned_plan(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam
 ) -> AlignedPlan | None:
     """The plan of an aligned view, or None where another axis dominates some ray, or the plan would be too large."""
-    if not geometry.is_aligned:
-        return None
-    rows, cols = geometry.detector_shape
-    depth = 1 if round(geometry.angle_deg / 90.0) % 2 == 0 else 2
-    entries = shape[depth] * (rows * shape[0] + cols * shape[3 - depth])
-    if entries > _LARGEST_ENTRIES:
-        return None
-    build = _build_plan if entries <= _CACHED_ENTRIES else _build_plan.__wrapped__
-    return build(shape, spacing_mm, geometry, depth)
+    return None if plan_refusal(shape, spacing_mm, geometry) is not None else _plan(shape, spacing_mm, geometry)
 
 
-@lru_cache(maxsize=4)
-def _build_plan(
-    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam, depth: int
-) -> AlignedPlan | None:
-    # A plan built under inference mode would be useless to a later call that needs gradients.
-    with torch.inference_mode(False):
-        return _new_plan(shape, spacing_mm, geometry, depth)
+def _plan(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam) -> AlignedPlan:
+    build = _build_plan if _entries(shape, geometry) <= CACHED_ENTRIES else _build_plan.__wrapped__
+    return build(shape, spacing_mm, geometry)
 
 
-def _new_plan(
-    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam, depth: int
-) -> AlignedPlan | None:
-    frame = ray_frame(geometry)
+def _depth_axis(view: ConeBeam) -> int:
+    return 1 if round(view.angle_deg / 90.0) % 2 == 0 else 2
+
+
+def _entries(shape: tuple[int, int, int], view: ConeBeam) -> int:
+    """Numbers in the interpolation matrices of all planes."""
+    rows, cols = view.detector_shape
+    depth = _depth_axis(view)
+    return shape[depth] * (rows * shape[0] + cols * shape[3 - depth])
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """Rays of an aligned view: mm sideways per mm of depth, and where they begin and end.
+
+    Attributes:
+        rows: along D.
+        cols: along the other axis across the beam.
+        source: focal spot, (d, h, w) mm.
+        detector_mm: position of the detector along the beam.
+    """
+
+    rows: Float[ndarray, " rows"]
+    cols: Float[ndarray, " cols"]
+    source: Float[ndarray, " 3"]
+    detector_mm: float
+
+
+def _slopes(view: ConeBeam) -> _Slopes:
+    frame = ray_frame(view)
     source, corner, row_step, col_step = (
         v.numpy() for v in (frame.source, frame.corner, frame.row_step, frame.col_step)
     )
-    other = 3 - depth
-    rows, cols = geometry.detector_shape
+    depth = _depth_axis(view)
+    across = 3 - depth
+    rows, cols = view.detector_shape
     row_mm = corner[0] + row_step[0] * np.arange(rows)
-    col_mm = corner[other] + col_step[other] * np.arange(cols)
+    col_mm = corner[across] + col_step[across] * np.arange(cols)
     run = corner[depth] - source[depth]
-    row_slope = (row_mm - source[0]) / run  # mm sideways per mm of depth
-    col_slope = (col_mm - source[other]) / run
-    steepest = max(
-        np.abs(row_slope).max() * spacing_mm[depth] / spacing_mm[0],
-        np.abs(col_slope).max() * spacing_mm[depth] / spacing_mm[other],
+    return _Slopes((row_mm - source[0]) / run, (col_mm - source[across]) / run, source, corner[depth])
+
+
+@lru_cache(maxsize=64)
+def _steepest(spacing_mm: tuple[float, float, float], view: ConeBeam) -> float:
+    """Most voxels that a ray moves sideways per voxel of depth; at most 1 where depth dominates every ray."""
+    with torch.inference_mode(False):
+        slopes, depth = _slopes(view), _depth_axis(view)
+    return float(
+        max(
+            np.abs(slopes.rows).max() * spacing_mm[depth] / spacing_mm[0],
+            np.abs(slopes.cols).max() * spacing_mm[depth] / spacing_mm[3 - depth],
+        )
     )
-    if steepest > 1.0:
-        return None
+
+
+@lru_cache(maxsize=4)
+def _build_plan(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam) -> AlignedPlan:
+    # A plan built under inference mode would be useless to a later call that needs gradients.
+    with torch.inference_mode(False):
+        return _new_plan(shape, spacing_mm, geometry)
+
+
+def _new_plan(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam) -> AlignedPlan:
+    slopes, depth = _slopes(geometry), _depth_axis(geometry)
+    grid = _PlaneGrid(shape, spacing_mm, depth, slopes.source)
     # Rays run from the source to the detector, wherever the volume's faces are. Limiting the rows alone is enough:
     # a slab counts where it lies in the row span and in the column span.
-    ends = np.sort(np.array([source[depth], corner[depth]]) / spacing_mm[depth] + (shape[depth] - 1) / 2)
-    row_weights, row_share, row_span = _axis_plan(row_slope, 0, depth, source, shape, spacing_mm, limits=ends)
-    everywhere = np.array([-np.inf, np.inf])
-    col_weights, col_share, col_span = _axis_plan(col_slope, other, depth, source, shape, spacing_mm, limits=everywhere)
-    path = spacing_mm[depth] * np.sqrt(1 + row_slope[:, None] ** 2 + col_slope[None, :] ** 2)
-    index, voxels, weights = _corners(row_weights, col_weights, row_share, col_share, row_span, col_span)
+    ends_mm = np.array([slopes.source[depth], slopes.detector_mm])
+    ends = np.sort(ends_mm / spacing_mm[depth] + (shape[depth] - 1) / 2)
+    rows = _axis_weights(slopes.rows, 0, grid, limits=ends)
+    cols = _axis_weights(slopes.cols, 3 - depth, grid, limits=np.array([-np.inf, np.inf]))
+    path = spacing_mm[depth] * np.sqrt(1 + slopes.rows[:, None] ** 2 + slopes.cols[None, :] ** 2)
+    corners = _corners(rows, cols)
     return AlignedPlan(
-        depth,
-        _float32(row_weights * row_share[..., None]),
-        _float32(col_weights * col_share[..., None]),
-        _float32(path),
-        torch.from_numpy(index),
-        torch.from_numpy(voxels),
-        _float32(weights),
+        depth=depth,
+        rows=_float32(rows.weights * rows.share[..., None]),
+        cols=_float32(cols.weights * cols.share[..., None]),
+        path_mm=_float32(path),
+        corner_index=torch.from_numpy(corners.index),
+        corner_voxels=torch.from_numpy(corners.voxels),
+        corner_weights=_float32(corners.weights),
     )
 
 
-def _float32(values: NDArray[np.float64]) -> Tensor:
+def _float32(values: Float[ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _axis_plan(
-    slope: NDArray[np.float64],
-    axis: int,
-    depth: int,
-    source: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    *,
-    limits: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each plane and ray of one detector axis: weights [K, R, size], slab share [K, R], inside span [2, R].
+@dataclass(frozen=True)
+class _PlaneGrid:
+    """The voxel grid as the rays of an aligned view meet it.
 
-    Spans and `limits` are plane coordinates; a span is cut to the limits.
+    Attributes:
+        shape: voxels (D, H, W).
+        spacing_mm: their pitch.
+        depth: axis along which rays run.
+        source: focal spot, (d, h, w) mm.
     """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    depth: int
+    source: Float[ndarray, " 3"]
+
+
+@dataclass(frozen=True)
+class _AxisWeights:
+    """How the rays of one detector axis sample every plane.
+
+    Attributes:
+        weights: linear interpolation between the voxels of the axis.
+        share: part of the plane's slab that lies in the span.
+        span: plane coordinates at which a ray enters and leaves the faces of this axis.
+    """
+
+    weights: Float[ndarray, "planes rays voxels"]
+    share: Float[ndarray, "planes rays"]
+    span: Float[ndarray, "2 rays"]
+
+
+def _axis_weights(
+    slope: Float[ndarray, " rays"], axis: int, grid: _PlaneGrid, *, limits: Float[ndarray, " 2"]
+) -> _AxisWeights:
+    """Weights of one detector axis, which runs along `axis` of the grid; spans are cut to the limits."""
+    depth, source, shape, spacing_mm = grid.depth, grid.source, grid.shape, grid.spacing_mm
     size, planes = shape[axis], np.arange(shape[depth])
     plane_mm = (planes - (shape[depth] - 1) / 2) * spacing_mm[depth]
     position = (source[axis] + slope[None, :] * (plane_mm - source[depth])[:, None]) / spacing_mm[axis]
@@ -139,56 +214,65 @@ def _axis_plan(
     ends = np.stack([(-0.5 - first) / per_plane, (size - 0.5 - first) / per_plane])  # plane coordinate of both faces
     span = np.clip(np.sort(ends, axis=0), *limits)
     share = np.minimum(planes[:, None] + 0.5, span[1]) - np.maximum(planes[:, None] - 0.5, span[0])
-    return weights, np.clip(share, 0.0, 1.0), span
+    return _AxisWeights(weights, np.clip(share, 0.0, 1.0), span)
 
 
-def _corners(
-    row_weights: NDArray[np.float64],
-    col_weights: NDArray[np.float64],
-    row_share: NDArray[np.float64],
-    col_share: NDArray[np.float64],
-    row_span: NDArray[np.float64],
-    col_span: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rays that leave through a row face and a column face within one slab: there shares do not multiply.
+@dataclass(frozen=True)
+class _Corners:
+    """Corrections for rays that leave through a row face and a column face within one slab.
+
+    Attributes:
+        index: flat detector index.
+        voxels: flat [planes, D, across] index of the four voxels.
+        weights: what each of them adds.
+    """
+
+    index: Int[ndarray, " corners"]
+    voxels: Int[ndarray, "corners 4"]
+    weights: Float[ndarray, "corners 4"]
+
+
+def _corners(rows: _AxisWeights, cols: _AxisWeights) -> _Corners:
+    """Where a slab is cut by a row face and by a column face, shares do not multiply.
 
     The product of two shares is replaced by the true overlap; a handful of (plane, row, col) entries.
     """
-    partial_rows = (row_share > 0) & (row_share < 1)
-    partial_cols = (col_share > 0) & (col_share < 1)
+    partial_rows = (rows.share > 0) & (rows.share < 1)
+    partial_cols = (cols.share > 0) & (cols.share < 1)
     index, voxels, weights = [], [], []
-    n_cols, size_row, size_col = col_share.shape[1], row_weights.shape[2], col_weights.shape[2]
+    n_cols, size_row, size_col = cols.share.shape[1], rows.weights.shape[2], cols.weights.shape[2]
     for k in np.nonzero(partial_rows.any(axis=1) & partial_cols.any(axis=1))[0]:
         r, c = (v.ravel() for v in np.meshgrid(*map(np.flatnonzero, (partial_rows[k], partial_cols[k])), indexing="ij"))
-        top = np.minimum(np.minimum(k + 0.5, row_span[1, r]), col_span[1, c])
-        bottom = np.maximum(np.maximum(k - 0.5, row_span[0, r]), col_span[0, c])
-        excess = np.clip(top - bottom, 0.0, None) - row_share[k, r] * col_share[k, c]
-        i = np.minimum(np.argmax(row_weights[k, r] > 0, axis=1), max(size_row - 2, 0))
-        j = np.minimum(np.argmax(col_weights[k, c] > 0, axis=1), max(size_col - 2, 0))
-        corners = []
+        top = np.minimum(np.minimum(k + 0.5, rows.span[1, r]), cols.span[1, c])
+        bottom = np.maximum(np.maximum(k - 0.5, rows.span[0, r]), cols.span[0, c])
+        excess = np.clip(top - bottom, 0.0, None) - rows.share[k, r] * cols.share[k, c]
+        i = np.minimum(np.argmax(rows.weights[k, r] > 0, axis=1), max(size_row - 2, 0))
+        j = np.minimum(np.argmax(cols.weights[k, c] > 0, axis=1), max(size_col - 2, 0))
+        corner_voxels, corner_weights = [], []
         for di, dj in ((0, 0), (0, 1), (1, 0), (1, 1)):
             ii, jj = np.minimum(i + di, size_row - 1), np.minimum(j + dj, size_col - 1)
-            both = row_weights[k, r, ii] * col_weights[k, c, jj]
+            product = rows.weights[k, r, ii] * cols.weights[k, c, jj]
             # On an axis of one voxel both neighbours are the same voxel; count it once.
-            both = both * ((di == 0) | (size_row > 1)) * ((dj == 0) | (size_col > 1))
-            corners.append(((k * size_row + ii) * size_col + jj, both * excess))
+            product = product * ((di == 0) | (size_row > 1)) * ((dj == 0) | (size_col > 1))
+            corner_voxels.append((k * size_row + ii) * size_col + jj)
+            corner_weights.append(product * excess)
         index.append(r * n_cols + c)
-        voxels.append(np.stack([v for v, _ in corners], axis=1))
-        weights.append(np.stack([w for _, w in corners], axis=1))
+        voxels.append(np.stack(corner_voxels, axis=1))
+        weights.append(np.stack(corner_weights, axis=1))
     if not index:
-        return np.zeros(0, np.int64), np.zeros((0, 4), np.int64), np.zeros((0, 4))
-    return np.concatenate(index), np.concatenate(voxels), np.concatenate(weights)
+        return _Corners(np.zeros(0, np.int64), np.zeros((0, 4), np.int64), np.zeros((0, 4)))
+    return _Corners(np.concatenate(index), np.concatenate(voxels), np.concatenate(weights))
 
 
-def project_aligned(volume: Tensor, plan: AlignedPlan) -> Tensor:
-    """Line integrals [N, rows, cols] of volumes [N, D, H, W] (1/mm) along a plan."""
+def project_aligned(volume: Volumes, plan: AlignedPlan) -> Float[Tensor, "batch rows cols"]:
+    """Line integrals of volumes (1/mm) along a plan."""
     rows, cols, path, corner_weights = (
         t.to(device=volume.device, dtype=volume.dtype)
         for t in (plan.rows, plan.cols, plan.path_mm, plan.corner_weights)
     )
-    planes = volume.transpose(1, 2) if plan.depth == 1 else volume.permute(0, 3, 1, 2)  # [N, K, D, other]
+    planes = volume.transpose(1, 2) if plan.depth == 1 else volume.permute(0, 3, 1, 2)  # [N, planes, D, across]
     batch, depth = planes.shape[:2]
-    sampled = rows @ planes  # [N, K, rows, other]
+    sampled = rows @ planes  # [N, planes, rows, across]
     strip = sampled.transpose(1, 2).reshape(batch, rows.shape[1], -1)
     image = strip @ cols.transpose(1, 2).reshape(depth * cols.shape[2], cols.shape[1])
     if plan.corner_index.numel():
@@ -197,3 +281,30 @@ def project_aligned(volume: Tensor, plan: AlignedPlan) -> Tensor:
         flat = torch.zeros_like(image).reshape(batch, -1)
         image = image + flat.index_add(1, plan.corner_index.to(volume.device), extra).reshape(image.shape)
     return image * path
+
+
+def _refusal(volume: Volumes, scene: Scene) -> str | None:
+    if volume.dtype != torch.float32:
+        return f"keeps its weights in float32 and cannot project {volume.dtype}"
+    if any(pose is not None for pose in scene.poses):
+        return "projects nominal views only, not those that a pose tensor moves"
+    for view in scene.views:
+        reason = plan_refusal(scene.shape, scene.spacing_mm, view)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _project(volume: Volumes, scene: Scene) -> Films:
+    scene.frames(volume.device)  # refuses a source inside the volume
+    plans = (_plan(scene.shape, scene.spacing_mm, view) for view in scene.views)
+    return torch.stack([project_aligned(volume, plan) for plan in plans], dim=1)
+
+
+ALIGNED = Backend(
+    name="aligned",
+    summary="matrix products, for views square to the patient on any device; float32",
+    refusal=_refusal,
+    project=_project,
+    backproject=transposed(_project),
+)

@@ -1,4 +1,4 @@
-"""Memory for volumes that come and go with every projection: kept by the process, so that it is mapped only once.
+"""Memory for gradients that come and go with every training step: the process keeps it, so that it is mapped once.
 
 A gradient of 224^3 voxels lives for one training step. Where it is fresh memory each time, the system clears its pages
 when they are first touched, which costs as much as a projection.
@@ -13,51 +13,58 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
 from xrecon.projector.backends.simd import LANES
 
-MOST_KEPT_BYTES = 2**28
-"""Larger volumes are given back to the system."""
+LARGEST_IDLE_BYTES = 2**28
+"""Memory of larger volumes is given back to the system at once."""
 
 _lock = threading.RLock()  # a collection of garbage may run `_give_back` while the lock is held
-_kept: list[NDArray[np.float32]] = []
+_idle: list[NDArray[np.float32]] = []
 
 
 class _Lease:
-    """Lends a room to one array; numpy and torch keep it alive as long as anything views the memory."""
+    """Lends memory to one array; numpy and torch keep the lease alive as long as anything views the memory."""
 
-    def __init__(self, room: NDArray[np.float32]) -> None:
-        self.__array_interface__: dict[str, Any] = room.__array_interface__
-        self._room = room
-        if room.nbytes <= MOST_KEPT_BYTES:
-            weakref.finalize(self, _give_back, room).atexit = False
+    def __init__(self, memory: NDArray[np.float32]) -> None:
+        self.__array_interface__: dict[str, Any] = memory.__array_interface__
+        self._memory = memory
+        if memory.nbytes <= LARGEST_IDLE_BYTES:
+            weakref.finalize(self, _give_back, memory).atexit = False
 
 
-def _give_back(room: NDArray[np.float32]) -> None:
+def _give_back(memory: NDArray[np.float32]) -> None:
     with _lock:
-        _kept[:] = [room]  # one is enough for a loop, and never more than that lies idle
+        _idle[:] = [memory]  # one is enough for a loop, and never more than that lies idle
 
 
-def borrowed(shape: tuple[int, ...]) -> Tensor:
-    """A float32 tensor on the CPU with arbitrary content that begins at a cache line; its memory may be used again.
+def borrowed(shape: tuple[int, ...]) -> Float32[Tensor, "*shape"]:
+    """A float32 tensor on the CPU that begins at a cache line; its content is whatever the memory held before.
 
     numpy asks for large pages and torch does not, so the memory is numpy's.
     """
     count = math.prod(shape)
-    room = None
+    memory = None
     with _lock:
-        if _kept and _kept[0].size == count + LANES:
-            room = _kept.pop()
-    if room is None:
+        if _idle and _idle[0].size == count + LANES:
+            memory = _idle.pop()
+    if memory is None:
         forget()
-        room = np.empty(count + LANES, np.float32)
-    skip = -(room.ctypes.data // 4) % LANES
-    return torch.from_numpy(np.asarray(_Lease(room)))[skip : skip + count].reshape(shape)
+        memory = np.empty(count + LANES, np.float32)
+    skip = -(memory.ctypes.data // 4) % LANES
+    return torch.from_numpy(np.asarray(_Lease(memory)))[skip : skip + count].reshape(shape)
+
+
+def idle_bytes() -> int:
+    """Memory that lies idle and waits for the next volume of its size."""
+    with _lock:
+        return sum(memory.nbytes for memory in _idle)
 
 
 def forget() -> None:
-    """Give what lies idle back to the system."""
+    """Give idle memory back to the system."""
     with _lock:
-        _kept.clear()
+        _idle.clear()

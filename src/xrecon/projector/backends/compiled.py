@@ -1,138 +1,57 @@
 """The projector on a CPU: lines to compiled kernels, threads, and derivatives of every order that training needs.
 
-`project_fast` gives the same sums as `reference`. Its derivative by the volume is the transpose, by the lines (and so
-by the pose) a kernel of its own; both are differentiable again, so double backward works. Second derivatives by the
+`project_bundles` gives the same sums as `reference`. Its derivative by the volume is the transpose, by the lines (and
+so by the pose) a kernel of its own; both are differentiable again, so double backward works. Second derivatives by the
 pose go through the plain torch path, which nobody runs in a loop.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float32, Int32
+from numpy import ndarray
 from torch import Tensor
 
 from xrecon.projector.backends import kernels
+from xrecon.projector.backends.backend import Backend, Films, Volumes
 from xrecon.projector.backends.buffers import borrowed
-from xrecon.projector.backends.level import forward_level, is_level
-from xrecon.projector.backends.lines import OTHER_AXES, Lines, lines_of
+from xrecon.projector.backends.bundles import Bundle, scene_bundles
+from xrecon.projector.backends.level import forward_level
+from xrecon.projector.backends.lines import OTHER_AXES, LineParameters
 from xrecon.projector.backends.reference import line_integrals
 from xrecon.projector.backends.simd import LANES, WINDOW
-from xrecon.projector.rays import RayFrame
+from xrecon.projector.backends.threads import ranges, run_tasks
+from xrecon.projector.scene import Scene
 
 _MOST_VOXELS = 2**31 - 1  # the kernels index within a volume with 32 bits
 _CHUNKS_PER_THREAD = 4
-_RAYS_PER_PART = 2**15
-_WIDEST = 29  # columns of voxels that the picks of `lookup` may span, with its margin
-_TALLEST = 12  # rows of voxels beyond which single picks are cheaper
+
+PaddedLines = Float32[Tensor, "7 rows padded"]
+"""`Bundle.values`."""
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """Lines of one view and axis as the kernels take them.
-
-    Attributes:
-        view: index of the view.
-        axis: dominant axis.
-        cols: columns of the detector; `values` is padded to a multiple of 16.
-        values: [7, rows, padded] float32, `Lines.values`.
-        blocks: [rows, padded / 16, 3] int32: first plane, plane after the last, columns close together (0 or 1).
-        level: whether the view is square to the voxels (`level.is_level`) and runs along H or W.
-    """
-
-    view: int
-    axis: int
-    cols: int
-    values: Tensor
-    blocks: Tensor
-    level: bool = False
-
-
-def supports(volume: Tensor) -> bool:
-    """Whether the kernels can take volumes [N, D, H, W]: float32 on a CPU, not tiny, indices within 32 bits."""
+def refusal(volume: Volumes) -> str | None:
+    """Why the kernels cannot take such a volume, as a part of a sentence; None: they can."""
     d, h, w = volume.shape[1:]
-    return (
-        volume.device.type == "cpu"
-        and volume.dtype == torch.float32
-        and min(d, h) >= kernels.FEW_ROWS
-        and w >= WINDOW
-        and d * h * w <= _MOST_VOXELS
-    )
-
-
-def bundle(lines: Lines, *, view: int, shape: tuple[int, int, int]) -> Bundle:
-    """Lines in float32, padded with empty rays, and the plane range of every 16 columns; differentiable."""
-    cols = lines.values.shape[2]
-    padding = -cols % LANES
-    values = lines.values.to("cpu", torch.float32)
-    if padding:
-        # Copies of the last ray keep neighbouring lanes close together; without path they count for nothing.
-        last = values[:, :, -1:].expand(-1, -1, padding).clone()
-        last[6] = 0.0
-        values = torch.cat([values, last], dim=2)
-    values = values.contiguous()
-    level = lines.axis > 0 and bool(lines.chosen.all()) and is_level(values.detach().numpy(), shape[lines.axis])
-    return Bundle(view, lines.axis, cols, values, _blocks(values, lines, shape), level)
-
-
-def bundles_of(
-    frame: RayFrame,
-    *,
-    view: int,
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    detector_shape: tuple[int, int],
-) -> list[Bundle]:
-    """All bundles of a view; differentiable in the frame."""
-    rows, cols = detector_shape
-    step = rows if frame.source.requires_grad else max(1, _RAYS_PER_PART // cols)
-    # Without a graph the lines are made in parts: their float64 intermediates would outweigh the volume.
-    parts = []
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        part = replace(frame, corner=frame.corner + first * frame.row_step)
-        found = {lines.axis: lines for lines in lines_of(part, shape, spacing_mm, (count, cols))}
-        parts.append((count, {a: (g.values.to("cpu", torch.float32), g.chosen) for a, g in found.items()}))
-    bundles = []
-    for axis in sorted({axis for _, part in parts for axis in part}):
-        values, chosen = zip(
-            *(part.get(axis, (torch.zeros(7, n, cols), torch.zeros(n, cols, dtype=torch.bool))) for n, part in parts),
-            strict=True,
+    if volume.device.type != "cpu":
+        return f"runs on a CPU only, not on {volume.device.type}"
+    if volume.dtype != torch.float32:
+        return f"computes in float32 and cannot project {volume.dtype}"
+    if min(d, h) < kernels.FEW_ROWS or w < WINDOW:
+        return (
+            f"needs at least {kernels.FEW_ROWS} x {kernels.FEW_ROWS} x {WINDOW} voxels (D, H, W), got {d} x {h} x {w}"
         )
-        lines = Lines(axis, torch.cat(values, dim=1), torch.cat(chosen))
-        bundles.append(bundle(lines, view=view, shape=shape))
-    return bundles
+    if d * h * w > _MOST_VOXELS:
+        return f"cannot index more than {_MOST_VOXELS:,} voxels, got {d * h * w:,}"
+    return None
 
 
-def _blocks(values: Tensor, lines: Lines, shape: tuple[int, int, int]) -> Tensor:
-    with torch.no_grad():
-        u0, du, v0, dv, k0, k1, _ = (line.reshape(line.shape[0], -1, LANES) for line in values)
-        empty = k1 <= k0
-        first = torch.where(empty, torch.inf, k0).amin(dim=2)
-        last = torch.where(empty, -torch.inf, k1).amax(dim=2)
-        size = shape[lines.axis]
-        low = (first + 0.5).floor().clamp(0, size)
-        high = ((last + 0.5).floor() + 1).clamp(0, size)
-        high = torch.where(last > first, torch.maximum(high, low), low)
-        close = torch.ones_like(low, dtype=torch.bool)
-        if not bool(lines.chosen.all()):
-            padded = torch.nn.functional.pad(lines.chosen, (0, values.shape[2] - lines.chosen.shape[1]), value=True)
-            close = padded.reshape(*low.shape, LANES).all(dim=2)
-        # Along a row of pixels a plane is crossed along a straight line, so the outer lanes bound the others.
-        for k in (low, high - 1):
-            u = (u0 + k[..., None] * du)[..., [0, -1]]
-            v = (v0 + k[..., None] * dv)[..., [0, -1]]
-            close &= (v[..., 0] - v[..., 1]).abs() < _WIDEST
-            close &= (u[..., 0] - u[..., 1]).abs() < _TALLEST
-        return torch.stack([low, high, close.to(low.dtype)], dim=2).to(torch.int32).contiguous()
-
-
-def project_fast(volume: Tensor, bundles: Sequence[Bundle], views: int) -> Tensor:
-    """Films [N, views, rows, cols] of volumes [N, D, H, W] (`supports`); differentiable in volume and lines."""
+def project_bundles(volume: Volumes, bundles: Sequence[Bundle], views: int) -> Films:
+    """Films of volumes that have no `refusal`; differentiable in volume and lines."""
     job = _Job(tuple(bundles), views)
     if not torch.is_grad_enabled():
         return _forward(volume, job)
@@ -140,8 +59,8 @@ def project_fast(volume: Tensor, bundles: Sequence[Bundle], views: int) -> Tenso
     return films
 
 
-def backproject_fast(films: Tensor, bundles: Sequence[Bundle], shape: tuple[int, int, int]) -> Tensor:
-    """The transpose of `project_fast`: films [N, views, rows, cols] to [N, D, H, W]; differentiable in both."""
+def backproject_bundles(films: Films, bundles: Sequence[Bundle], shape: tuple[int, int, int]) -> Volumes:
+    """The transpose of `project_bundles`: films to volumes of a shape (D, H, W); differentiable in films and lines."""
     job = _Job(tuple(bundles), films.shape[1])
     volume: Tensor = _Backproject.apply(films, job, shape, *(b.values for b in bundles))  # type: ignore[no-untyped-call]
     return volume
@@ -154,20 +73,20 @@ class _Job:
     bundles: tuple[Bundle, ...]
     views: int
 
-    def films(self, batch: int) -> Tensor:
+    def empty_films(self, batch: int) -> Films:
         rows = self.bundles[0].values.shape[1]
         return torch.zeros(batch, self.views, rows, self.bundles[0].cols)
 
 
 class _Project(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, job: _Job, *lines: Tensor) -> Tensor:
+    def forward(ctx: Any, volume: Volumes, job: _Job, *lines: PaddedLines) -> Films:
         ctx.save_for_backward(volume, *lines)
         ctx.job = job
         return _forward(volume, job)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Films) -> Any:
         (films,) = gradients
         volume, *lines = ctx.saved_tensors
         by_volume = None
@@ -181,13 +100,13 @@ class _Project(torch.autograd.Function):
 
 class _Backproject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, films: Tensor, job: _Job, shape: tuple[int, int, int], *lines: Tensor) -> Tensor:
+    def forward(ctx: Any, films: Films, job: _Job, shape: tuple[int, int, int], *lines: PaddedLines) -> Volumes:
         ctx.save_for_backward(films, *lines)
         ctx.job = job
         return _adjoint(films, job, shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Volumes) -> Any:
         (volume,) = gradients
         films, *lines = ctx.saved_tensors
         by_films = None
@@ -199,80 +118,127 @@ class _Backproject(torch.autograd.Function):
         return by_films, None, None, *by_lines
 
 
-def _forward(volume: Tensor, job: _Job) -> Tensor:
+class _ByAxis(NamedTuple):
+    """A number for the dominant axis and for the two others."""
+
+    plane: int
+    u: int
+    v: int
+
+
+class _KernelArguments(NamedTuple):
+    """Arguments that all kernels share, in their order; see `kernels`. Some take one more.
+
+    Attributes:
+        volume: all volumes of the batch.
+        offset: where the volume of this task begins.
+        strides: floats from voxel to voxel along the axes that the kernel asks for.
+        sizes: voxels along the dominant axis, u and v.
+        u0, du, v0, dv, k0, k1: the rays, see `LineParameters`.
+        blocks: see `Bundle`.
+        image: what the kernel adds to, or takes from: film, plane sums, derivatives.
+        first: row of pixels, or plane in a transpose, with which the task begins.
+        last: the one after its last.
+    """
+
+    volume: Float32[ndarray, " floats"]
+    offset: int
+    strides: tuple[int, ...]
+    sizes: tuple[int, int, int]
+    u0: Float32[ndarray, "rows padded"]
+    du: Float32[ndarray, "rows padded"]
+    v0: Float32[ndarray, "rows padded"]
+    dv: Float32[ndarray, "rows padded"]
+    k0: Float32[ndarray, "rows padded"]
+    k1: Float32[ndarray, "rows padded"]
+    blocks: Int32[ndarray, "rows blocks 3"]
+    image: Float32[ndarray, ...]
+    first: int
+    last: int
+
+
+def _tasks(
+    volume: Volumes,
+    bundle: Bundle,
+    images: Sequence[Tensor],
+    strides: tuple[int, ...],
+    parts: Sequence[tuple[int, int]],
+) -> list[_KernelArguments]:
+    """One task for every volume of the batch, with its image, and every part of the rows or planes."""
+    line = LineParameters.of(bundle.values.detach())
+    u0, du, v0, dv, k0, k1 = (values.numpy() for values in (line.u0, line.du, line.v0, line.dv, line.k0, line.k1))
+    flat, blocks, voxels = volume.view(-1).numpy(), bundle.blocks.numpy(), volume[0].numel()
+    sizes = _sizes(bundle, volume)
+    return [
+        _KernelArguments(flat, n * voxels, strides, sizes, u0, du, v0, dv, k0, k1, blocks, image.numpy(), first, last)
+        for n, image in enumerate(images)
+        for first, last in parts
+    ]
+
+
+def _sizes(bundle: Bundle, volume: Volumes) -> tuple[int, int, int]:
+    """Voxels along the bundle's dominant axis, u and v."""
+    axis_u, axis_v = OTHER_AXES[bundle.axis]
+    return volume.shape[1 + bundle.axis], volume.shape[1 + axis_u], volume.shape[1 + axis_v]
+
+
+def _strides(bundle: Bundle, volume: Volumes) -> _ByAxis:
+    """Floats from voxel to voxel along the bundle's dominant axis, u and v of a contiguous volume."""
+    by_axis = volume.shape[2] * volume.shape[3], volume.shape[3], 1
+    return _ByAxis(*(by_axis[axis] for axis in (bundle.axis, *OTHER_AXES[bundle.axis])))
+
+
+def _forward(volume: Volumes, job: _Job) -> Films:
     volume = volume.detach().contiguous()
-    films = job.films(volume.shape[0])
+    films = job.empty_films(volume.shape[0])
     for b in job.bundles:
-        for n, sums in enumerate(_sums(volume, b)):
-            films[n, b.view].addcmul_(sums[:, : b.cols], b.values[6].detach()[:, : b.cols])
+        path_mm = b.path_mm.detach()[:, : b.cols]
+        for n, sums in enumerate(_plane_sums(volume, b)):
+            films[n, b.view].addcmul_(sums[:, : b.cols], path_mm)
     return films
 
 
-def _sums(volume: Tensor, b: Bundle) -> Tensor:
-    """Plane sums without the path, [N, rows, padded]."""
-    strides, sizes = _layout(b, volume)
+def _plane_sums(volume: Volumes, b: Bundle) -> Float32[Tensor, "batch rows padded"]:
+    """Films of a bundle without the path."""
+    strides = _strides(b, volume)
     batch, rows, padded = volume.shape[0], *b.values.shape[1:]
     result = torch.zeros(batch, rows, padded)
-    flat, values, blocks = volume.view(-1).numpy(), b.values.detach().numpy(), b.blocks.numpy()
     threads = torch.get_num_threads()
-    voxels = volume[0].numel()
     if b.level:
-        tasks = [
-            (
-                flat,
-                n * voxels,
-                b.axis == 2,
-                strides[:2],
-                sizes,
-                *values[:6],
-                blocks,
-                result[n].view(-1).numpy(),
-                first,
-                last,
-            )
-            for n in range(batch)
-            for first, last in _ranges(rows, multiple=1, count=threads)
-        ]
-        _run(forward_level, tasks)
+        flat_images = list(result.flatten(1))
+        parts = ranges(rows, multiple=1, count=threads)
+        tasks = _tasks(volume, b, flat_images, (strides.plane, strides.u), parts)
+        along_w = b.axis == 2
+        run_tasks(forward_level, [(*task, along_w) for task in tasks])
         return result
+    parts = ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * threads)
     if b.axis == 2:
-        kernel, strides = kernels.forward_along, strides[1:]
+        run_tasks(kernels.forward_along, _tasks(volume, b, list(result), (strides.u, strides.v), parts))
     else:
-        kernel, strides = kernels.forward_rows, strides[:2]
-    tasks = [
-        (flat, n * voxels, strides, sizes, *values[:6], blocks, result[n].numpy(), first, last)
-        for n in range(batch)
-        for first, last in _ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * threads)
-    ]
-    _run(kernel, tasks)
+        run_tasks(kernels.forward_rows, _tasks(volume, b, list(result), (strides.plane, strides.u), parts))
     return result
 
 
-def _adjoint(films: Tensor, job: _Job, shape: tuple[int, int, int]) -> Tensor:
+def _adjoint(films: Films, job: _Job, shape: tuple[int, int, int]) -> Volumes:
     volume = borrowed((films.shape[0], *shape))
-    flat, voxels = volume.view(-1).numpy(), volume[0].numel()
+    threads = torch.get_num_threads()
     for number, b in enumerate(job.bundles):
-        strides, sizes = _layout(b, volume)
+        strides, planes = _strides(b, volume), shape[b.axis]
         weighted = torch.zeros(films.shape[0], *b.values.shape[1:])
-        weighted[:, :, : b.cols] = films.detach()[:, b.view] * b.values[6, :, : b.cols].detach()
-        threads = torch.get_num_threads()
+        weighted[:, :, : b.cols] = films.detach()[:, b.view] * b.path_mm[:, : b.cols].detach()
         if b.axis == 2:
-            kernel, strides = kernels.adjoint_along, strides[1:]
-            ranges = _ranges(sizes[0], multiple=LANES, count=threads)
+            kernel, kernel_strides = kernels.adjoint_along, (strides.u, strides.v)
+            parts = ranges(planes, multiple=LANES, count=threads)
         else:
-            kernel, strides = kernels.adjoint_rows, strides[:2]
-            ranges = _ranges(sizes[0], multiple=1, count=_CHUNKS_PER_THREAD * threads)
-        values, blocks = b.values.detach().numpy(), b.blocks.numpy()
-        tasks = [
-            (flat, n * voxels, strides, sizes, *values[:6], blocks, weighted[n].numpy(), first, last, number == 0)
-            for n in range(films.shape[0])
-            for first, last in ranges
-        ]
-        _run(kernel, tasks)
+            kernel, kernel_strides = kernels.adjoint_rows, (strides.plane, strides.u)
+            parts = ranges(planes, multiple=1, count=_CHUNKS_PER_THREAD * threads)
+        clear = number == 0  # the memory holds what was in it before
+        tasks = _tasks(volume, b, list(weighted), kernel_strides, parts)
+        run_tasks(kernel, [(*task, clear) for task in tasks])
     return volume
 
 
-def _by_lines(volume: Tensor, films: Tensor, job: _Job, lines: Sequence[Tensor]) -> list[Tensor]:
+def _by_lines(volume: Volumes, films: Films, job: _Job, lines: Sequence[Tensor]) -> list[Tensor]:
     """Derivative of sum(films * project(volume)) by the values of every bundle."""
     if torch.is_grad_enabled():
         return [_by_lines_plain(volume, films, b, values) for b, values in zip(job.bundles, lines, strict=True)]
@@ -280,88 +246,45 @@ def _by_lines(volume: Tensor, films: Tensor, job: _Job, lines: Sequence[Tensor])
     return [_by_lines_compiled(volume, films.detach(), b) for b in job.bundles]
 
 
-def _by_lines_compiled(volume: Tensor, films: Tensor, b: Bundle) -> Tensor:
-    strides, sizes = _layout(b, volume)
+def _by_lines_compiled(volume: Volumes, films: Films, b: Bundle) -> PaddedLines:
     batch, (_, rows, padded) = volume.shape[0], b.values.shape
     slopes = torch.zeros(batch, 6, rows, padded)
-    flat, voxels, values, blocks = (
-        volume.view(-1).numpy(),
-        volume[0].numel(),
-        b.values.detach().numpy(),
-        b.blocks.numpy(),
-    )
-    ranges = _ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * torch.get_num_threads())
-    tasks = [
-        (flat, n * voxels, strides, sizes, *values[:6], blocks, slopes[n].numpy(), first, last)
-        for n in range(batch)
-        for first, last in ranges
-    ]
-    _run(kernels.sensitivities, tasks)
+    parts = ranges(rows, multiple=1, count=_CHUNKS_PER_THREAD * torch.get_num_threads())
+    run_tasks(kernels.sensitivities, _tasks(volume, b, list(slopes), tuple(_strides(b, volume)), parts))
     weight = torch.zeros(batch, rows, padded)
     weight[:, :, : b.cols] = films[:, b.view]
-    by_path = (_sums(volume, b) * weight).sum(dim=0)
-    others = (slopes * (weight * b.values[6].detach())[:, None]).sum(dim=0)
+    by_path = (_plane_sums(volume, b) * weight).sum(dim=0)
+    others = (slopes * (weight * b.path_mm.detach())[:, None]).sum(dim=0)
     return torch.cat([others, by_path[None]])
 
 
-def _by_lines_plain(volume: Tensor, films: Tensor, b: Bundle, values: Tensor) -> Tensor:
+def _by_lines_plain(volume: Volumes, films: Films, b: Bundle, values: PaddedLines) -> PaddedLines:
     """The same with a graph, for second derivatives by the pose; rays that miss the volume are left out."""
-    used = torch.nonzero((values[5] > values[4]).flatten()).flatten()
+    line = LineParameters.of(values)
+    used = torch.nonzero((line.k1 > line.k0).flatten()).flatten()
     weight = torch.nn.functional.pad(films[:, b.view], (0, values.shape[2] - b.cols)).flatten(1)[:, used]
     result = line_integrals(volume, b.axis, values.flatten(1)[:, used])
     (gradient,) = torch.autograd.grad(result, values, grad_outputs=weight, create_graph=True)
     return gradient
 
 
-def _layout(b: Bundle, volume: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Strides and sizes (planes, u, v) of a contiguous volume seen from a bundle's dominant axis."""
-    _, d, h, w = volume.shape
-    order = (b.axis, *OTHER_AXES[b.axis])
-    strides, sizes = (h * w, w, 1), (d, h, w)
-    return tuple(strides[a] for a in order), tuple(sizes[a] for a in order)
+def _refusal(volume: Volumes, scene: Scene) -> str | None:
+    del scene
+    return refusal(volume)
 
 
-def _ranges(size: int, *, multiple: int, count: int) -> list[tuple[int, int]]:
-    """At most `count` ranges of about equal length that begin at multiples; the last one holds a whole multiple."""
-    whole = max(1, size // multiple)
-    edges = sorted({round(i * whole / min(count, whole)) * multiple for i in range(min(count, whole))})
-    return list(zip(edges, [*edges[1:], size], strict=True))
+def _project(volume: Volumes, scene: Scene) -> Films:
+    return project_bundles(volume, scene_bundles(scene), len(scene.views))
 
 
-_pool: ThreadPoolExecutor | None = None
-_pool_threads = 0
+def _backproject(films: Films, scene: Scene) -> Volumes:
+    return backproject_bundles(films, scene_bundles(scene), scene.shape)
 
 
-def _run(kernel: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
-    """All tasks, on as many threads as torch uses; the kernels release the interpreter's lock."""
-    global _pool, _pool_threads
-    threads = min(torch.get_num_threads(), len(tasks))
-    if threads <= 1:
-        for task in tasks:
-            kernel(*task)
-        return
-    # This thread takes a share: one thread fewer to wake up.
-    if _pool is None or _pool_threads < threads - 1:
-        _pool, _pool_threads = ThreadPoolExecutor(threads - 1, thread_name_prefix="xrecon-projector"), threads - 1
-    waiting = iter(tasks)  # next() of an iterator over a sequence is safe between threads
-
-    def work() -> None:
-        for task in waiting:
-            kernel(*task)
-
-    others = [_pool.submit(work) for _ in range(threads - 1)]
-    try:
-        work()
-    finally:
-        for other in others:
-            other.result()
-
-
-def _forget_pool() -> None:
-    """A forked process inherits the object but none of its threads."""
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+COMPILED = Backend(
+    name="compiled",
+    summary="kernels that numba compiles, for float32 on a CPU and at least 5 x 5 x 32 voxels",
+    refusal=_refusal,
+    project=_project,
+    backproject=_backproject,
+)

@@ -132,8 +132,8 @@ def _picked(volume, base, stride_u, u, v, size_u, size_v):
 def _upwards(u0, du, row, plane):
     """Whether the next row of pixels crosses a plane at a larger u: there lie the voxels worth asking for early."""
     following = min(row + 1, u0.shape[0] - 1)
-    here, there = u0[row, 0] + plane * du[row, 0], u0[following, 0] + plane * du[following, 0]
-    return there >= here
+    u, next_u = u0[row, 0] + plane * du[row, 0], u0[following, 0] + plane * du[following, 0]
+    return next_u >= u
 
 
 @kernel
@@ -180,8 +180,8 @@ def forward_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                     following = index + splat(np.int32(1))
                     sample = splat(np.float32(0))
                     for r in range(near, beyond):
-                        here = base + r * stride_u + left
-                        p, q = lookup(volume, here, index), lookup(volume, here, following)
+                        piece = base + r * stride_u + left
+                        p, q = lookup(volume, piece, index), lookup(volume, piece, following)
                         sample = sample + tent(u, r) * (p + fraction * (q - p))
                     result = result + share * sample
                 store(line, col, result)
@@ -208,10 +208,10 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                     np.int64(np.floor(k1[row, col] + np.float32(0.5))) + 1,
                     min(group + VECTORS_PER_PASS * LANES, size_k),
                 )
-                for own in range(low, high, LANES):
-                    k = min(own, size_k - LANES)
+                for start in range(low, high, LANES):
+                    k = min(start, size_k - LANES)
                     kk = splat(np.float32(k)) + lane_numbers()
-                    share = slab_share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
+                    share = slab_share(kk, larger(start_k, splat(np.float32(start) - np.float32(0.5))), end_k)
                     u, v = a_u + np.float32(k) * b_u, a_v + np.float32(k) * b_v
                     near, beyond = _span(u, u + step * b_u, size_u)
                     left, right = _span(v, v + step * b_v, size_v)
@@ -225,11 +225,11 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                         fu, fv = lanes_u - as_float(iu), lanes_v - as_float(iv)
                         index = iu * splat(np.int32(stride_u)) + iv * splat(np.int32(stride_v))
                         index = index + truncated(lane_numbers())
-                        here = offset + k
-                        p, q = gather(volume, here, index), gather(volume, here + stride_v, index)
-                        r, s = gather(volume, here + stride_u, index), gather(volume, here + stride_u + stride_v, index)
-                        one, two = p + fv * (q - p), r + fv * (s - r)
-                        sample = one + fu * (two - one)
+                        base = offset + k
+                        p, q = gather(volume, base, index), gather(volume, base + stride_v, index)
+                        r, s = gather(volume, base + stride_u, index), gather(volume, base + stride_u + stride_v, index)
+                        nearer, farther = p + fv * (q - p), r + fv * (s - r)
+                        sample = nearer + fu * (farther - nearer)
                     else:
                         if right - left <= FEW_ROWS:
                             left = min(left, size_v - FEW_ROWS)
@@ -241,14 +241,14 @@ def forward_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                                 store(tents, (j - left) * LANES, tent(lanes_v, j))
                         for i in range(near, beyond):
                             across = splat(np.float32(0))
-                            here = offset + i * stride_u + left * stride_v + k
+                            line = offset + i * stride_u + left * stride_v + k
                             if right - left <= FEW_ROWS:
                                 # A fixed count is unrolled and spares the processor a wrong guess per row.
                                 for j in range(FEW_ROWS):
-                                    across = across + load(tents, j * LANES) * load(volume, here + j * stride_v)
+                                    across = across + load(tents, j * LANES) * load(volume, line + j * stride_v)
                             else:
                                 for j in range(right - left):
-                                    across = across + load(tents, j * LANES) * load(volume, here + j * stride_v)
+                                    across = across + load(tents, j * LANES) * load(volume, line + j * stride_v)
                             sample = sample + tent(lanes_u, i) * across
                     result = result + share * sample
                 film[row, col] += total(result)
@@ -265,7 +265,7 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
     columns = blocks.shape[1] * LANES
     where = np.empty(columns, np.int32)
     near_pairs, far_pairs = np.empty(2 * columns, np.float32), np.empty(2 * columns, np.float32)
-    one = splat(np.float32(1))
+    unit = splat(np.float32(1))
     # One plane at a time, so that the voxels around a row of pixels stay in the first-level cache between rows.
     for k in range(first, last):
         kk = splat(np.float32(k))
@@ -291,8 +291,8 @@ def adjoint_rows(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks,
                 far = fu * value
                 near = value - far
                 store(where, used, iu * splat(np.int32(stride_u)) + iv)
-                store_pairs(near_pairs, 2 * used, near * (one - fv), near * fv)
-                store_pairs(far_pairs, 2 * used, far * (one - fv), far * fv)
+                store_pairs(near_pairs, 2 * used, near * (unit - fv), near * fv)
+                store_pairs(far_pairs, 2 * used, far * (unit - fv), far * fv)
                 for lane in (0, LANES // 2, LANES - 1):
                     prefetch(volume, base + where[used + lane] + ahead)
                 used += LANES
@@ -331,10 +331,10 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
             start_k, end_k, value = splat(k0[row, col]), splat(k1[row, col]), splat(film[row, col])
             low = max(np.int64(np.floor(k0[row, col] + np.float32(0.5))), first) // LANES * LANES
             high = min(np.int64(np.floor(k1[row, col] + np.float32(0.5))) + 1, last)
-            for own in range(low, high, LANES):
-                k = min(own, size_k - LANES)
+            for start in range(low, high, LANES):
+                k = min(start, size_k - LANES)
                 kk = splat(np.float32(k)) + lane_numbers()
-                share = value * slab_share(kk, larger(start_k, splat(np.float32(own) - np.float32(0.5))), end_k)
+                share = value * slab_share(kk, larger(start_k, splat(np.float32(start) - np.float32(0.5))), end_k)
                 u, v = a_u + np.float32(k) * b_u, a_v + np.float32(k) * b_v
                 near, beyond = _span(u, u + step * b_u, size_u)
                 left, right = _span(v, v + step * b_v, size_v)
@@ -352,15 +352,15 @@ def adjoint_along(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                         store(tents, (j - left) * LANES, tent(lanes_v, j))
                 for i in range(near, beyond):
                     along = share * tent(lanes_u, i)
-                    start = offset + i * stride_u + left * stride_v + k
+                    line = offset + i * stride_u + left * stride_v + k
                     if right - left <= FEW_ROWS:
                         for j in range(FEW_ROWS):
-                            here = start + j * stride_v
-                            store(volume, here, load(volume, here) + along * load(tents, j * LANES))
+                            place = line + j * stride_v
+                            store(volume, place, load(volume, place) + along * load(tents, j * LANES))
                     else:
                         for j in range(right - left):
-                            here = start + j * stride_v
-                            store(volume, here, load(volume, here) + along * load(tents, j * LANES))
+                            place = line + j * stride_v
+                            store(volume, place, load(volume, place) + along * load(tents, j * LANES))
 
 
 @kernel
@@ -385,16 +385,16 @@ def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
                 iu, iv = lower_neighbour(u, size_u), lower_neighbour(v, size_v)
                 fu, fv = u - as_float(iu), v - as_float(iv)
                 index = iu * splat(np.int32(stride_u)) + iv * splat(np.int32(stride_v))
-                here = offset + k * stride_k
-                p, q = gather(volume, here, index), gather(volume, here + stride_v, index)
-                r, s = gather(volume, here + stride_u, index), gather(volume, here + stride_u + stride_v, index)
+                base = offset + k * stride_k
+                p, q = gather(volume, base, index), gather(volume, base + stride_v, index)
+                r, s = gather(volume, base + stride_u, index), gather(volume, base + stride_u + stride_v, index)
                 share = slab_share(kk, start_k, end_k)
-                one, two = p + fv * (q - p), r + fv * (s - r)
-                slope_u = share * (two - one) * _equal(u, free_u)
+                nearer, farther = p + fv * (q - p), r + fv * (s - r)
+                slope_u = share * (farther - nearer) * _equal(u, free_u)
                 slope_v = share * ((q - p) + fu * ((s - r) - (q - p))) * _equal(v, free_v)
                 by_u0, by_du = by_u0 + slope_u, by_du + kk * slope_u
                 by_v0, by_dv = by_v0 + slope_v, by_dv + kk * slope_v
-                sample = one + fu * (two - one)
+                sample = nearer + fu * (farther - nearer)
                 at_start = at_start + _holds(kk, start_k, size_k) * sample
                 at_end = at_end + _holds(kk, end_k, size_k) * sample
             store(result[0, row], col, by_u0)
@@ -409,8 +409,8 @@ def sensitivities(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks
 def _equal(first, second):
     """1 where two vectors agree to rounding, else 0: a clamped position does not move."""
     huge = splat(np.float32(1e9))
-    one = splat(np.float32(1))
-    return larger(one - magnitude(first - second) * huge, splat(np.float32(0)))
+    unit = splat(np.float32(1))
+    return larger(unit - magnitude(first - second) * huge, splat(np.float32(0)))
 
 
 @inlined

@@ -10,6 +10,8 @@ For rays along W, the axis that is contiguous in memory, what is seen of a slab 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,39 @@ GROUP = 4
 """Planes that are added to a pixel at a time."""
 _LEVEL_VOXELS = 1e-4
 """How far a detector row may leave a slab's plane: well below what float32 positions tell apart."""
+
+
+class _ColumnPlaces(NamedTuple):
+    """How every plane is interpolated to the detector's columns.
+
+    Attributes:
+        lowers: [planes * padded columns] lower neighbours, counted from the first voxel of their block of 16 columns.
+        fractions: [planes * padded columns] weights of the upper neighbours.
+        lefts: [planes * blocks] first voxel of a block; -1 where its columns lie too far apart for `lookup` and the
+            neighbours count from 0.
+    """
+
+    lowers: NDArray[np.int32]
+    fractions: NDArray[np.float32]
+    lefts: NDArray[np.int64]
+
+
+class _RayEnds(NamedTuple):
+    """Where rays enter and leave, for rows of pixels and planes that are visited together.
+
+    Attributes:
+        k0: [rows, padded columns] plane coordinates at which rays enter.
+        k1: the same where they leave.
+        blocks: as in `kernels`.
+        whole: [rows of the task, blocks, 2] first and last plane whose slab all rays of a block cross entirely.
+        everywhere: whether these planes are such for all blocks.
+    """
+
+    k0: NDArray[np.float32]
+    k1: NDArray[np.float32]
+    blocks: NDArray[np.int32]
+    whole: NDArray[np.float32]
+    everywhere: bool
 
 
 def is_level(values: NDArray[np.float32], planes: int) -> bool:
@@ -70,10 +105,10 @@ def _transpose_strip(volume, start, ahead, width, planes, size_v, d, seen, scrat
             part = w // LANES
             if d < seen[part, 0] or d >= seen[part, 1] or h + LANES <= seen[part, 2] or h >= seen[part, 3]:
                 continue
-            here = start + h * width + w
+            corner = start + h * width + w
             for i in range(LANES):
-                prefetch(volume, here + ahead + i * width)
-            transpose(volume, here, width, scratch, (w - strip) * pitch + h, pitch)
+                prefetch(volume, corner + ahead + i * width)
+            transpose(volume, corner, width, scratch, (w - strip) * pitch + h, pitch)
     for h in range(low // LANES * LANES, high):
         for w in range(strip if h >= whole_h else whole_w, end):
             scratch[(w - strip) * pitch + h] = volume[start + h * width + w]
@@ -87,7 +122,7 @@ def _seen(u0, du, v0, dv, rows, sizes):
     seen = np.empty((parts, 4), np.int64)
     for part in range(parts):
         planes = part * LANES, min((part + 1) * LANES, size_k)
-        seen[part, 0], seen[part, 1] = _slabs(u0, du, rows, planes, size_u)
+        seen[part, 0], seen[part, 1] = seen_slabs(u0, du, rows, planes, size_u)
         low, high = np.float32(size_v - 1), np.float32(0)
         for k in (planes[0], planes[1] - 1):
             for col in range(v0.shape[1]):
@@ -100,12 +135,8 @@ def _seen(u0, du, v0, dv, rows, sizes):
 
 
 @kernel
-def _columns(line_v0, line_dv, size_k, size_v, length):
-    """How every plane is interpolated to the detector's columns: lower neighbours, fractions, first voxel of a block.
-
-    Neighbours count from the first voxel of their block of 16 columns; where it is -1 they lie too far apart for
-    `lookup` and count from 0.
-    """
+def _column_places(line_v0, line_dv, size_k, size_v, length):
+    """`_ColumnPlaces` of all planes, for one row of pixels: in a level view they are those of every row."""
     blocks = line_v0.size // LANES
     lowers, fractions = np.empty(size_k * blocks * LANES, np.int32), np.empty(size_k * blocks * LANES, np.float32)
     lefts = np.empty(size_k * blocks, np.int64)
@@ -116,22 +147,20 @@ def _columns(line_v0, line_dv, size_k, size_v, length):
             col = block * LANES
             v = clamped(load(line_v0, col) + splat(plane) * load(line_dv, col), size_v)
             lower = lower_neighbour(v, size_v)
-            one, other = (
-                line_v0[col] + plane * line_dv[col],
-                line_v0[col + LANES - 1] + plane * line_dv[col + LANES - 1],
-            )
-            left = np.int64(min(max(min(one, other) - margin, zero), most))
+            far = col + LANES - 1
+            v_first, v_last = line_v0[col] + plane * line_dv[col], line_v0[far] + plane * line_dv[far]
+            left = np.int64(min(max(min(v_first, v_last) - margin, zero), most))
             left = max(min(left, length - WINDOW), 0)
-            close = abs(one - other) < np.float32(WINDOW - 3)
+            close = abs(v_first - v_last) < np.float32(WINDOW - 3)
             number = k * blocks + block
             lefts[number] = left if close else -1
             store(lowers, number * LANES, lower - splat(np.int32(left if close else 0)))
             store(fractions, number * LANES, v - as_float(lower))
-    return lowers, fractions, lefts
+    return _ColumnPlaces(lowers, fractions, lefts)
 
 
 @kernel
-def _whole(k0, k1, blocks, first, last):
+def _whole_planes(k0, k1, blocks, first, last):
     """Planes whose slab all rays of a block of 16 cross from face to face, and those where all of the rows do."""
     columns = blocks.shape[1]
     whole = np.empty((last - first, columns, 2), np.float32)
@@ -148,10 +177,11 @@ def _whole(k0, k1, blocks, first, last):
 
 
 @kernel
-def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last):
-    """film[first:last] += sums over planes of H, or of W; u is D. `strides`, `sizes`: (plane, u); (planes, u, v).
+def forward_level(volume, offset, strides, sizes, u0, du, v0, dv, k0, k1, blocks, film, first, last, along_w):
+    """film[first:last] += sums over planes of H, or of W where `along_w`; u is D.
 
-    `film` is flat, `blocks` as in `kernels`. All rays have the same dominant axis; see `is_level`.
+    `strides`: (plane, u); `sizes`: (planes, u, v); `film` is flat, `blocks` as in `kernels`. All rays have the same
+    dominant axis; see `is_level`.
     """
     size_k, size_u, size_v = sizes
     columns = blocks.shape[1]
@@ -164,9 +194,9 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
     if lowest >= highest:
         return
     pitch = max(WINDOW, (size_v + LANES - 1) // LANES * LANES) if along_w else size_v
-    places = _columns(v0[first], dv[first], size_k, size_v, pitch)
-    whole, all_low, all_high = _whole(k0, k1, blocks, first, last)
-    begin, end = _slabs(u0, du, (first, last), (lowest, highest), size_u)
+    places = _column_places(v0[first], dv[first], size_k, size_v, pitch)
+    whole, all_low, all_high = _whole_planes(k0, k1, blocks, first, last)
+    begin, end = seen_slabs(u0, du, (first, last), (lowest, highest), size_u)
     strip = STRIP if along_w else _FEW_PLANES
     while strip > LANES and (end - begin) * strip * width > _MANY_SAMPLES:
         strip //= 2
@@ -176,29 +206,30 @@ def forward_level(volume, offset, along_w, strides, sizes, u0, du, v0, dv, k0, k
     seen = _seen(u0, du, v0, dv, (first, last), sizes)
     for start in range(lowest // strip * strip, highest, strip):
         low, high = max(start, lowest), min(start + strip, highest)
-        near, beyond = _slabs(u0, du, (first, last), (low, high), size_u)
+        near, beyond = seen_slabs(u0, du, (first, last), (low, high), size_u)
         for d in range(near, beyond):
-            here = offset + d * strides[1]
+            slab = offset + d * strides[1]
             target = ((d - begin) * strip - start) * width
             if not along_w:
-                here += low * strides[0]
+                slab += low * strides[0]
                 target += low * width
-                _sample_slab(volume, here, strides[0], strides[1], low, high, places, samples, target, columns)
+                _sample_slab(volume, slab, strides[0], strides[1], low, high, places, samples, target, columns)
                 continue
-            corner = start, min(start + strip, size_k)
-            _transpose_strip(volume, here, strides[1], size_k, corner, size_v, d, seen, scratch, pitch)
+            transposed = start, min(start + strip, size_k)
+            _transpose_strip(volume, slab, strides[1], size_k, transposed, size_v, d, seen, scratch, pitch)
             for part in range(start // LANES, (high + LANES - 1) // LANES):
                 if seen[part, 0] <= d < seen[part, 1]:
-                    one, other = max(low, part * LANES), min(high, (part + 1) * LANES)
-                    here = (one - start) * pitch
-                    _sample_slab(scratch, here, pitch, 0, one, other, places, samples, target + one * width, columns)
+                    begin_k, end_k = max(low, part * LANES), min(high, (part + 1) * LANES)
+                    place = (begin_k - start) * pitch
+                    goal = target + begin_k * width
+                    _sample_slab(scratch, place, pitch, 0, begin_k, end_k, places, samples, goal, columns)
         for k in range(low, high, GROUP):
             planes = k, min(k + GROUP, high)
             steps = strip * width, width
             _row_weights(u0, du, first, last, planes, (begin, k - start), steps, size_u, slabs, shares)
             everywhere = all_low <= np.float32(k) and np.float32(planes[1] - 1) <= all_high
-            rays = k0, k1, blocks, whole, everywhere
-            _collect(film, first, last, planes, samples, steps[0], slabs, shares, rays)
+            ends = _RayEnds(k0, k1, blocks, whole, everywhere)
+            _collect(film, first, last, planes, samples, steps[0], slabs, shares, ends)
 
 
 @kernel
@@ -208,24 +239,23 @@ def _sample_slab(source, start, stride, ahead, low, high, places, samples, targe
     Plane `low` begins at source[start], the next one `stride` floats further. Where `ahead` is not 0, the same piece of
     the next slab is asked for.
     """
-    lowers, fractions, lefts = places
     following = splat(np.int32(1))
-    here = start
+    plane = start
     for k in range(low, high):
         for block in range(columns):
             number = k * columns + block
-            left = lefts[number]
-            index = load(lowers, number * LANES)
+            left = places.lefts[number]
+            index = load(places.lowers, number * LANES)
             if ahead > 0:
-                prefetch(source, here + ahead + left)
-                prefetch(source, here + ahead + left + LANES)
+                prefetch(source, plane + ahead + left)
+                prefetch(source, plane + ahead + left + LANES)
             if left >= 0:
-                p, q = lookup(source, here + left, index), lookup(source, here + left, index + following)
+                p, q = lookup(source, plane + left, index), lookup(source, plane + left, index + following)
             else:
-                p, q = gather(source, here, index), gather(source, here + 1, index)
-            store(samples, target, p + load(fractions, number * LANES) * (q - p))
+                p, q = gather(source, plane, index), gather(source, plane + 1, index)
+            store(samples, target, p + load(places.fractions, number * LANES) * (q - p))
             target += LANES
-        here += stride
+        plane += stride
 
 
 @kernel
@@ -258,32 +288,31 @@ def _between(samples, slab_samples, slabs, shares, number, j, col):
 
 
 @kernel
-def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, rays):
+def _collect(film, first, last, planes, samples, slab_samples, slabs, shares, ends):
     """film[first:last] += what the rays collect on the planes of a group."""
-    k0, k1, blocks, whole, everywhere = rays
-    columns = blocks.shape[1]
+    columns = ends.blocks.shape[1]
     for row in range(first, last):
         number = row - first
         for block in range(columns):
             col = block * LANES
             place = row * columns * LANES + col
             value = load(film, place)
-            if everywhere:
+            if ends.everywhere:
                 for j in range(GROUP):
                     value = value + _between(samples, slab_samples, slabs, shares, number, j, col)
                 store(film, place, value)
                 continue
-            for k in range(max(planes[0], blocks[row, block, 0]), min(planes[1], blocks[row, block, 1])):
+            for k in range(max(planes[0], ends.blocks[row, block, 0]), min(planes[1], ends.blocks[row, block, 1])):
                 sample = _between(samples, slab_samples, slabs, shares, number, k - planes[0], col)
                 plane = np.float32(k)
-                if not whole[number, block, 0] <= plane <= whole[number, block, 1]:
-                    sample = sample * slab_share(splat(plane), load(k0[row], col), load(k1[row], col))
+                if not ends.whole[number, block, 0] <= plane <= ends.whole[number, block, 1]:
+                    sample = sample * slab_share(splat(plane), load(ends.k0[row], col), load(ends.k1[row], col))
                 value = value + sample
             store(film, place, value)
 
 
 @kernel
-def _slabs(u0, du, rows, planes, size_u):
+def seen_slabs(u0, du, rows, planes, size_u):
     """First slab, and the one after the last, that rows of pixels see between two planes; at least two.
 
     Beyond the outermost centres a position still lies between two slabs, of which one weighs nothing and is read.

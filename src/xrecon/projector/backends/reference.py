@@ -13,14 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from xrecon.projector.backends.lines import OTHER_AXES, lines_of
+from xrecon.projector.backends.backend import Backend, Films, Volumes, transposed
+from xrecon.projector.backends.lines import OTHER_AXES, LineParameters, lines_of
 from xrecon.projector.rays import RayFrame
+from xrecon.projector.scene import Scene
 
 _SAMPLES_PER_CHUNK = 1_000_000  # bounds the memory of one chunk of rays to about a hundred MB
 
 
 def project_reference(
-    volume: Float[Tensor, "batch depth height width"],
+    volume: Volumes,
     spacing_mm: tuple[float, float, float],
     frame: RayFrame,
     detector_shape: tuple[int, int],
@@ -45,9 +47,7 @@ def project_reference(
     return torch.cat(parts, dim=1)[:, inverse].reshape(volume.shape[0], *detector_shape)
 
 
-def line_integrals(
-    volume: Float[Tensor, "batch depth height width"], axis: int, lines: Float[Tensor, "7 rays"]
-) -> Float[Tensor, "batch rays"]:
+def line_integrals(volume: Volumes, axis: int, lines: Float[Tensor, "7 rays"]) -> Float[Tensor, "batch rays"]:
     """Line integrals of volumes along lines (`Lines.values`) that one axis dominates."""
     differentiable = torch.is_grad_enabled() and (volume.requires_grad or lines.requires_grad)
     parts = []
@@ -60,27 +60,25 @@ def line_integrals(
     return torch.cat(parts, dim=1)
 
 
-def _joseph(
-    volume: Float[Tensor, "batch depth height width"], axis: int, lines: Float[Tensor, "7 rays"]
-) -> Float[Tensor, "batch rays"]:
+def _joseph(volume: Volumes, axis: int, lines: Float[Tensor, "7 rays"]) -> Float[Tensor, "batch rays"]:
     """`line_integrals` of a few rays."""
     size = volume.shape[1:]
-    u0, du, v0, dv, k0, k1, path = (line[:, None] for line in lines)
+    line = LineParameters.of(lines[:, :, None])
     planes = torch.arange(size[axis], dtype=lines.dtype, device=lines.device)
-    share = (torch.minimum(planes + 0.5, k1) - torch.maximum(planes - 0.5, k0)).clamp(min=0.0)
-    weight = (share * path).to(volume.dtype)
+    share = (torch.minimum(planes + 0.5, line.k1) - torch.maximum(planes - 0.5, line.k0)).clamp(min=0.0)
+    weight = (share * line.path_mm).to(volume.dtype)
 
     first, second = OTHER_AXES[axis]
     stride = (size[1] * size[2], size[2], 1)
     base = torch.arange(size[axis], device=volume.device) * stride[axis]
-    f0, f1, f_weight = _neighbours(u0 + planes * du, size[first], volume.dtype)
-    s0, s1, s_weight = _neighbours(v0 + planes * dv, size[second], volume.dtype)
+    f0, f1, f_weight = _neighbours(line.u0 + planes * line.du, size[first], volume.dtype)
+    s0, s1, s_weight = _neighbours(line.v0 + planes * line.dv, size[second], volume.dtype)
     flat = volume.reshape(volume.shape[0], -1)
     total = torch.zeros(volume.shape[0], lines.shape[1], dtype=volume.dtype, device=volume.device)
     for f, wf in ((f0, 1 - f_weight), (f1, f_weight)):
         for s, ws in ((s0, 1 - s_weight), (s1, s_weight)):
             index = base + f * stride[first] + s * stride[second]
-            samples = flat[:, index.flatten()].reshape(-1, *index.shape)
+            samples = flat[:, index.flatten()].reshape(volume.shape[0], *index.shape)
             total = total + (samples * (wf * ws * weight)).sum(dim=2)
     return total
 
@@ -92,3 +90,24 @@ def _neighbours(
     position = position.clamp(0.0, size - 1.0)
     lower = position.detach().floor().long().clamp(max=max(size - 2, 0))
     return lower, (lower + 1).clamp(max=size - 1), (position - lower).to(dtype)
+
+
+def _refusal(volume: Volumes, scene: Scene) -> str | None:
+    del volume, scene
+    return None
+
+
+def _project(volume: Volumes, scene: Scene) -> Films:
+    frames = scene.frames(volume.device)
+    return torch.stack(
+        [project_reference(volume, scene.spacing_mm, frame, scene.detector_shape) for frame in frames], dim=1
+    )
+
+
+REFERENCE = Backend(
+    name="reference",
+    summary="plain torch, for every pose, dtype and device",
+    refusal=_refusal,
+    project=_project,
+    backproject=transposed(_project),
+)

@@ -184,8 +184,8 @@ def transpose(typing: Any, source: Any, start: Any, pitch: Any, target: Any, whe
 
         def rows(array_type: Any, array: Any, base: Any, pitch: Any) -> list[Any]:
             at = [builder.add(base, builder.mul(pitch, ir.Constant(base.type, i))) for i in range(LANES)]
-            found = (_address(context, builder, array_type, array, index) for index in at)
-            return [builder.bitcast(address, _FLOATS.as_pointer()) for address in found]
+            addresses = (_address(context, builder, array_type, array, index) for index in at)
+            return [builder.bitcast(address, _FLOATS.as_pointer()) for address in addresses]
 
         lines = [builder.load(address, align=4) for address in rows(sig.args[0], from_array, begin, step)]
         # Squares of growing size swap their off-diagonal halves.
