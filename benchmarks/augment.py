@@ -27,7 +27,7 @@ from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
 from xrecon.environment import run_environment
-from xrecon.films.simulate import film_pair, simulate
+from xrecon.films.simulation import film_pair, simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.io.output.atomic import write_json_atomic
 from xrecon.phantoms.thorax import thorax_phantom

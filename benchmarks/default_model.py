@@ -20,7 +20,7 @@ import xrecon
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.environment import run_environment
 from xrecon.evaluation.metrics.image import image_metrics
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import ConeBeam
 from xrecon.inference.models import baseline_names
 from xrecon.models.checkpoint import load_information

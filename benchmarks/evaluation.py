@@ -21,7 +21,7 @@ from xrecon.anatomy.body import body_mask
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
 from xrecon.evaluation.metrics.catalogue import full_metrics
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.io.output.atomic import write_json_atomic
 from xrecon.phantoms.thorax import thorax_phantom

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from xrecon.environment import run_environment
 from xrecon.errors import XReconError
-from xrecon.films.network_film import network_film
-from xrecon.films.simulate import simulate
+from xrecon.films.normalisation import network_film
+from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.models import find_model
 from xrecon.inference.network_model import load_network

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.projector.detector import transmit
 from xrecon.projector.physics import Scintillator, film_physics

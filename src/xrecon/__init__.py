@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from xrecon import models as models
     from xrecon import projector as projector
-    from xrecon.films.simulate import simulate as simulate
+    from xrecon.films.simulation import simulate as simulate
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.inference.reconstruct import reconstruct as reconstruct
     from xrecon.inference.result import Reconstruction as Reconstruction
@@ -42,7 +42,7 @@ _HOME = {
     "project": "xrecon.projector.operator",
     "reconstruct": "xrecon.inference.reconstruct",
     "segment": "xrecon.ptxseg.pipeline",
-    "simulate": "xrecon.films.simulate",
+    "simulate": "xrecon.films.simulation",
 }
 _MODULES = ("models", "projector")
 

@@ -17,7 +17,7 @@ from xrecon.augmentation.augmenter import Augmenter, Sample
 from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.case_file import CaseData
 from xrecon.errors import InputError
-from xrecon.films.network_film import network_film
+from xrecon.films.normalisation import network_film
 from xrecon.geometry import FRAME_MM
 from xrecon.phantoms.thorax import Phantom
 from xrecon.projector import hu_to_mu, project

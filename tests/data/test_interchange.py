@@ -162,7 +162,7 @@ def test_triples_come_back_with_the_users_own_films(dataset: Path, case: CaseDat
 def test_own_pictures_are_display_films_and_compared_with_the_ct(phantom64: Phantom, tmp_path: Path) -> None:
     from PIL import Image
 
-    from xrecon.films.simulate import simulate
+    from xrecon.films.simulation import simulate
 
     folder = tmp_path / "in"
     folder.mkdir()

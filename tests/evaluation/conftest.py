@@ -11,7 +11,7 @@ from support.dataset_factory import write_dataset
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.healthy_lungs import split_lungs
 from xrecon.data.case_file import CaseData
-from xrecon.films.simulate import film_pair, simulate
+from xrecon.films.simulation import film_pair, simulate
 from xrecon.phantoms.parameters import ThoraxParameters
 from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.volume import Volume

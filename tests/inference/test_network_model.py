@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from xrecon.errors import CheckpointError, ConfigError, InputError
-from xrecon.films.network_film import network_film
-from xrecon.films.simulate import film_pair, simulate
+from xrecon.films.normalisation import network_film
+from xrecon.films.simulation import film_pair, simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.models import find_model
 from xrecon.inference.network_model import load_network

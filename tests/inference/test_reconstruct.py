@@ -11,7 +11,7 @@ import torch
 
 from support.prior_factory import SHORT, clipped, patients, rmse_hu
 from xrecon.errors import GeometryError, InputError, MissingPartError
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.priors import bank, deformation

@@ -79,7 +79,7 @@ def test_table_gone_lungs_centred_and_sides_right(prepared: Path) -> None:
 
 
 def test_films_are_those_of_simulate(prepared: Path, people_folder: Path) -> None:
-    from xrecon.films.simulate import simulate
+    from xrecon.films.simulation import simulate
     from xrecon.volume import load_ct
 
     arrays = PreparedDataset(prepared, "train")[0].load()

@@ -10,7 +10,7 @@ import torch
 
 from support.prior_factory import patients
 from xrecon.errors import InputError
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair, detector_pixels, line_integrals, misfit_deviation, ray_support, visual_hull

@@ -6,7 +6,7 @@ import numpy as np
 
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.data.case_file import CaseData
-from xrecon.films.simulate import film_pair, simulate
+from xrecon.films.simulation import film_pair, simulate
 from xrecon.phantoms.thorax import Phantom
 
 

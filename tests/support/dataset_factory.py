@@ -11,7 +11,7 @@ import numpy as np
 from xrecon.data.case_file import CaseData, case_bytes
 from xrecon.data.manifest import MANIFEST_NAME, CaseRecord, FilmGeometry, Manifest
 from xrecon.data.split import Subset
-from xrecon.films.simulate import film_pair
+from xrecon.films.simulation import film_pair
 from xrecon.geometry import FRAME_MM
 
 

@@ -23,7 +23,7 @@ from xrecon.augmentation.spatial.deformation import Deformation
 from xrecon.augmentation.steps import Beams, Exposures, ExposureStep, FilmStep, FilmView, SpatialStep, TissueStep
 from xrecon.data.case_file import CaseData
 from xrecon.errors import InputError
-from xrecon.films.network_film import network_film
+from xrecon.films.normalisation import network_film
 from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.projector.attenuation import FILM_ENERGY_KEV
 

@@ -67,7 +67,7 @@ def simulate(
     import torch
 
     from xrecon.anatomy.frame import thorax_centre
-    from xrecon.films.simulate import simulate as make_films
+    from xrecon.films.simulation import simulate as make_films
     from xrecon.io.film_file import write_film
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV

@@ -17,7 +17,7 @@ from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.prepared import centred_truth
 from xrecon.evaluation.study import LEAST_DETECTOR
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project

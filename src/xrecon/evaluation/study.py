@@ -18,7 +18,7 @@ from xrecon.data.cases import content_sha256
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
 from xrecon.evaluation.tables import PerCase
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.models import baseline_names
 from xrecon.inference.reconstruct import reconstruct

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from xrecon.errors import CheckpointError
-from xrecon.films.network_film import network_film
+from xrecon.films.normalisation import network_film
 from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import ModelInformation, load_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE

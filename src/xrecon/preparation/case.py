@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
 from xrecon.data.case_file import CaseData, scan_box
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.geometry import ConeBeam
 from xrecon.preparation.checks import Thorax, check_thorax, hemithoraces
 from xrecon.preparation.settings import PrepareSettings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xrecon.anatomy.body import without_table
 from xrecon.anatomy.frame import lung_box
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair
 from xrecon.priors.registration import Chest

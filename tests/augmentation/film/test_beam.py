@@ -7,7 +7,7 @@ import pytest
 from xrecon.augmentation.film.beam import BeamSettings, draw_beams
 from xrecon.augmentation.random_streams import stream
 from xrecon.augmentation.steps import Exposures
-from xrecon.films.simulate import film_pair
+from xrecon.films.simulation import film_pair
 from xrecon.projector.attenuation import FILM_ENERGY_KEV
 
 

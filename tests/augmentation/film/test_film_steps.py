@@ -17,7 +17,7 @@ from xrecon.augmentation.film.markers import MarkerSettings, mark
 from xrecon.augmentation.film.tone import ToneSettings, apply_tone_curve
 from xrecon.augmentation.steps import FilmView
 from xrecon.data.case_file import CaseData
-from xrecon.films.network_film import network_film
+from xrecon.films.normalisation import network_film
 from xrecon.geometry import ConeBeam
 from xrecon.phantoms.thorax import Phantom
 

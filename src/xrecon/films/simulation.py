@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from xrecon.anatomy.body import without_table
 from xrecon.anatomy.frame import thorax_centre
 from xrecon.errors import InputError
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.projector.attenuation import FILM_ENERGY_KEV, hu_to_mu
 from xrecon.projector.detector import expose
 from xrecon.projector.operator import project
@@ -73,24 +74,16 @@ def simulate(
     body = ct if keep_table else without_table(ct)
     centre = thorax_centre(ct) if centre_mm is None else np.asarray(centre_mm, dtype=np.float64)
     views = geometry if isinstance(geometry, tuple) else film_pair(geometry, size=size)
-    # Cone beams are placed relative to the volume's centre, along the volume's own axes (which are not quite the
-    # scanner's where the scan is oblique); the isocentre sits at the thorax.
-    index = np.linalg.solve(ct.affine[:3, :3], centre - ct.centre_mm)
-    offset = CANONICAL @ (index * ct.spacing_mm)
-    placed = [view.moved(translation_mm=(float(offset[0]), float(offset[1]), float(offset[2]))) for view in views]
-    finest = _finest_mm(views)
+    rays = _Rays(_placed(views, ct, centre), _finest_mm(views), device)
     if physics is None:
-        images = _integrals(body.with_hu(hu_to_mu(body.hu, energy_kev=energy_kev)), placed, finest, device)
+        images = rays.integrals(body.with_hu(hu_to_mu(body.hu, energy_kev=energy_kev)))
         return _films([image.cpu().numpy() for image in images], views, body.notes, "line_integral")
     materials = material_fractions(torch.from_numpy(body.hu.copy()))
-    lengths = [_integrals(body.with_hu(one.numpy()), placed, finest, device) for one in materials]
-    shown = []
-    with torch.inference_mode():
-        for water, bone, view in zip(*lengths, views, strict=True):
-            film = expose(water, bone, physics, geometry=view, energy_kev=energy_kev, generator=generator)
-            shown.append((film.line_integral if film.grey is None else film.grey).cpu().numpy())
+    water, bone = (rays.integrals(body.with_hu(material.numpy())) for material in materials)
+    images = _exposed(water, bone, views, physics, energy_kev=energy_kev, generator=generator)
     notes = (*body.notes, f"film physics: {_summary(physics, energy_kev)}")
-    return _films(shown, views, notes, "line_integral" if physics.display is None else "display")
+    quantity: Quantity = "line_integral" if physics.display is None else "display"
+    return _films([image.cpu().numpy() for image in images], views, notes, quantity)
 
 
 def _check_physics(physics: FilmPhysics, generator: torch.Generator | None) -> None:
@@ -103,14 +96,55 @@ def _check_physics(physics: FilmPhysics, generator: torch.Generator | None) -> N
         raise InputError("physics.noise is on: pass generator=torch.Generator().manual_seed(...), or switch noise off")
 
 
-def _integrals(
-    volume: Volume, views: Sequence[ConeBeam], finest_mm: float, device: str | torch.device
+def _placed(views: tuple[ConeBeam, ConeBeam], ct: Volume, centre_mm: NDArray[np.float64]) -> list[ConeBeam]:
+    """The views with their isocentre at a place of the CT, LPS mm.
+
+    Cone beams are placed relative to the volume's centre, along the volume's own axes (which are not quite the
+    scanner's where the scan is oblique).
+    """
+    index = np.linalg.solve(ct.affine[:3, :3], centre_mm - ct.centre_mm)
+    offset = CANONICAL @ (index * ct.spacing_mm)
+    return [view.moved(translation_mm=(float(offset[0]), float(offset[1]), float(offset[2]))) for view in views]
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """The rays of both films through one CT.
+
+    Attributes:
+        views: geometry, relative to the volume's centre.
+        finest_mm: voxels finer than this are averaged first.
+        device: torch device to project on.
+    """
+
+    views: Sequence[ConeBeam]
+    finest_mm: float
+    device: str | torch.device
+
+    def integrals(self, volume: Volume) -> list[torch.Tensor]:
+        """[rows, cols] per view: integrals of the values of `volume` (per mm) along the rays."""
+        volume = _no_finer_than(volume, self.finest_mm)
+        values = torch.from_numpy(volume.hu.copy()).to(self.device)[None, None]
+        with torch.inference_mode():
+            return [project(values, volume.spacing_mm, view)[0, 0] for view in self.views]
+
+
+def _exposed(
+    water: list[torch.Tensor],
+    bone: list[torch.Tensor],
+    views: tuple[ConeBeam, ConeBeam],
+    physics: FilmPhysics,
+    *,
+    energy_kev: float,
+    generator: torch.Generator | None,
 ) -> list[torch.Tensor]:
-    """[rows, cols] per view: integrals of the values of `volume` (per mm) along the rays."""
-    volume = _no_finer_than(volume, finest_mm)
-    values = torch.from_numpy(volume.hu.copy()).to(device)[None, None]
+    """[rows, cols] per view: what the detector shows behind these lengths of water and bone, [rows, cols] per view."""
+    images = []
     with torch.inference_mode():
-        return [project(values, volume.spacing_mm, view)[0, 0] for view in views]
+        for water_film, bone_film, view in zip(water, bone, views, strict=True):
+            film = expose(water_film, bone_film, physics, geometry=view, energy_kev=energy_kev, generator=generator)
+            images.append(film.line_integral if film.grey is None else film.grey)
+    return images
 
 
 def _films(
@@ -121,7 +155,7 @@ def _films(
 ) -> tuple[Radiograph, Radiograph]:
     pa, lateral = (
         Radiograph(image.astype(np.float32), name, view, quantity=quantity, notes=notes)
-        for image, name, view in zip(images, ("pa", "lateral"), views, strict=True)
+        for image, name, view in zip(images, VIEWS, views, strict=True)
     )
     return pa, lateral
 
@@ -139,6 +173,7 @@ def film_pair(preset: str, *, size: int) -> tuple[ConeBeam, ConeBeam]:
 
 
 def _finest_mm(views: tuple[ConeBeam, ConeBeam]) -> float:
+    """Three quarters of the smallest detector pixel at the isocentre, mm: the pixel averages over more."""
     return 0.75 * min(pitch for view in views for pitch in view.pixel_at_isocentre_mm)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.films.network_film import network_film
+from xrecon.films.normalisation import network_film
 
 Film = NDArray[np.float32]
 

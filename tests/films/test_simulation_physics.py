@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xrecon.errors import InputError
-from xrecon.films.simulate import simulate
+from xrecon.films.simulation import simulate
 from xrecon.phantoms.thorax import Phantom
 from xrecon.projector.physics import FilmPhysics, film_physics
 from xrecon.radiograph import Radiograph

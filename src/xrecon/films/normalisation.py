@@ -51,5 +51,5 @@ def network_film(film: NDArray[np.floating]) -> NDArray[np.float32]:
         low, high = float(values.min()), float(values.max())
         if high - low <= 1e-9 * scale:
             return np.full(values.shape, 0.5, dtype=np.float32)
-    shown = LEVELS[0] + (values - low) * ((LEVELS[1] - LEVELS[0]) / (high - low))
-    return np.asarray(np.clip(shown, 0.0, 1.0), dtype=np.float32)
+    scaled = LEVELS[0] + (values - low) * ((LEVELS[1] - LEVELS[0]) / (high - low))
+    return np.asarray(np.clip(scaled, 0.0, 1.0), dtype=np.float32)

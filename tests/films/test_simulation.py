@@ -9,7 +9,7 @@ import pytest
 
 from xrecon.anatomy.frame import framed, thorax_centre
 from xrecon.errors import GeometryError, InputError
-from xrecon.films.simulate import film_pair, simulate
+from xrecon.films.simulation import film_pair, simulate
 from xrecon.phantoms.thorax import Phantom
 from xrecon.projector.attenuation import FILM_ENERGY_KEV, hu_to_mu
 from xrecon.radiograph import Radiograph
