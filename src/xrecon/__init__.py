@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from xrecon import models as models
     from xrecon import projector as projector
+    from xrecon.augmentation.augmenter import Augmenter as Augmenter
+    from xrecon.data.dataset import PreparedDataset as PreparedDataset
     from xrecon.films.simulation import simulate as simulate
     from xrecon.geometry import ConeBeam as ConeBeam
     from xrecon.inference.reconstruct import reconstruct as reconstruct
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
     from xrecon.radiograph import Radiograph as Radiograph
     from xrecon.radiograph import load_radiograph as load_radiograph
     from xrecon.segmentation import Segmentation as Segmentation
+    from xrecon.training.run import train as train
     from xrecon.volume import Volume as Volume
     from xrecon.volume import load_ct as load_ct
 
 _HOME = {
+    "Augmenter": "xrecon.augmentation.augmenter",
     "ConeBeam": "xrecon.geometry",
+    "PreparedDataset": "xrecon.data.dataset",
     "Radiograph": "xrecon.radiograph",
     "Reconstruction": "xrecon.inference.result",
     "Segmentation": "xrecon.segmentation",
@@ -43,6 +48,7 @@ _HOME = {
     "reconstruct": "xrecon.inference.reconstruct",
     "segment": "xrecon.ptxseg.pipeline",
     "simulate": "xrecon.films.simulation",
+    "train": "xrecon.training.run",
 }
 _MODULES = ("models", "projector")
 

@@ -1,7 +1,8 @@
-"""Typed, frozen settings: from YAML and `--set a.b=value`, with errors that name the file, the key and the mend."""
+"""Typed, frozen settings from YAML and `--set a.b=value`, with errors that name the file, the key and what to do."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,14 +28,19 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def load_config(
-    model: type[ConfigT], path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
+    model: type[ConfigT],
+    path: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
 ) -> ConfigT:
-    """Settings of class `model` from its defaults, then the YAML file, then each `key.subkey=value` in turn.
+    """Settings of class `model` from its defaults, then a YAML file or `values`, then each `key.subkey=value` in turn.
 
     Args:
         model: a subclass of `Config`.
-        path: YAML file with a mapping at its top, or None for the defaults.
+        path: YAML file with a mapping at its top, or None.
         overrides: texts as given to `--set`; the value is read as YAML (`3`, `0.5`, `true`, `[1, 2]`, `name`).
+        values: nested mappings of plain values, where there is no file; they are not changed.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value is of the wrong type or range.
@@ -42,12 +48,10 @@ def load_config(
     Example:
         >>> load_config(Training, "configs/small.yaml", ["optimiser.learning_rate=1e-4"])
     """
-    values = {} if path is None else _read_yaml(Path(path))
-    origin = "defaults" if path is None else str(path)
-    overridden = set()
-    for text in overrides:
-        overridden.add(_apply_override(values, text))
-    return validated(model, values, where=origin, overridden=overridden)
+    nested = copy.deepcopy(dict(values or {})) if path is None else _read_yaml(Path(path))
+    origin = str(path) if path is not None else "defaults" if values is None else "settings"
+    overridden = {_apply_override(nested, text) for text in overrides}
+    return validated(model, nested, where=origin, overridden=overridden)
 
 
 def validated(
@@ -72,8 +76,8 @@ def validated(
     """
     try:
         return model.model_validate(values)
-    except ValidationError as found:
-        lines = [_explain(model, details, where, overridden) for details in found.errors(include_url=False)]
+    except ValidationError as invalid:
+        lines = [_explain(model, details, where, overridden) for details in invalid.errors(include_url=False)]
         raise error("\n".join(lines)) from None
 
 
@@ -90,7 +94,7 @@ def _section_class(annotation: Any) -> type[BaseModel] | None:
     """The settings class inside `Section`, `Section | None` or `list[Section]`; None for plain values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for found in map(_section_class, get_args(annotation)) if found is not None), None)
+    return next((section for section in map(_section_class, get_args(annotation)) if section is not None), None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -135,7 +139,8 @@ def _apply_override(values: dict[str, Any], text: str) -> str:
 def _explain(model: type[BaseModel], details: Any, origin: str, overridden: Collection[str]) -> str:
     """One line for one pydantic error: where, which key, what was expected, the closest right key."""
     key = ".".join(str(part) for part in details["loc"])
-    where = "--set" if any(key == one or key.startswith(one + ".") for one in overridden) else origin
+    from_option = any(key == name or key.startswith(name + ".") for name in overridden)
+    where = "--set" if from_option else origin
     if details["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}; {_suggest(key, list(known_keys(model)))}"
     if details["type"] == "missing":
@@ -146,11 +151,11 @@ def _explain(model: type[BaseModel], details: Any, origin: str, overridden: Coll
     return f"{where}: {key} = {details['input']!r}: {message}" if key else f"{where}: {message}"
 
 
-def _suggest(key: str, keys: list[str]) -> str:
+def _suggest(unknown: str, keys: list[str]) -> str:
     """The closest name in the same section, else the same name in another section, else what the section holds."""
-    section, _, name = key.rpartition(".")
-    siblings = {one.rpartition(".")[2]: one for one in keys if one.rpartition(".")[0] == section}
-    elsewhere = {one.rpartition(".")[2]: one for one in keys}
+    section, _, name = unknown.rpartition(".")
+    siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == section}
+    elsewhere = {key.rpartition(".")[2]: key for key in keys}
     for candidates in (siblings, elsewhere):
         close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
         if close:

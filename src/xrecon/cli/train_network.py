@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, SetOption, Shell, example
 from xrecon.cli.help_text import HELP_NAMES, HelpGroup
+
+if TYPE_CHECKING:
+    from xrecon.training.loop import Outcome
 
 NAME = "network"
 
@@ -33,20 +36,27 @@ class TrainGroup(HelpGroup):
 )
 def network(
     shell: Shell,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Settings in YAML; see configs/.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Run folder.")] = None,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Settings of the run in YAML; examples are in configs/.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run; default: runs/NAME.")
+    ] = None,
     settings: SetOption = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="auto|FILE", help="Go on from the newest or from this checkpoint.")
+        str | None,
+        typer.Option("--resume", metavar="auto|FILE", help="Go on from the newest checkpoint (auto) or from this one."),
     ] = None,
     grid: Annotated[
-        Path | None, typer.Option("--grid", metavar="FILE", help="Train once per listed override, then compare.")
+        Path | None,
+        typer.Option("--grid", metavar="FILE", help="Train one run per entry of this file, then compare them."),
     ] = None,
     index: Annotated[
-        int | None, typer.Option("--index", min=0, help="Of the grid train only this run (SLURM arrays).")
+        int | None, typer.Option("--index", min=0, help="Train only this run of the grid, for SLURM arrays.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Train the grid's runs on this Dask cluster.")
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="Train the runs of the grid on this Dask cluster."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -55,48 +65,44 @@ def network(
     The word `network` may be left out. A run that was stopped, killed or out of time goes on exactly where it was with
     `--resume auto`. Several GPUs or machines: set run.devices, run.nodes and run.strategy, or use `torchrun` or `srun`.
     """
-    from xrecon.config import load_config
-    from xrecon.errors import ConfigError, MissingPartError
-    from xrecon.training.config import Training
+    from xrecon.errors import ConfigError
+    from xrecon.training.run import require_engine, run_folder, train, training_settings
 
-    training = load_config(Training, config, settings or ())
-    folder = output if output is not None else Path("runs") / training.name
-    if grid is None and (index is not None or scheduler is not None):
-        raise ConfigError("--index and --scheduler choose runs of a grid: give --grid FILE, too")
-    try:
-        import lightning_fabric  # noqa: F401
-    except ImportError as error:
-        raise MissingPartError(
-            "training needs lightning-fabric, which is not installed: pip install 'xrecon[train]'"
-        ) from error
-    if grid is not None:
-        from xrecon.training.ablations import run_grid
+    training = training_settings(config, settings or ())
+    folder = run_folder(training, output)
+    if grid is None:
+        if index is not None or scheduler is not None:
+            raise ConfigError("--index and --scheduler choose runs of a grid: give --grid FILE, too")
+        with _bar(shell, training.name) as progress:
+            outcome = train(training, output=folder, resume=resume, overwrite=overwrite, progress=progress)
+        return _report_run(shell, outcome)
+    require_engine()
+    from xrecon.training.ablations import run_grid
 
-        with _bar(shell, "grid") as tell:
-            table = run_grid(
-                config,
-                grid,
-                folder,
-                overrides=settings or (),
-                index=index,
-                scheduler=scheduler,
-                overwrite=overwrite,
-                progress=tell,
-            )
-        shell.table(table.columns, table.rows, title=table.title)
-        return {"folder": folder, "runs": [run.to_dict() for run in table.runs], "baseline": table.baseline}
-    from xrecon.training.loop import fit
+    with _bar(shell, "grid") as progress:
+        table = run_grid(
+            config,
+            grid,
+            folder,
+            overrides=settings or (),
+            index=index,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    shell.table(table.columns, table.rows, title=table.title)
+    return {"folder": folder, "runs": [run.to_dict() for run in table.runs], "baseline": table.baseline}
 
-    with _bar(shell, training.name) as tell:
-        outcome = fit(training, folder, resume=resume, overwrite=overwrite, progress=tell)
+
+def _report_run(shell: Shell, outcome: Outcome) -> Mapping[str, Any]:
     state = "finished" if outcome.finished else "stopped at its time limit; go on with --resume auto"
-    shell.print(f"{folder}: {outcome.step} steps, {state}")
+    shell.print(f"{outcome.folder}: {outcome.step} steps, {state}")
     for key, value in outcome.validation.items():
         shell.print(f"validation {key}: {value:.4g}")
     if outcome.model is not None:
         shell.print(f"model: {outcome.model}")
     return {
-        "folder": folder,
+        "folder": outcome.folder,
         "step": outcome.step,
         "finished": outcome.finished,
         "validation": outcome.validation,
@@ -114,11 +120,12 @@ def _bar(shell: Shell, name: str) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda _step, _steps, _text: None
         return
     if not sys.stderr.isatty():
-        told = [0.0]
+        last_line = 0.0
 
         def line(step: int, steps: int, text: str) -> None:
-            if step in (1, steps) or time.monotonic() - told[0] > _LINE_SECONDS:
-                told[0] = time.monotonic()
+            nonlocal last_line
+            if step in (1, steps) or time.monotonic() - last_line > _LINE_SECONDS:
+                last_line = time.monotonic()
                 print(f"{name}: step {step}/{steps}: {text}", file=sys.stderr, flush=True)
 
         yield line

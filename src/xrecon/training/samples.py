@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from xrecon.augmentation.augmenter import Augmenter, Sample
 from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.dataset import PreparedDataset
-from xrecon.errors import InputError
+from xrecon.errors import ConfigError, InputError
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.training.config import Data
 from xrecon.training.losses import Batch
@@ -27,9 +27,18 @@ def open_data(settings: Data) -> tuple[PreparedDataset, PreparedDataset | None]:
 
     Raises:
         InputError: no data set, no such fold, or cases of one subset in another.
+        ConfigError: a fold is held out, and the data set has none.
     """
     whole = PreparedDataset(settings.path, "train")
-    return (whole, None) if settings.fold is None else whole.fold(settings.fold)
+    if settings.fold is None:
+        return whole, None
+    if not whole.manifest.folds:
+        raise ConfigError(
+            f"data.fold is {settings.fold}, but {whole.path} has no folds: set data.fold to null (`--set "
+            "data.fold=null`) to train on all train cases without validation, or prepare the data set with "
+            "`xrecon prepare --folds K`"
+        )
+    return whole.fold(settings.fold)
 
 
 class TrainingSamples(Dataset[Batch]):
