@@ -19,6 +19,7 @@ from xrecon.evaluation.metrics.anatomy import ANATOMY_METRICS
 from xrecon.evaluation.metrics.catalogue import PAIR_METRICS
 from xrecon.evaluation.models import BANK_MODEL, ModelChoice, bank_for, choose_models
 from xrecon.evaluation.prepared import evaluate_dataset
+from xrecon.evaluation.statistics.comparison import smallest_p
 from xrecon.evaluation.store import ResultStore
 from xrecon.evaluation.summary import compare_with_baseline, summarise
 from xrecon.evaluation.tables import PerCase
@@ -148,15 +149,15 @@ def test_summary_states_what_is_missing_and_tests_are_paired() -> None:
             metrics = {"mae_body_hu": error, "psnr_2500_db": 40 - error, "lungs_dice": None if index else 0.5}
             rows.append(PerCase(f"case {index}", model, metrics, 1.0, patient=f"p{index}"))
     found = summarise(rows, cases=5)
-    assert found["good"]["mae_body_hu"]["mean"] == pytest.approx(11.5)
-    assert (found["good"]["lungs_dice"]["n"], found["good"]["lungs_dice"]["of"]) == (1, 5)
-    tests = {(one["model"], one["metric"]): one for one in compare_with_baseline(rows, "bad")}
+    assert found["good"]["mae_body_hu"].mean == pytest.approx(11.5)
+    assert (found["good"]["lungs_dice"].n, found["good"]["lungs_dice"].of) == (1, 5)
+    tests = {(test.model, test.metric): test for test in compare_with_baseline(rows, "bad")}
     mae = tests["good", "mae_body_hu"]
-    assert (mae["n"], mae["better_in"]) == (4, 4)
-    assert mae["mean_difference"] == pytest.approx(-11.5)
-    assert mae["p"] == pytest.approx(0.125)  # the least that four pairs allow
-    assert mae["p_holm"] == pytest.approx(0.25)  # two tests have a p
-    assert tests["good", "lungs_dice"]["p"] is None
+    assert (mae.n, mae.better_in) == (4, 4)
+    assert mae.mean_difference == pytest.approx(-11.5)
+    assert mae.p == pytest.approx(0.125) == smallest_p(4)  # the least that four pairs allow
+    assert mae.p_holm == pytest.approx(0.25)  # two tests have a p
+    assert tests["good", "lungs_dice"].p is None
     with pytest.raises(InputError, match="baseline"):
         compare_with_baseline(rows, "nobody")
 

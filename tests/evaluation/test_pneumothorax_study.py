@@ -55,26 +55,26 @@ def row(patient: str, asked: float, found_right: float, *, model: str = "m", pla
 def test_figures_of_made_up_rows_by_hand() -> None:
     rows = [row("a", 0.3, 80.0), row("b", 0.3, 5.0), row("a", 0.0, 0.0), row("b", 0.0, 20.0)]
     found = summarise_study(rows, detect_ml=10.0)["m"]
-    assert (found["sensitivity"]["value"], found["sensitivity"]["of"]) == (0.5, 2)
-    assert found["specificity"]["value"] == 0.5
-    assert found["side"]["value"] == 1.0 and found["side"]["of"] == 1
+    assert (found.sensitivity.value, found.sensitivity.of) == (0.5, 2)
+    assert found.specificity.value == 0.5
+    assert found.side.value == 1.0 and found.side.of == 1
     # Scores 80, 5 against 0, 20: three of four pairs the right way round.
-    assert found["auc"]["value"] == pytest.approx(0.75)
-    (size,) = found["by_size"]
-    assert size["recovered_share"]["value"] == pytest.approx((0.8 + 0.05) / 2)
-    assert size["change_share"]["value"] == pytest.approx(0.25)
-    assert size["mirror_share"]["value"] == pytest.approx(0.05)
-    assert found["occupancy"]["n"] == 4
+    assert found.auc.value == pytest.approx(0.75)
+    (size,) = found.by_size
+    assert size.recovered_share.value == pytest.approx((0.8 + 0.05) / 2)
+    assert size.change_share.value == pytest.approx(0.25)
+    assert size.mirror_share.value == pytest.approx(0.05)
+    assert found.occupancy.n == 4
 
 
 def test_a_refusal_is_no_detection_and_is_counted() -> None:
     refused = row("a", 0.3, 0.0)
     refused["found"] = dict.fromkeys(refused["found"])
     found = summarise_study([refused, row("b", 0.3, 50.0), row("b", 0.0, 0.0)])["m"]
-    assert found["refused"] == 1
-    assert found["sensitivity"]["value"] == 0.5
-    assert (found["auc"]["n"], found["auc"]["of"]) == (2, 3)
-    assert found["occupancy"]["n"] == 2
+    assert found.refused == 1
+    assert found.sensitivity.value == 0.5
+    assert (found.auc.n, found.auc.of) == (2, 3)
+    assert found.occupancy.n == 2
 
 
 def test_change_of_density_tells_the_side() -> None:

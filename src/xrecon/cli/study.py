@@ -16,6 +16,7 @@ from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
     from xrecon.evaluation.cases import ChestSource
+    from xrecon.evaluation.pneumothorax_summary import StudyFigures
 
 app = command_group(
     "Run a whole experiment by one command and write its report.",
@@ -313,19 +314,19 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return {key: "" if value is None else value for key, value in values.items()}
 
 
-def _show(shell: Shell, found: Mapping[str, Mapping[str, Any]], output: Path, failures: Sequence[str]) -> None:
+def _show(shell: Shell, figures: Mapping[str, StudyFigures], output: Path, failures: Sequence[str]) -> None:
     from xrecon.report.study_pneumothorax import words
 
     rows = [
         [
             name,
-            words(one["sensitivity"], share=True),
-            words(one["specificity"], share=True),
-            words(one["side"], share=True),
-            words(one["auc"]),
-            words(one["air_dice"]),
+            words(values.sensitivity, share=True),
+            words(values.specificity, share=True),
+            words(values.side, share=True),
+            words(values.auc),
+            words(values.air_dice),
         ]
-        for name, one in found.items()
+        for name, values in figures.items()
     ]
     shell.table(["Model", "Sensitivity", "Specificity", "Right side", "AUC", "Dice of the air"], rows)
     for failure in failures:

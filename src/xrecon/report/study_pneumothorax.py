@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from xrecon.evaluation.pneumothorax_row import StudyRow
 from xrecon.evaluation.pneumothorax_study import BLIND, HEALTHY_CT, OTHER, TRUE_CT, StudyResults
-from xrecon.evaluation.pneumothorax_summary import occupancy_pairs
-from xrecon.report.parts.evaluation_page import PageSection, PageTable, agreement_table, render_evaluation
-from xrecon.report.parts.evaluation_plots import MIRRORED, bland_altman_figure, curve_figure, scatter_figure
+from xrecon.evaluation.pneumothorax_summary import CountedEstimate, StudyFigures, occupancy_pairs
+from xrecon.report.parts.evaluation_page import (
+    PageSection,
+    PageTable,
+    agreement_table,
+    estimate_words,
+    render_evaluation,
+)
+from xrecon.report.parts.evaluation_plots import (
+    MIRRORED,
+    CurvePoint,
+    bland_altman_figure,
+    curve_figure,
+    scatter_figure,
+)
 
 _CONTROLS = (
     f"“{TRUE_CT}” is the planted CT itself on the same grid: what PTX-Seg can see there at best; nothing can be "
@@ -32,29 +47,29 @@ def study_report(results: StudyResults, *, summary: Mapping[str, Any], record: M
         summary: `summary.json`: `results` of `summarise_study`, `notes`, `detect_ml`.
         record: what made it.
     """
-    found: Mapping[str, Mapping[str, Any]] = summary["results"]
-    models = [name for name in found if not name.startswith(OTHER) and name != HEALTHY_CT]
+    figures: Mapping[str, StudyFigures] = summary["results"]
+    models = [name for name in figures if not name.startswith(OTHER) and name != HEALTHY_CT]
     pairs = {name: occupancy_pairs(results.rows, name) for name in models}
     sections = [
         _limits(results, summary),
         PageSection(
             "Detection",
             [f"Detected: PTX-Seg finds at least {summary['detect_ml']:g} mL of free air.", _FIGURES],
-            [_detection(found)],
-            [(_sensitivity_figure(found, models), "Sensitivity by planted size, with Wilson's intervals.")],
+            [_detection(figures)],
+            [(_sensitivity_figure(figures, models), "Sensitivity by planted size, with Wilson's intervals.")],
         ),
         PageSection("Controls", [_CONTROLS]),
         PageSection(
             "How much of the lesion survives",
             [_CHANGE],
-            [_preservation(found)],
+            [_preservation(figures)],
             [
                 (
-                    _recovered_figure(found, models),
+                    _recovered_figure(figures, models),
                     "Lesion preservation: air found on the planted side against planted.",
                 ),
                 (
-                    _change_figure(found, models),
+                    _change_figure(figures, models),
                     "Share of the true change of HU, in the air and in its mirror image.",
                 ),
             ],
@@ -62,7 +77,7 @@ def study_report(results: StudyResults, *, summary: Mapping[str, Any], record: M
         PageSection(
             "Occupancy: found against planted",
             ["Whole chest, percent; healthy chests count with 0."],
-            [agreement_table({name: found[name]["occupancy"] for name in found}, decimals=1)],
+            [agreement_table({name: values.occupancy for name, values in figures.items()}, decimals=1)],
             [
                 (scatter_figure(pairs, quantity="occupancy, %"), "Every chest."),
                 (bland_altman_figure(pairs, quantity="occupancy, %"), "Bias and 95 % limits."),
@@ -78,90 +93,87 @@ def study_report(results: StudyResults, *, summary: Mapping[str, Any], record: M
     )
 
 
-def words(value: Mapping[str, Any] | None, *, decimals: int = 2, share: bool = False) -> str:
-    """A figure with interval and denominator for people."""
-    if value is None or value["value"] is None:
-        return "–"
-    text = f"{value['value']:.{decimals}f}"
-    if value["low"] is not None:
-        text += f" [{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]"
+def words(figure: CountedEstimate, *, decimals: int = 2, share: bool = False) -> str:
+    """A figure with interval and denominator for people; of a share the denominator is always stated."""
+    text = estimate_words(figure, decimals=decimals)
+    if figure.value is None:
+        return text
     if share:
-        return f"{text} ({value['n']} of {value['of']})"
-    return text if value["n"] == value["of"] else f"{text} (n = {value['n']} of {value['of']})"
+        return f"{text} ({figure.n} of {figure.of})"
+    return text if figure.n == figure.of else f"{text} (n = {figure.n} of {figure.of})"
 
 
 def _limits(results: StudyResults, summary: Mapping[str, Any]) -> PageSection:
     patients = len({row["patient"] for row in results.rows})
     text = [f"{patients} patients; a figure over so few is an example with an interval, not a law."]
-    text += [f"Not measured, and in no figure: {one}." for one in results.failures] or ["Nothing failed."]
+    text += [f"Not measured, and in no figure: {failure}." for failure in results.failures] or ["Nothing failed."]
     return PageSection("Denominators and limits", [*text, *summary["notes"]], warn=True)
 
 
-def _detection(found: Mapping[str, Mapping[str, Any]]) -> PageTable:
+def _detection(figures: Mapping[str, StudyFigures]) -> PageTable:
     body = [
         [
             name,
-            *(words(one[key], share=True) for key in ("sensitivity", "specificity", "side")),
-            words(one["auc"]),
-            words(one["air_dice"]),
-            f"{one['refused']} of {one['chests']}",
+            *(words(share, share=True) for share in (values.sensitivity, values.specificity, values.side)),
+            words(values.auc),
+            words(values.air_dice),
+            f"{values.refused} of {values.chests}",
         ]
-        for name, one in found.items()
+        for name, values in figures.items()
     ]
     head = ["Model", "Sensitivity", "Specificity", "Right side", "AUC of occupancy", "Dice of the air", "Refused"]
     return PageTable(head, body)
 
 
-def _preservation(found: Mapping[str, Mapping[str, Any]]) -> PageTable:
+def _preservation(figures: Mapping[str, StudyFigures]) -> PageTable:
     body = [
         [
-            f"{name}, planted {one['asked']:.0%}",
-            words(one["planted_ml"], decimals=0),
-            words(one["recovered_ml"], decimals=0),
-            words(one["recovered_share"]),
-            words(one["change_share"]),
-            words(one["mirror_share"]),
-            words(one["air_dice"]),
+            f"{name}, planted {size.asked:.0%}",
+            words(size.planted_ml, decimals=0),
+            words(size.recovered_ml, decimals=0),
+            words(size.recovered_share),
+            words(size.change_share),
+            words(size.mirror_share),
+            words(size.air_dice),
         ]
-        for name, values in found.items()
-        for one in values["by_size"]
+        for name, values in figures.items()
+        for size in values.by_size
     ]
     head = ["Model", "Planted, mL", "Found on that side, mL", "Share found", "Change of HU", "Mirrored", "Dice"]
     return PageTable(head, body)
 
 
-def _sensitivity_figure(found: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> Any:
+def _sensitivity_figure(figures: Mapping[str, StudyFigures], models: Sequence[str]) -> Figure:
     curves = {
-        name: [(100 * one["asked"], *_ends(one["sensitivity"])) for one in found[name]["by_size"]] for name in models
+        name: [CurvePoint.of(100 * size.asked, size.sensitivity) for size in figures[name].by_size] for name in models
     }
     return curve_figure(curves, x="planted occupancy of the side, %", y="sensitivity")
 
 
-def _recovered_figure(found: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> Any:
+def _recovered_figure(figures: Mapping[str, StudyFigures], models: Sequence[str]) -> Figure:
     curves = {
         name: [
-            (one["planted_ml"]["value"], *_ends(one["recovered_ml"]))
-            for one in found[name]["by_size"]
-            if one["recovered_ml"]["value"] is not None
+            CurvePoint.of(size.planted_ml.value, size.recovered_ml)
+            for size in figures[name].by_size
+            if size.planted_ml.value is not None and size.recovered_ml.value is not None
         ]
         for name in models
     }
     return curve_figure(curves, x="planted air, mL", y="air found on the planted side, mL", identity=True)
 
 
-def _change_figure(found: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> Any:
-    curves = {
-        f"{name}{suffix}": [
-            (100 * one["asked"], *_ends(one[key])) for one in found[name]["by_size"] if one[key]["value"] is not None
-        ]
-        for name in models
-        for key, suffix in (("change_share", ""), ("mirror_share", MIRRORED))
-    }
+def _change_figure(figures: Mapping[str, StudyFigures], models: Sequence[str]) -> Figure:
+    curves = {}
+    for name in models:
+        sizes = figures[name].by_size
+        for suffix, shares in (
+            ("", [(size.asked, size.change_share) for size in sizes]),
+            (MIRRORED, [(size.asked, size.mirror_share) for size in sizes]),
+        ):
+            curves[f"{name}{suffix}"] = [
+                CurvePoint.of(100 * asked, share) for asked, share in shares if share.value is not None
+            ]
     return curve_figure(curves, x="planted occupancy of the side, %", y="share of the true change of HU")
-
-
-def _ends(value: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
-    return float(value["value"] or 0.0), value["low"], value["high"]
 
 
 def _chests(results: StudyResults) -> PageSection:
@@ -170,16 +182,16 @@ def _chests(results: StudyResults) -> PageSection:
 
     body = [
         [
-            f"{row['case']}, plant {row['plant']}",
-            row["model"],
-            f"{row['side']}, {row['pattern']}" if row["asked"] else "none",
-            f"{row['asked']:.0%}",
-            number(row["true"]["air_ml"]),
-            number(row["found"]["right_air_ml"]),
-            number(row["found"]["left_air_ml"]),
-            ", ".join(row.get("kinds", ())) or str(row.get("refused", "")),
+            f"{row.case}, plant {row.plant}",
+            row.model,
+            f"{row.side}, {row.pattern}" if row.is_planted else "none",
+            f"{row.asked:.0%}",
+            number(row.true.air_ml),
+            number(row.found.right_air_ml),
+            number(row.found.left_air_ml),
+            ", ".join(row.kinds) or row.refused,
         ]
-        for row in results.rows
+        for row in map(StudyRow.from_dict, results.rows)
     ]
     head = ["Chest", "Model", "Planted", "Occupancy", "True, mL", "Found right, mL", "Found left, mL", "PTX-Seg saw"]
     return PageSection("Every chest", tables=[PageTable(head, body)])

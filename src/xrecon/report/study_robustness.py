@@ -9,7 +9,7 @@ from xrecon.evaluation.robustness_study import MEANINGS, METRICS
 from xrecon.evaluation.statistics.comparison import mean_by_patient
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.evaluation_page import PageSection, PageTable, render_evaluation
-from xrecon.report.parts.evaluation_plots import curve_figure
+from xrecon.report.parts.evaluation_plots import CurvePoint, curve_figure
 
 _NEUTRAL = {"gain": 1.0, "gamma": 1.0}
 """Level at which a disturbance does nothing; 0 for all others."""
@@ -62,20 +62,13 @@ def robustness_report(
     )
 
 
-def _points(
-    entries: Sequence[Mapping[str, Any]], model: str, kind: str, name: str
-) -> list[tuple[float, float, float | None, float | None]]:
+def _points(entries: Sequence[Mapping[str, Any]], model: str, kind: str, name: str) -> list[CurvePoint]:
     points = [
-        (
-            _NEUTRAL.get(kind, 0.0) if one["kind"] == "none" else one["level"],
-            one[name]["value"],
-            one[name]["low"],
-            one[name]["high"],
-        )
-        for one in entries
-        if one["model"] == model and one[name]["value"] is not None
+        CurvePoint(_NEUTRAL.get(kind, 0.0) if entry["kind"] == "none" else entry["level"], **entry[name])
+        for entry in entries
+        if entry["model"] == model and entry[name]["value"] is not None
     ]
-    return sorted(points)
+    return sorted(points, key=lambda point: point.x)
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> PageTable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,11 @@ class ChestVolumes:
     def to_dict(self) -> dict[str, float | None]:
         """Name -> value."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ChestVolumes:
+        """From what `to_dict` gave; other keys are left out, missing ones are None."""
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True)

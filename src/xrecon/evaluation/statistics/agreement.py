@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,9 +75,23 @@ class Agreement:
     bland_altman: BlandAltman
     mean_absolute_error: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain values."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class TooFewPairs:
+    """What stands in the place of an `Agreement` of fewer than two pairs.
+
+    Attributes:
+        n: number of pairs, 0 or 1.
+    """
+
+    n: int
+
+
+def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement | TooFewPairs:
+    """`agreement` of (estimate, truth) pairs, however few there are."""
+    if len(pairs) < 2:
+        return TooFewPairs(len(pairs))
+    return agreement([estimate for estimate, _ in pairs], [truth for _, truth in pairs])
 
 
 def agreement(estimate: ArrayLike, truth: ArrayLike) -> Agreement:

@@ -46,24 +46,24 @@ def bootstrap_by_patient(
         return Estimate(value)
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(rows), (resamples, len(rows)))
-    found = [_finite(statistic(np.concatenate([rows[i] for i in draw]))) for draw in draws]
-    known = [one for one in found if one is not None]
+    drawn_values = [_finite(statistic(np.concatenate([rows[i] for i in draw]))) for draw in draws]
+    numbers = [number for number in drawn_values if number is not None]
     # Where many draws have no value (one class only), those that have one are a biased choice.
-    if len(known) < resamples // 2:
+    if len(numbers) < resamples // 2:
         return Estimate(value)
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(numbers, [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 
 
 def mean_by_patient(values: Sequence[float | None], patients: Sequence[Hashable], *, seed: int = 0) -> Estimate:
     """Mean of the known values with the interval of `bootstrap_by_patient`; no value where none is known."""
-    known = [(v, p) for v, p in zip(values, patients, strict=True) if v is not None and math.isfinite(v)]
-    if not known:
+    measured = [(v, p) for v, p in zip(values, patients, strict=True) if v is not None and math.isfinite(v)]
+    if not measured:
         return Estimate(None)
     groups: dict[Hashable, list[float]] = {}
-    for number, patient in known:
+    for number, patient in measured:
         groups.setdefault(patient, []).append(number)
-    value = sum(number for number, _ in known) / len(known)
+    value = sum(number for number, _ in measured) / len(measured)
     if len(groups) < 2:
         return Estimate(value)
     sums, counts = (np.asarray([of(group) for group in groups.values()]) for of in (sum, len))
@@ -75,7 +75,7 @@ def mean_by_patient(values: Sequence[float | None], patients: Sequence[Hashable]
 def wilcoxon_pairs(first: ArrayLike, second: ArrayLike) -> float | None:
     """Two-sided p of the Wilcoxon signed-rank test of pairs; None for fewer than two pairs, 1 without a difference.
 
-    Exact up to 25 pairs without ties. With n pairs it cannot fall below 2 / 2^n: four patients never reach 0.05.
+    Exact up to 25 pairs without ties. It cannot fall below `smallest_p`.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     difference = x - y
@@ -83,18 +83,26 @@ def wilcoxon_pairs(first: ArrayLike, second: ArrayLike) -> float | None:
         return None
     if not difference.any():
         return 1.0
-    kept = np.abs(difference[difference != 0])
-    exact = len(kept) <= 25 and len(np.unique(kept)) == len(kept)
+    sizes = np.abs(difference[difference != 0])
+    exact = len(sizes) <= 25 and len(np.unique(sizes)) == len(sizes)
     return float(stats.wilcoxon(difference, zero_method="wilcox", method="exact" if exact else "approx").pvalue)
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p that a Wilcoxon signed-rank test of so many pairs can give, 2 / 2^n.
+
+    Four patients never reach 0.05.
+    """
+    return float(2 / 2**pairs)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
     """Holm's step-down adjustment (Scand J Stat 1979;6:65); None stays None and does not count as a test."""
-    known = sorted((p, name) for name, p in p_values.items() if p is not None)
+    ranked = sorted((p, name) for name, p in p_values.items() if p is not None)
     adjusted: dict[str, float | None] = dict.fromkeys(p_values)
     largest = 0.0
-    for rank, (p, name) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
+    for rank, (p, name) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * p))
         adjusted[name] = largest
     return adjusted
 

@@ -13,10 +13,14 @@ from matplotlib.figure import Figure
 from xrecon import __version__
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.prepared import DatasetResults
+from xrecon.evaluation.statistics.agreement import Agreement, Estimate, TooFewPairs
+from xrecon.evaluation.statistics.comparison import smallest_p
+from xrecon.evaluation.summary import MetricSummary, PairedTest
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.page import data_uri, flatten
 from xrecon.volume import RESEARCH_NOTICE
 
+_DASH = "–"
 _FEWEST = 20
 """Patients below which the page warns: intervals over so few are wide, and tests nearly blind."""
 
@@ -77,84 +81,89 @@ def render_evaluation(
         xrecon_version=__version__,
         sections=[
             {
-                "title": one.title,
-                "text": one.text,
-                "tables": one.tables,
-                "figures": [{"uri": data_uri(figure), "caption": caption} for figure, caption in one.figures],
-                "warn": one.warn,
+                "title": section.title,
+                "text": section.text,
+                "tables": section.tables,
+                "figures": [{"uri": data_uri(figure), "caption": caption} for figure, caption in section.figures],
+                "warn": section.warn,
             }
-            for one in sections
+            for section in sections
         ],
         facts=list(flatten(dict(record))),
     )
 
 
-def interval(value: Mapping[str, Any] | None, name: str = "") -> str:
-    """A summary's entry for people: mean ± SD [interval], with its own n where cases are missing."""
-    if value is None or value["mean"] is None:
-        return "–" if value is None else f"– (0 of {value['of']})"
-    text = format_value(name, value["mean"])
-    text += f" ± {format_value(name, value['sd'])}" if value["sd"] is not None else ""
-    if value["ci95"] is not None:
-        text += " [" + ", ".join(format_value(name, end) for end in value["ci95"]) + "]"
-    return text if value["n"] == value["of"] else f"{text} (n = {value['n']} of {value['of']})"
+def interval(summary: MetricSummary | None, name: str = "") -> str:
+    """A metric of a model for people: mean ± SD [interval], with its own n where cases are missing."""
+    if summary is None:
+        return _DASH
+    if summary.mean is None:
+        return f"{_DASH} (0 of {summary.of})"
+    text = format_value(name, summary.mean)
+    text += f" ± {format_value(name, summary.sd)}" if summary.sd is not None else ""
+    if summary.ci95 is not None:
+        text += " [" + ", ".join(format_value(name, end) for end in summary.ci95) + "]"
+    return text if summary.n == summary.of else f"{text} (n = {summary.n} of {summary.of})"
 
 
-def estimate_words(value: Mapping[str, Any] | None, *, decimals: int = 2) -> str:
-    """An `Estimate` as plain values for people: figure [low, high]."""
-    if value is None or value["value"] is None:
-        return "–"
-    text = f"{value['value']:.{decimals}f}"
-    return text if value["low"] is None else f"{text} [{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]"
+def estimate_words(estimate: Estimate | None, *, decimals: int = 2) -> str:
+    """A figure with its interval for people: figure [low, high]."""
+    if estimate is None or estimate.value is None:
+        return _DASH
+    text = f"{estimate.value:.{decimals}f}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{estimate.low:.{decimals}f}, {estimate.high:.{decimals}f}]"
 
 
-def metric_table(summary: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Sequence[str]) -> PageTable:
+def metric_table(summary: Mapping[str, Mapping[str, MetricSummary]], names: Sequence[str]) -> PageTable:
     """One row per metric, one column per model."""
     body = [[label(name), *(interval(values.get(name), name) for values in summary.values())] for name in names]
     return PageTable(["Metric", *summary], body)
 
 
-def tests_table(tests: Sequence[Mapping[str, Any]]) -> PageTable:
+def tests_table(tests: Sequence[PairedTest]) -> PageTable:
     """Paired comparisons with the baseline."""
 
     def p(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3g}"
+        return _DASH if value is None else f"{value:.3g}"
 
     body = [
         [
-            f"{one['model']} against {one['baseline']}",
-            label(one["metric"]),
-            format_value(one["metric"], one["mean_difference"]),
-            f"{one['better_in']} of {one['n']}",
-            p(one["p"]),
-            p(one["p_holm"]),
+            f"{test.model} against {test.baseline}",
+            label(test.metric),
+            format_value(test.metric, test.mean_difference),
+            f"{test.better_in} of {test.n}",
+            p(test.p),
+            p(test.p_holm),
         ]
-        for one in tests
+        for test in tests
     ]
     return PageTable(["Models", "Metric", "Mean difference", "Better in", "p (Wilcoxon)", "p (Holm)"], body)
 
 
-def agreement_table(agreements: Mapping[str, Mapping[str, Any]], *, decimals: int = 2) -> PageTable:
+def agreement_table(agreements: Mapping[str, Agreement | TooFewPairs], *, decimals: int = 2) -> PageTable:
     """One row per model: how the quantity on the reconstruction agrees with that on the true CT."""
     head = [
         "Model", "n", "Pearson r", "Spearman", "ICC(2,1)", "ICC(3,1)", "Concordance", "Bias", "Limits of agreement",
         "Slope of the difference", "MAE",
     ]  # fmt: skip
     body = []
-    for model, found in agreements.items():
-        if "pearson" not in found:
-            body.append([model, str(found["n"]), *["–"] * (len(head) - 2)])
+    for model, figures in agreements.items():
+        if isinstance(figures, TooFewPairs):
+            body.append([model, str(figures.n), *[_DASH] * (len(head) - 2)])
             continue
-        altman = found["bland_altman"]
+        correlations = (figures.pearson, figures.spearman, figures.icc_2_1, figures.icc_3_1, figures.concordance)
+        limits = figures.bland_altman
         body.append(
             [
                 model,
-                str(found["n"]),
-                *(estimate_words(found[key]) for key in ("pearson", "spearman", "icc_2_1", "icc_3_1", "concordance")),
-                estimate_words(altman["bias"], decimals=decimals),
-                " to ".join(f"{altman[end]['value']:.{decimals}f}" for end in ("lower", "upper")),
-                estimate_words(altman["slope"]),
-                f"{found['mean_absolute_error']:.{decimals}f}",
+                str(figures.n),
+                *map(estimate_words, correlations),
+                estimate_words(limits.bias, decimals=decimals),
+                " to ".join(f"{end.value:.{decimals}f}" for end in (limits.lower, limits.upper)),
+                estimate_words(limits.slope),
+                f"{figures.mean_absolute_error:.{decimals}f}",
             ]
         )
     return PageTable(head, body)
@@ -180,7 +189,7 @@ def limits_section(results: DatasetResults, *, cases: int, patients: int, notes:
     if patients < _FEWEST:
         text.append(
             f"{patients} patients are few: read the single cases. A paired Wilcoxon test over n patients gives no p "
-            f"below 2 / 2^n = {2 / 2**patients:.2g}."
+            f"below 2 / 2^n = {smallest_p(patients):.2g}."
         )
     text += [f"Not measured, and in no mean: {failure}." for failure in results.failures] or ["No case failed."]
     return PageSection("Denominators and limits", [*text, *notes], warn=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xrecon.errors import InputError
-from xrecon.evaluation.metrics.catalogue import CATALOGUE
+from xrecon.evaluation.statistics.agreement import Estimate, TooFewPairs, agreement_of
+from xrecon.evaluation.summary import pairs_with_baseline, typical_cases, values_of
 from xrecon.evaluation.tables import PerCase, format_value, label
 from xrecon.report.parts.panels import Panel, Row, compose
 from xrecon.volume import RESEARCH_NOTICE
@@ -36,9 +38,9 @@ def blank(columns: int = 1, *, width: float = 10.0, height: float = 4.2) -> tupl
     """A light figure with `columns` axes side by side and the research notice at its foot."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
-    for one in axes:
-        one.grid(visible=True, alpha=0.3)
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in axes:
+        panel.grid(visible=True, alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(RESEARCH_NOTICE, fontsize=8, color="#8a5a00")
     return figure, list(axes)
 
@@ -49,15 +51,14 @@ def violin_figure(rows: Sequence[PerCase], names: Sequence[str]) -> Figure:
     Raises:
         InputError: none of the metrics has a value.
     """
-    models = list(dict.fromkeys(row.model for row in rows))
-    kept = [name for name in names if any(_known(row.metrics.get(name)) for row in rows)]
-    if not kept:
+    models = _models(rows)
+    drawable = [name for name in names if any(values_of(rows, name, model=model) for model in models)]
+    if not drawable:
         raise InputError(f"no value of {', '.join(names)} to draw")
-    figure, all_axes = blank(len(kept), width=max(5.0, 3.4 * len(kept)))
-    for axes, name in zip(all_axes, kept, strict=True):
+    figure, all_axes = blank(len(drawable), width=max(5.0, 3.4 * len(drawable)))
+    for axes, name in zip(all_axes, drawable, strict=True):
         for position, model in enumerate(models):
-            values = [v for row in rows if row.model == model and (v := row.metrics.get(name)) is not None]
-            values = [v for v in values if math.isfinite(v)]
+            values = values_of(rows, name, model=model)
             colour = colour_of(models, model)
             if len(values) >= 5:
                 for body in axes.violinplot([values], positions=[position], showextrema=False)["bodies"]:  # type: ignore[attr-defined]
@@ -65,7 +66,7 @@ def violin_figure(rows: Sequence[PerCase], names: Sequence[str]) -> Figure:
             spread = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else [0.0]
             axes.plot(position + np.asarray(spread), values, "o", color=colour, markersize=5)
             if values:
-                axes.hlines(float(np.mean(values)), position - 0.3, position + 0.3, color=colour, linewidth=2)
+                axes.hlines(fmean(values), position - 0.3, position + 0.3, color=colour, linewidth=2)
         axes.set_xticks(range(len(models)), models, rotation=25, ha="right")
         axes.set_ylabel(textwrap.fill(label(name), 36))
     return figure
@@ -73,20 +74,13 @@ def violin_figure(rows: Sequence[PerCase], names: Sequence[str]) -> Figure:
 
 def difference_figure(rows: Sequence[PerCase], names: Sequence[str], *, baseline: str) -> Figure:
     """Per case the difference of every model from the baseline; a line at 0 means no difference."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    base = {row.case: row.metrics for row in rows if row.model == baseline}
+    models = _models(rows)
     figure, all_axes = blank(len(names), width=max(5.0, 3.4 * len(names)))
     for axes, name in zip(all_axes, names, strict=True):
         others = [model for model in models if model != baseline]
         for position, model in enumerate(others):
-            values = [
-                row.metrics[name] - base[row.case][name]  # type: ignore[operator]
-                for row in rows
-                if row.model == model
-                and row.case in base
-                and _known(row.metrics.get(name))
-                and _known(base[row.case].get(name))
-            ]
+            pairs = pairs_with_baseline(rows, name, model=model, baseline=baseline)
+            values = [value - reference for value, reference in pairs]
             axes.plot([position] * len(values), values, "o", color=colour_of(models, model), alpha=0.8)
         axes.axhline(0.0, color="black", linewidth=1)
         axes.set_xticks(range(len(others)), others, rotation=25, ha="right")
@@ -97,14 +91,14 @@ def difference_figure(rows: Sequence[PerCase], names: Sequence[str], *, baseline
 def scatter_figure(pairs: Mapping[str, Sequence[tuple[float, float]]], *, quantity: str) -> Figure:
     """Estimate against truth with the line of identity, all models on one axes of equal scales."""
     figure, (axes,) = blank(width=6.2, height=5.6)
-    every = [value for both in pairs.values() for pair in both for value in pair] or [0.0, 1.0]
+    every = [value for points in pairs.values() for pair in points for value in pair] or [0.0, 1.0]
     low, high = min(every), max(every)
     room = 0.05 * (high - low) or 1.0
     axes.plot([low - room, high + room], [low - room, high + room], color="black", linewidth=1, label="identity")
-    for model, both in pairs.items():
-        if both:
+    for model, points in pairs.items():
+        if points:
             axes.plot(
-                [truth for _, truth in both], [found for found, _ in both], "o",
+                [truth for _, truth in points], [estimate for estimate, _ in points], "o",
                 color=colour_of(list(pairs), model), alpha=0.75, label=model,
             )  # fmt: skip
     axes.set(xlabel=f"{quantity}, true CT", ylabel=f"{quantity}, reconstruction", aspect="equal")
@@ -114,15 +108,14 @@ def scatter_figure(pairs: Mapping[str, Sequence[tuple[float, float]]], *, quanti
 
 def bland_altman_figure(pairs: Mapping[str, Sequence[tuple[float, float]]], *, quantity: str) -> Figure:
     """Per model: difference (reconstruction minus truth) against the mean, bias and limits of agreement."""
-    kept = {model: both for model, both in pairs.items() if both} or {"no values": [(0.0, 0.0)]}
-    figure, all_axes = blank(len(kept), width=max(5.0, 3.3 * len(kept)))
+    drawable = {model: points for model, points in pairs.items() if points} or {"no values": [(0.0, 0.0)]}
+    figure, all_axes = blank(len(drawable), width=max(5.0, 3.3 * len(drawable)))
     limits = []
-    for axes, (model, both) in zip(all_axes, kept.items(), strict=True):
-        found, truth = np.asarray(both, dtype=np.float64).T
-        difference = found - truth
-        axes.plot((found + truth) / 2, difference, "o", color=colour_of(list(kept), model), alpha=0.75)
-        bias = float(difference.mean())
-        spread = float(difference.std(ddof=1)) if len(both) > 1 else 0.0
+    for axes, (model, points) in zip(all_axes, drawable.items(), strict=True):
+        estimate, truth = np.asarray(points, dtype=np.float64).T
+        difference = estimate - truth
+        axes.plot((estimate + truth) / 2, difference, "o", color=colour_of(list(drawable), model), alpha=0.75)
+        bias, spread = _bias_and_spread(points)
         for value, style in ((bias, "-"), (bias - 1.96 * spread, "--"), (bias + 1.96 * spread, "--")):
             axes.axhline(value, color="black", linestyle=style, linewidth=1)
         limits += [abs(bias) + 2.2 * spread, float(np.abs(difference).max()) * 1.1]
@@ -133,6 +126,14 @@ def bland_altman_figure(pairs: Mapping[str, Sequence[tuple[float, float]]], *, q
     return figure
 
 
+def _bias_and_spread(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean and standard deviation of estimate minus truth; of a single pair there is no deviation."""
+    figures = agreement_of(points)
+    if isinstance(figures, TooFewPairs):
+        return points[0][0] - points[0][1], 0.0
+    return figures.bland_altman.bias.value or 0.0, figures.bland_altman.sd or 0.0
+
+
 def example_figure(
     rows: Sequence[PerCase], planes: Mapping[tuple[str, str], Path], *, model: str, metric: str, spacing_mm: float
 ) -> Figure:
@@ -141,18 +142,10 @@ def example_figure(
     Raises:
         InputError: the model has no case with a value.
     """
-    own = sorted(
-        (row for row in rows if row.model == model and _known(row.metrics.get(metric))),
-        key=lambda row: row.metrics[metric] or 0.0,
-        reverse=CATALOGUE[metric].higher_is_better is True,
-    )
-    if not own:
-        raise InputError(f"{model} has no case with a value of {metric}")
-    picked = {"best": own[0], "median": own[(len(own) - 1) // 2], "worst": own[-1]}
-    made = []
-    for word, row in picked.items() if len(own) > 2 else list(picked.items())[:1]:
-        with np.load(planes[row.case, model], allow_pickle=False) as found:
-            pictures = {key: found[key].astype(np.float32) for key in found.files}
+    picture_rows = []
+    for word, row in typical_cases(rows, metric, model=model).items():
+        with np.load(planes[row.case, model], allow_pickle=False) as archive:
+            pictures = {key: archive[key].astype(np.float32) for key in archive.files}
         panels = []
         for name, letters in _LETTERS.items():
             truth, estimate = pictures[f"truth_{name}"], pictures[f"estimate_{name}"]
@@ -163,37 +156,64 @@ def example_figure(
                 Panel(estimate - truth, extent, "difference", letters, _DIFFERENCE_HU, "RdBu_r", f"{word} {name} diff")
             )
         text = f"{label(metric)} {format_value(metric, row.metrics[metric])}"
-        made.append(Row(f"{word}: {row.case}", panels, remark=text))
-    return compose(made, heading=f"{model}: single cases", footer="Window -1000 to 400 HU; differences -400 to 400 HU.")
+        picture_rows.append(Row(f"{word}: {row.case}", panels, remark=text))
+    footer = "Window -1000 to 400 HU; differences -400 to 400 HU."
+    return compose(picture_rows, heading=f"{model}: single cases", footer=footer)
 
 
-def curve_figure(
-    curves: Mapping[str, Sequence[tuple[float, float, float | None, float | None]]],
-    *,
-    x: str,
-    y: str,
-    identity: bool = False,
-    log: bool = False,
-) -> Figure:
-    """Curves of (x, value, low, high) by model with their intervals as bars."""
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a curve; `low` and `high` are the ends of its interval, None without one."""
+
+    x: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, x: float, estimate: Estimate) -> CurvePoint:
+        """The point of a figure at `x`; a figure without a value is drawn at 0."""
+        return cls(x, float(estimate.value or 0.0), estimate.low, estimate.high)
+
+    @property
+    def bars(self) -> tuple[float, float]:
+        """Lengths of the bars below and above the value."""
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        return max(0.0, self.value - low), max(0.0, high - self.value)
+
+
+def curve_figure(curves: Mapping[str, Sequence[CurvePoint]], *, x: str, y: str, identity: bool = False) -> Figure:
+    """Curves by model with their intervals as bars.
+
+    Args:
+        curves: model -> its points; a name that ends in `MIRRORED` is drawn dotted, in the colour of the model.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        identity: draw the line on which y is x.
+    """
     figure, (axes,) = blank(width=8.0, height=4.8)
-    for model, points in curves.items():
+    models = list(dict.fromkeys(name.removesuffix(MIRRORED) for name in curves))
+    for name, points in curves.items():
         if not points:
             continue
-        xs, ys = [one[0] for one in points], [one[1] for one in points]
-        bars = [[max(0.0, v - (lo if lo is not None else v)) for _, v, lo, _ in points]]
-        bars.append([max(0.0, (hi if hi is not None else v) - v) for _, v, _, hi in points])
-        base = model.removesuffix(MIRRORED)
-        names = list(dict.fromkeys(name.removesuffix(MIRRORED) for name in curves))
-        style: dict[str, Any] = {"color": colour_of(names, base), "label": model, "capsize": 3}
-        axes.errorbar(xs, ys, yerr=bars, marker="o", linestyle="-" if base == model else ":", **style)
+        model = name.removesuffix(MIRRORED)
+        style: dict[str, Any] = {"color": colour_of(models, model), "label": name, "capsize": 3}
+        axes.errorbar(
+            [point.x for point in points],
+            [point.value for point in points],
+            yerr=list(zip(*(point.bars for point in points), strict=True)),
+            marker="o",
+            linestyle="-" if model == name else ":",
+            **style,
+        )
     if identity:
-        ends = [0.0, max([one[0] for points in curves.values() for one in points] or [1.0])]
+        ends = [0.0, max([point.x for points in curves.values() for point in points] or [1.0])]
         axes.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="all of it")
-    axes.set(xlabel=x, ylabel=y, xscale="symlog" if log else "linear")
+    axes.set(xlabel=x, ylabel=y)
     figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _models(rows: Sequence[PerCase]) -> list[str]:
+    return list(dict.fromkeys(row.model for row in rows))

@@ -1,0 +1,139 @@
+"""One chest of the pneumothorax study as a model or a control made it: a stored row of JSON values, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xrecon.evaluation.metrics.anatomy import ChestVolumes
+
+
+@dataclass(frozen=True)
+class PlantedAir:
+    """What is true of a chest of the study.
+
+    Attributes:
+        occupancy: of the planted side, percent.
+        whole_chest: occupancy of both sides, percent.
+        air_ml: free pleural air, mL.
+    """
+
+    occupancy: float
+    whole_chest: float
+    air_ml: float
+
+
+@dataclass(frozen=True)
+class DensityChange:
+    """Mean change of HU by the plant; None where the region holds no voxel.
+
+    Attributes:
+        true: of the CT, in the true air.
+        found: of the reconstruction, in the true air.
+        mirror_true: of the CT, in the mirror image of the air in the other lung.
+        mirror_found: of the reconstruction, there.
+    """
+
+    true: float | None = None
+    found: float | None = None
+    mirror_true: float | None = None
+    mirror_found: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One chest and one model or control.
+
+    Attributes:
+        case: pseudonym of the case.
+        patient: pseudonym of the patient.
+        plant: number of the plant of this patient, 0 for the healthy chest.
+        model: label of the model, or name of the control.
+        asked: planted occupancy of the side, 0..1; 0 for a healthy chest.
+        side: of the plant, "right", "left" or "none".
+        pattern: of the plant, such as "upright".
+        true: what was planted.
+        found: what PTX-Seg measures on the reconstruction.
+        air_dice: Dice of the free air; None for a healthy chest or a refusal.
+        change: of the density by the plant; empty for a healthy chest.
+        kinds: what PTX-Seg took the candidates for.
+        refused: why PTX-Seg refused the reconstruction; empty where it did not.
+    """
+
+    case: str
+    patient: str
+    plant: int
+    model: str
+    asked: float
+    side: str
+    pattern: str
+    true: PlantedAir
+    found: ChestVolumes
+    air_dice: float | None
+    change: DensityChange
+    kinds: tuple[str, ...]
+    refused: str
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> StudyRow:
+        """From a row as the study stores it."""
+        return cls(
+            case=row["case"],
+            patient=row["patient"],
+            plant=row["plant"],
+            model=row["model"],
+            asked=row["asked"],
+            side=row["side"],
+            pattern=row["pattern"],
+            true=PlantedAir(**row["true"]),
+            found=ChestVolumes.from_dict(row["found"]),
+            air_dice=row.get("air_dice"),
+            change=DensityChange(**(row.get("change") or {})),
+            kinds=tuple(row.get("kinds", ())),
+            refused=str(row.get("refused", "")),
+        )
+
+    @property
+    def is_planted(self) -> bool:
+        """Whether the chest holds a planted pneumothorax."""
+        return self.asked > 0
+
+    @property
+    def is_segmented(self) -> bool:
+        """Whether PTX-Seg did not refuse the reconstruction."""
+        return self.found.whole_chest is not None
+
+    @property
+    def found_ml(self) -> float:
+        """Free air found on both sides, mL; 0 where PTX-Seg refused."""
+        return (self.found.right_air_ml or 0.0) + (self.found.left_air_ml or 0.0)
+
+    @property
+    def found_side(self) -> str:
+        """Side with more free air; the left one where both have as much."""
+        return "right" if (self.found.right_air_ml or 0.0) > (self.found.left_air_ml or 0.0) else "left"
+
+    @property
+    def recovered_ml(self) -> float | None:
+        """Free air found on the planted side, mL; None where PTX-Seg refused."""
+        return self.found.right_air_ml if self.side == "right" else self.found.left_air_ml
+
+    @property
+    def recovered_share(self) -> float | None:
+        """Free air found on the planted side over the planted air."""
+        return _ratio(self.recovered_ml, self.true.air_ml)
+
+    @property
+    def change_share(self) -> float | None:
+        """Change of HU of the reconstruction over that of the CT, in the air: 1 is the whole lesion, 0 none of it."""
+        return _ratio(self.change.found, self.change.true)
+
+    @property
+    def mirror_share(self) -> float | None:
+        """Change of HU of the reconstruction in the mirrored region over the CT's change in the air."""
+        return _ratio(self.change.mirror_found, self.change.true)
+
+
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or not reference else value / reference
