@@ -1,23 +1,15 @@
-"""`xrecon augment`: look at what the online augmentation makes of a prepared data set."""
+"""`xrecon augment`: a contact sheet of what the online augmentation makes of a prepared data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
-
-
-class SubsetName(str, Enum):
-    """Subsets of a prepared data set."""
-
-    TRAIN = "train"
-    TEST = "test"
-    AUX = "aux"
+from xrecon.cli.options import SubsetName
 
 
 @example(
@@ -30,22 +22,26 @@ def augment(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Contact sheet to write, .png.")],
     count: Annotated[int, typer.Option("--count", min=1, max=64, help="Number of samples.")] = 6,
     size: Annotated[
-        int | None, typer.Option("--size", min=16, help="Voxels and pixels per edge; default those of the data set.")
+        int | None, typer.Option("--size", min=16, help="Voxels and pixels per edge; default: as the data set.")
     ] = None,
-    subset: Annotated[SubsetName, typer.Option("--subset", help="Whose cases.")] = SubsetName.TRAIN,
-    case: Annotated[str | None, typer.Option("--case", metavar="NAME", help="This case only.")] = None,
+    subset: Annotated[
+        SubsetName, typer.Option("--subset", help="Subset whose cases are augmented.")
+    ] = SubsetName.TRAIN,
+    case: Annotated[str | None, typer.Option("--case", metavar="NAME", help="Augment this case only.")] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="YAML with settings of the augmentation.")
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML with the settings of the augmentation.")
     ] = None,
     overrides: SetOption = None,
-    off: Annotated[bool, typer.Option("--off", help="Nothing but projection, whatever the settings say.")] = False,
+    off: Annotated[
+        bool, typer.Option("--off", help="Switch every augmentation off and only project the films.")
+    ] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
-    """Draw a contact sheet of augmented samples: films, planes with labels, and what was drawn for each.
+    """Draw a contact sheet of augmented samples: films, planes with labels, and the random values of each.
 
-    Takes the cases in turn; sample i has the seed `--seed` + i. Beside the sheet a .json of the same name holds the
-    settings and every draw. Research only.
+    The cases are taken in turn; sample i has the seed `--seed` + i. Beside the sheet a .json of the same name holds the
+    settings and the random values of every sample. Research only.
     """
     from xrecon.augmentation.augmenter import Augmenter
     from xrecon.augmentation.settings import AugmentConfig
@@ -62,16 +58,16 @@ def augment(
         check_absent(path, overwrite=overwrite)
     settings = AugmentConfig.off() if off else load_config(AugmentConfig, config, overrides or ())
     data = PreparedDataset(dataset, subset.value)
-    cases = [one for one in data if case is None or one.name == case]
+    cases = [item for item in data if case is None or item.name == case]
     if not cases:
-        known = ", ".join(one.name for one in data)
-        raise InputError(f"{dataset}: no case {case!r} in the subset {subset.value!r}; it holds {known or 'none'}")
+        names = ", ".join(item.name for item in data)
+        raise InputError(f"{dataset}: no case {case!r} in the subset {subset.value!r}; it holds {names or 'none'}")
     augmenter = Augmenter(settings, size=size or data.size, frame_mm=data.frame_mm, beams=data.beams)
     samples = []
     with shell.progress("augmenting", total=count) as advance:
         for index in range(count):
-            one = cases[index % len(cases)]
-            samples.append((one.name, augmenter(one.load(), seed + index)))
+            source = cases[index % len(cases)]
+            samples.append((source.name, augmenter(source.load(), seed + index)))
             advance(1)
     figure = augmentation_sheet(samples, frame_mm=data.frame_mm, heading="Augmented samples")
     records = [{"case": name, **sample.record} for name, sample in samples]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xrecon.volume import Volume
 
 
-class Side(str, Enum):
+class PneumothoraxSide(str, Enum):
     """The patient's side of a pneumothorax."""
 
     RIGHT = "right"
@@ -35,15 +35,15 @@ class Side(str, Enum):
 def phantom(
     shell: Shell,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="CT to write (.nii, .nii.gz); a folder with --count.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="CT to write (.nii, .nii.gz); with --count a folder.")
     ],
     size: Annotated[int, typer.Option("--size", min=32, max=512, help="Voxels per edge.")] = 128,
     spacing_mm: Annotated[
         float | None,
-        typer.Option("--spacing-mm", min=0.5, max=12.0, help="Voxel pitch, mm; default 384 mm / size."),
+        typer.Option("--spacing-mm", min=0.5, max=12.0, help="Voxel pitch, mm; default: 384 mm / size."),
     ] = None,
     pneumothorax_side: Annotated[
-        Side | None, typer.Option("--pneumothorax-side", help="The patient's side with free pleural air.")
+        PneumothoraxSide | None, typer.Option("--pneumothorax-side", help="The patient's side with free pleural air.")
     ] = None,
     pneumothorax_ml: Annotated[
         float, typer.Option("--pneumothorax-ml", min=0.0, help="Volume of the free pleural air, mL.")
@@ -53,17 +53,23 @@ def phantom(
         typer.Option("--labels", metavar="FILE", help="Also write the true labels on the same grid."),
     ] = None,
     random: Annotated[
-        bool, typer.Option("--random", help="A random plausible adult, drawn by --seed, not the standard one.")
+        bool, typer.Option("--random", help="Draw a random plausible adult by --seed instead of the standard one.")
     ] = False,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="A population: so many adults of any habitus, some ill.")
+        int | None,
+        typer.Option("--count", min=1, help="Write a population of this many adults of any habitus, some ill."),
     ] = None,
     pneumothorax_share: Annotated[
-        float, typer.Option("--pneumothorax-share", min=0.0, max=1.0, help="Share with a pneumothorax, with --count.")
+        float,
+        typer.Option(
+            "--pneumothorax-share", min=0.0, max=1.0, help="With --count: share of the adults with a pneumothorax."
+        ),
     ] = 0.4,
     nurbs: Annotated[
         str | None,
-        typer.Option("--nurbs", metavar="FILE", help="Draw the NURBS surfaces of a .nrb file, or of 'gecatsim'."),
+        typer.Option(
+            "--nurbs", metavar="FILE", help="Draw the NURBS surfaces of a .nrb file, or of the package 'gecatsim'."
+        ),
     ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -71,9 +77,9 @@ def phantom(
     """Write an artificial chest CT with lungs, heart, bones and, on request, a pneumothorax.
 
     The labels are 1 right lung, 2 left lung, 3 free pleural air. With --count the folder gets ct/, labels/ and
-    population.json: habitus and disease (pneumothorax, bulla, subcutaneous emphysema) by the seed; `xrecon prepare`
-    takes its ct folder. With --nurbs the shapes come from a file in the format of XCAT; `gecatsim` names the chest that
-    the package of this name ships (body, lungs and sternum only).
+    population.json, which holds habitus and disease (pneumothorax, bulla, subcutaneous emphysema) of each adult;
+    `xrecon prepare` takes its ct folder. With --nurbs the shapes come from a file in the format of XCAT; `gecatsim`
+    names the chest that the package of this name ships (body, lungs and sternum only).
     """
     from xrecon.errors import InputError
     from xrecon.geometry import FRAME_MM
@@ -133,8 +139,8 @@ def _single(
     habitus = ThoraxParameters.sample(np.random.default_rng(seed)) if random else ThoraxParameters(seed=seed)
     parameters = replace(habitus, pneumothorax_side=side, pneumothorax_ml=pneumothorax_ml)
     with shell.progress("computing the phantom"):
-        made = thorax_phantom(size=size, spacing_mm=spacing_mm, parameters=parameters)
-        written = _write(shell, output, labels, made.volume, made.labels, overwrite=overwrite)
+        thorax = thorax_phantom(size=size, spacing_mm=spacing_mm, parameters=parameters)
+        written = _write(shell, output, labels, thorax.volume, thorax.labels, overwrite=overwrite)
     return {**written, "parameters": asdict(parameters)}
 
 
@@ -152,9 +158,9 @@ def _nurbs(
 
     _check_labels(output, labels, overwrite=overwrite)
     with shell.progress("drawing the surfaces"):
-        made = nurbs_phantom(source, size=size, spacing_mm=spacing_mm)
-        written = _write(shell, output, labels, made.volume, made.labels, overwrite=overwrite)
-    return {**written, "surfaces": made.names}
+        chest = nurbs_phantom(source, size=size, spacing_mm=spacing_mm)
+        written = _write(shell, output, labels, chest.volume, chest.labels, overwrite=overwrite)
+    return {**written, "surfaces": chest.names}
 
 
 def _check_labels(output: Path, labels: Path | None, *, overwrite: bool) -> None:
@@ -191,41 +197,20 @@ def _population(
     pneumothorax_share: float,
     overwrite: bool,
 ) -> Mapping[str, Any]:
-    from xrecon.environment import run_environment
-    from xrecon.io.nifti import write_nifti
-    from xrecon.io.output.atomic import write_json_atomic
-    from xrecon.io.output.staging import check_outputs
-    from xrecon.planting.population import Disease, population_member
-    from xrecon.volume import RESEARCH_NOTICE
+    from xrecon.planting.population import Disease
+    from xrecon.planting.population_folder import write_population
 
-    names = [f"phantom-{seed}-{number:05d}" for number in range(count)]
-    check_outputs(output, ["population.json"], overwrite=overwrite)
-    disease = Disease(pneumothorax=pneumothorax_share)
-    members: dict[str, Any] = {}
     with shell.progress("computing the population", total=count) as advance:
-        for number, name in enumerate(names):
-            made = population_member(number, seed=seed, size=size, spacing_mm=spacing_mm, disease=disease)
-            # What an interrupted run left is the same, value by value: it may be replaced.
-            made.volume.save(output / "ct" / f"{name}.nii.gz", overwrite=True)
-            write_nifti(
-                output / "labels" / f"{name}.nii.gz",
-                made.labels,
-                made.volume.affine,
-                description=RESEARCH_NOTICE,
-                overwrite=True,
-            )
-            members[name] = {"parameters": asdict(made.parameters), "disease_ml": made.disease}
-            advance(1)
-    record = {
-        "notice": RESEARCH_NOTICE,
-        "seed": seed,
-        "size": size,
-        "spacing_mm": spacing_mm,
-        "disease": asdict(disease),
-        "environment": run_environment(),
-        "members": members,
-    }
-    write_json_atomic(output / "population.json", record, overwrite=overwrite)
-    ill = sum(bool(one["disease_ml"]) for one in members.values())
+        members = write_population(
+            output,
+            count,
+            size=size,
+            spacing_mm=spacing_mm,
+            seed=seed,
+            disease=Disease(pneumothorax=pneumothorax_share),
+            overwrite=overwrite,
+            advance=advance,
+        )
+    ill = sum(bool(member["disease_ml"]) for member in members.values())
     shell.print(f"{output}: {count} artificial chest CTs in ct/ ({ill} ill), true labels in labels/, population.json")
     return {"folder": output, "count": count, "ill": ill, "members": members}

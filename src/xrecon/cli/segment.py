@@ -1,16 +1,22 @@
-"""`xrecon segment`: lungs and free pleural air of a chest CT, measured."""
+"""`xrecon segment`: find and measure the lungs and the free pleural air of a chest CT."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, Shell, example
 from xrecon.cli.options import OutputFolderOption
+
+if TYPE_CHECKING:
+    from xrecon.quantify.findings import Findings
+    from xrecon.segmentation import Segmentation
+    from xrecon.volume import Volume
 
 _NAMES = ("labels.nii.gz", "air_side.nii.gz", "findings.json", "preview.png", "report.html")
 _STEPS = 100
@@ -22,10 +28,14 @@ def segment(
     ct: Annotated[Path, typer.Argument(metavar="CT", help="Chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
     output: OutputFolderOption,
     lung_model: Annotated[
-        str, typer.Option("--lung-model", metavar="NAME", help="Who finds the lungs; auto takes the most accurate.")
+        str,
+        typer.Option(
+            "--lung-model", metavar="NAME", help="Model that finds the lungs: auto (the most accurate), classical, net."
+        ),
     ] = "auto",
     series: Annotated[
-        str | None, typer.Option("--series", help="DICOM series: UID, number or description; default the largest.")
+        str | None,
+        typer.Option("--series", help="DICOM series to read: UID, number or description; default: the largest."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -34,52 +44,86 @@ def segment(
     Writes labels.nii.gz (1 right lung, 2 left lung, 3 free pleural air), air_side.nii.gz (1 right, 2 left),
     findings.json (occupancy, volumes, depths, indices with their formulas), preview.png and report.html.
     """
-    from xrecon.io.nifti import write_nifti
-    from xrecon.io.output.staging import check_outputs, staged_outputs
-    from xrecon.volume import RESEARCH_NOTICE, load_ct
+    from xrecon.io.output.staging import check_outputs
 
     check_outputs(output, _NAMES, overwrite=overwrite)
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(load_ct, ct, series=series)
-        # Unpacking leaves the interpreter free, so that the rest of the package loads meanwhile.
-        from xrecon.ptxseg.pipeline import segment as run
-        from xrecon.quantify.findings import build_findings
-        from xrecon.records import RunRecord
-        from xrecon.report.findings import headline, mediastinum_in_words, not_counted, render_findings
-        from xrecon.report.parts.figures import save_figure
-        from xrecon.report.parts.findings_figures import preview_figure
-        from xrecon.report.parts.page import write_report
+    volume = _load_ct(ct, series)
+    from xrecon.ptxseg.pipeline import segment as find_pneumothorax
 
-        volume = reading.result()
     with shell.progress("segmenting", total=_STEPS) as advance:
-        done = 0
+        segmentation = find_pneumothorax(volume, lung_model=lung_model, progress=_step_by_share(advance))
+    findings = _write(output, volume, segmentation, _record(ct, lung_model, series), overwrite=overwrite)
+    _print_findings(shell, findings)
+    return {**findings.model_dump(mode="json", by_alias=True), "files": [output / name for name in _NAMES]}
 
-        def tell(_step: str, share: float) -> None:
-            nonlocal done
-            now = round(share * _STEPS)
-            advance(now - done)
-            done = now
 
-        found = run(volume, lung_model=lung_model, progress=tell)
+def _load_ct(path: Path, series: str | None) -> Volume:
+    """The CT. Unpacking it leaves the interpreter free, so that the rest of the package loads meanwhile."""
+    from xrecon.volume import load_ct
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load_ct, path, series=series)
+        for module in ("ptxseg.pipeline", "quantify.findings", "report.findings", "report.parts.findings_figures"):
+            importlib.import_module(f"xrecon.{module}")
+        return reading.result()
+
+
+def _step_by_share(advance: Callable[[int], None]) -> Callable[[str, float], None]:
+    """Turns (step, share of the work that is done) into the steps of a bar."""
+    position = 0
+
+    def to_share(_step: str, share: float) -> None:
+        nonlocal position
+        target = round(share * _STEPS)
+        advance(target - position)
+        position = target
+
+    return to_share
+
+
+def _record(ct: Path, lung_model: str, series: str | None) -> dict[str, Any]:
+    from xrecon.records import RunRecord
+
     settings = {"lung_model": lung_model, "series": series}
-    record = RunRecord.of_files("xrecon segment", seed=None, files={"ct": ct}, settings=settings).to_dict()
+    return RunRecord.of_files("xrecon segment", seed=None, files={"ct": ct}, settings=settings).to_dict()
+
+
+def _write(
+    output: Path, volume: Volume, segmentation: Segmentation, record: Mapping[str, Any], *, overwrite: bool
+) -> Findings:
+    """Write all files, the images in a thread beside the measuring; returns the measures."""
+    from xrecon.io.nifti import write_nifti
+    from xrecon.io.output.staging import staged_outputs
+    from xrecon.quantify.findings import build_findings
+    from xrecon.report.findings import render_findings
+    from xrecon.report.parts.figures import save_figure
+    from xrecon.report.parts.findings_figures import preview_figure
+    from xrecon.report.parts.page import write_report
+    from xrecon.volume import RESEARCH_NOTICE
+
+    labels, air_side, findings_json, preview, report = _NAMES
     with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
 
-        def write_files() -> None:
-            save_figure(preview_figure(volume, found), stage / _NAMES[3])
-            write_nifti(stage / _NAMES[1], found.air_side, found.affine, description=RESEARCH_NOTICE)
-            found.save(stage / _NAMES[0])
+        def write_images() -> None:
+            save_figure(preview_figure(volume, segmentation), stage / preview)
+            write_nifti(stage / air_side, segmentation.air_side, segmentation.affine, description=RESEARCH_NOTICE)
+            segmentation.save(stage / labels)
 
         with ThreadPoolExecutor(1) as pool:
-            writing = pool.submit(write_files)
-            findings = build_findings(found, provenance=record)
+            writing = pool.submit(write_images)
+            findings = build_findings(segmentation, provenance=record)
             writing.result()
-        (stage / _NAMES[2]).write_text(findings.to_json(), encoding="utf-8")
-        preview = (stage / _NAMES[3]).read_bytes()
-        write_report(stage / _NAMES[4], render_findings(volume, found, findings, preview_png=preview))
+        (stage / findings_json).write_text(findings.to_json(), encoding="utf-8")
+        preview_png = (stage / preview).read_bytes()
+        write_report(stage / report, render_findings(volume, segmentation, findings, preview_png=preview_png))
+    return findings
+
+
+def _print_findings(shell: Shell, findings: Findings) -> None:
+    from xrecon.report.findings import headline, mediastinum_in_words, not_counted
+
     shell.print(f"{headline(findings)} {not_counted(findings)}".rstrip())
     shell.print(mediastinum_in_words(findings.mediastinum))
     shell.print(findings.detection_limit.statement)
     for note in findings.notes:
         shell.note(note)
-    return {**findings.model_dump(mode="json", by_alias=True), "files": [output / name for name in _NAMES]}

@@ -14,6 +14,9 @@ from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, Outpu
 
 if TYPE_CHECKING:
     from xrecon.projector.physics import FilmPhysics
+    from xrecon.radiograph import Radiograph
+
+_NAMES = tuple(f"{view}{suffix}" for view in ("pa", "lateral") for suffix in (".tiff", ".png", ".json"))
 
 
 class PhysicsName(str, Enum):
@@ -32,17 +35,19 @@ def simulate(
     shell: Shell,
     ct: Annotated[Path, typer.Argument(metavar="CT", help="Chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
     output: OutputFolderOption,
-    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Detector pixels per edge.")] = 224,
+    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Pixels per edge of the detector.")] = 224,
     geometry: GeometryOption = GeometryName.CHEST,
     energy_kev: Annotated[
         float | None,
-        typer.Option("--energy-kev", min=20.0, max=150.0, help="Effective energy of the beam; default a chest beam's."),
+        typer.Option(
+            "--energy-kev", min=20.0, max=150.0, help="Effective energy of the beam, keV; default: a chest beam."
+        ),
     ] = None,
     keep_table: Annotated[
-        bool, typer.Option("--keep-table", help="Project the table and all else outside the body, too.")
+        bool, typer.Option("--keep-table", help="Also project the table and all else outside the body.")
     ] = False,
     series: Annotated[
-        str | None, typer.Option("--series", help="Of several DICOM series: UID, number or description.")
+        str | None, typer.Option("--series", help="DICOM series to read: UID, number or description.")
     ] = None,
     device: DeviceOption = "cpu",
     physics: Annotated[
@@ -68,14 +73,12 @@ def simulate(
 
     from xrecon.anatomy.frame import thorax_centre
     from xrecon.films.simulation import simulate as make_films
-    from xrecon.io.film_file import write_film
-    from xrecon.io.output.staging import check_outputs, staged_outputs
+    from xrecon.io.output.staging import check_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV
     from xrecon.records import RunRecord
-    from xrecon.volume import RESEARCH_NOTICE, load_ct
+    from xrecon.volume import load_ct
 
-    names = [f"{view}{suffix}" for view in ("pa", "lateral") for suffix in (".tiff", ".png", ".json")]
-    check_outputs(output, names, overwrite=overwrite)
+    check_outputs(output, _NAMES, overwrite=overwrite)
     usable_device(device)
     energy = FILM_ENERGY_KEV if energy_kev is None else energy_kev
     chain = _chain(physics, overrides or (), energy_kev)
@@ -98,12 +101,36 @@ def simulate(
         settings["energy_kev"] = energy
     if chain is not None:
         settings["physics"] = {"preset": physics.value, **chain.model_dump(mode="json")}
-    drawn = chain is not None and chain.noise is not None
+    is_random = chain is not None and chain.noise is not None
     record = RunRecord.of_files(
-        "xrecon simulate", seed=seed if drawn else None, files={"ct": ct}, settings=settings
+        "xrecon simulate", seed=seed if is_random else None, files={"ct": ct}, settings=settings
     ).to_dict()
-    source = {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "isocentre_lps_mm": [float(v) for v in centre]}
-    with staged_outputs(output, names, overwrite=overwrite) as stage:
+    record["source"] = {
+        "shape": volume.shape,
+        "spacing_mm": volume.spacing_mm,
+        "isocentre_lps_mm": [float(coordinate) for coordinate in centre],
+    }
+    files = _write_films(output, films, record, overwrite=overwrite)
+    for film in films:
+        shell.print(f"{files[film.view]}: {film!r}")
+    return {
+        "films": files,
+        "geometry": {film.view: film.geometry.to_dict() for film in films},
+        "range": {film.view: [film.image.min(), film.image.max()] for film in films},
+        "notes": films[0].notes,
+        "settings": settings,
+    }
+
+
+def _write_films(
+    output: Path, films: Sequence[Radiograph], record: Mapping[str, Any], *, overwrite: bool
+) -> dict[str, Path]:
+    """Write three files per film; returns view -> TIFF, the file that `reconstruct` should get."""
+    from xrecon.io.film_file import write_film
+    from xrecon.io.output.staging import staged_outputs
+    from xrecon.volume import RESEARCH_NOTICE
+
+    with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
         for film in films:
             write_film(
                 stage / film.view,
@@ -113,22 +140,13 @@ def simulate(
                 notice=RESEARCH_NOTICE,
                 quantity=film.quantity,
                 notes=film.notes,
-                extra={**record, "source": source},
+                extra=record,
             )
-    shown = {film.view: output / f"{film.view}.tiff" for film in films}
-    for film in films:
-        shell.print(f"{shown[film.view]}: {film!r}")
-    return {
-        "films": shown,
-        "geometry": {film.view: film.geometry.to_dict() for film in films},
-        "range": {film.view: [film.image.min(), film.image.max()] for film in films},
-        "notes": films[0].notes,
-        "settings": settings,
-    }
+    return {film.view: output / f"{film.view}.tiff" for film in films}
 
 
 def _chain(preset: PhysicsName, overrides: Sequence[str], energy_kev: float | None) -> FilmPhysics | None:
-    """The film physics asked for; None for plain line integrals."""
+    """The film physics of the preset and the overrides; None for plain line integrals."""
     from xrecon.errors import InputError
     from xrecon.projector.physics import film_physics
 
