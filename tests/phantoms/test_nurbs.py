@@ -18,7 +18,7 @@ from xrecon.phantoms.nurbs_thorax import GECATSIM, nurbs_phantom
 def test_what_is_read_is_what_was_written(nurbs_file: Path) -> None:
     surfaces = read_nrb(nurbs_file)
     assert [(one.name, one.material) for one in surfaces] == [("body", 1), ("rlung", 2), ("llung", 2)]
-    points = surfaces[1].drawn()
+    points = surfaces[1].sampled()
     assert np.allclose(points[0], points[0, 0], atol=1e-3) and np.allclose(points[:, 0], points[:, -1], atol=1e-3)
     radius = np.linalg.norm((points - np.asarray(RIGHT[2])) / np.asarray(RIGHT[3]), axis=-1)
     assert np.abs(radius - 1.0).max() < 0.002

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import CheckpointError, InputError
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.io.guards.files import check_file
 from xrecon.json_text import json_text
 from xrecon.radiograph import Quantity, Radiograph
@@ -22,13 +22,14 @@ SCHEMA_VERSION = "1"
 _DTYPES = {"pa": "<f4", "lateral": "<f4", "ct": "<i2", "sides": "u1", "air": "u1", "body": "u1"}
 """In the order of the file: the wider types first, so that all stay aligned."""
 _STORED_AS = {"<i2": "I16", "<f4": "F32", "u1": "U8"}
-_FILMS = ("pa", "lateral")
 _MAX_HEADER_BYTES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class CaseData:
-    """The arrays of one case, on the frame's grid (DESIGN 3: D to the feet, H to the back, W to the patient's left).
+    """The arrays of one case, on the frame's grid: D to the feet, H to the back, W to the patient's left.
+
+    Axes and units are those of `docs/geometry-and-conventions.md`.
 
     Arrays that were read from a file are mapped copy-on-write: nothing is loaded before it is used, and writing to
     them does not change the file.
@@ -82,7 +83,7 @@ class CaseData:
         """(PA, lateral) as radiographs with their geometry."""
         pa, lateral = (
             Radiograph(np.array(image), view, beam, quantity=self.quantity)
-            for image, view, beam in zip((self.pa, self.lateral), _FILMS, self.beams, strict=True)
+            for image, view, beam in zip((self.pa, self.lateral), VIEWS, self.beams, strict=True)
         )
         return pa, lateral
 
@@ -90,7 +91,8 @@ class CaseData:
 def case_bytes(case: CaseData) -> bytes:
     """The file's content, in the safetensors format.
 
-    Written here and not by its library, whose header has another order each time: the same case gives the same bytes.
+    Written without the safetensors library, whose header has another order each time, so that the same case gives the
+    same bytes.
 
     Raises:
         InputError: an array has another type or shape than its kind.
@@ -99,7 +101,7 @@ def case_bytes(case: CaseData) -> bytes:
     arrays = {}
     for name, dtype in _DTYPES.items():
         array = np.ascontiguousarray(getattr(case, name))
-        expected = (size,) * (2 if name in _FILMS else 3)
+        expected = (size,) * (2 if name in VIEWS else 3)
         if array.shape != expected or array.dtype != np.dtype(dtype):
             raise InputError(
                 f"{name} of a case of size {size} must be {np.dtype(dtype).name} {list(expected)}, got "
@@ -177,7 +179,7 @@ def _header(raw: NDArray[np.uint8], path: Path) -> tuple[dict[str, Any], int]:
 
 def _mapped(raw: NDArray[np.uint8], start: int, entry: dict[str, Any], name: str, size: int) -> NDArray[Any]:
     dtype = _DTYPES[name]
-    shape = (size,) * (2 if name in _FILMS else 3)
+    shape = (size,) * (2 if name in VIEWS else 3)
     first, end = (start + int(offset) for offset in entry["data_offsets"])
     expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if entry["dtype"] != _STORED_AS[dtype] or tuple(entry["shape"]) != shape:

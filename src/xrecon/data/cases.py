@@ -19,7 +19,7 @@ _LOOK_AT = 20
 
 def case_name(path: Path) -> str:
     """Name of a case: the file's name without its CT suffix, or the folder's name."""
-    suffix = next((one for one in CT_SUFFIXES if path.name.lower().endswith(one)), "")
+    suffix = next((ending for ending in CT_SUFFIXES if path.name.lower().endswith(ending)), "")
     return path.name[: len(path.name) - len(suffix)]
 
 
@@ -31,8 +31,8 @@ def find_cases(folder: Path) -> tuple[tuple[str, Path], ...]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder}: {found}; expected a folder with one CT file (or DICOM folder) per case")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder}: {problem}; expected a folder with one CT file (or DICOM folder) per case")
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_case(path)]
     if not paths:
         raise InputError(

@@ -18,7 +18,7 @@ from xrecon.io.guards.files import sha256_of
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """One case of a data set: what is known of it, and where its arrays lie."""
+    """A case of a data set: its record in the manifest, and the file that holds its arrays."""
 
     record: CaseRecord
     path: Path
@@ -39,10 +39,10 @@ class PreparedCase:
 
     def verify(self) -> None:
         """Compare the file with its digest. Raises CheckpointError, or InputError where it is missing."""
-        found = sha256_of(self.path)
-        if found != self.record.sha256:
+        digest = sha256_of(self.path)
+        if digest != self.record.sha256:
             raise CheckpointError(
-                f"{self.path}: damaged: sha256 {found[:12]}..., the data set says {self.record.sha256[:12]}...; "
+                f"{self.path}: damaged: sha256 {digest[:12]}..., the data set says {self.record.sha256[:12]}...; "
                 "prepare it again"
             )
 
@@ -127,14 +127,20 @@ class PreparedDataset:
         return self.manifest.geometry.beams()
 
     def fold(self, number: int) -> tuple[PreparedDataset, PreparedDataset]:
-        """(the cases of all other folds, the cases of fold `number`): to learn from, and to choose settings by.
+        """The cases of all other folds, to learn from, and the cases of fold `number`, to choose settings by.
 
         Raises:
             InputError: the data set has no folds, no such fold, or one of the two would be empty.
         """
         folds = self.manifest.folds
-        if self.subset != "train" or not folds:
-            raise InputError(f"{self.path}: only train cases have folds, and only after `xrecon prepare --folds K`")
+        if self.subset != "train":
+            raise InputError(f"{self.path}: only train cases have folds, these are the {self.subset} cases")
+        if not folds:
+            raise InputError(
+                f"{self.path}: the data set has no folds, so fold {number} cannot be held out; train on all its cases "
+                "with `--set data.fold=null` (`data: {fold: null}` in a settings file), or prepare it again with "
+                "`xrecon prepare --folds K`"
+            )
         if not 0 <= number < folds:
             raise InputError(f"{self.path}: there is no fold {number}; choose 0..{folds - 1}")
         held = [case.record for case in self.cases if case.record.fold == number]
@@ -152,9 +158,9 @@ class PreparedDataset:
         for case in self.cases:
             try:
                 case.verify()
-                found = case.load().size
-                if found != self.size:
-                    raise CheckpointError(f"{case.path}: is of size {found}, the data set of {self.size}")
+                size = case.load().size
+                if size != self.size:
+                    raise CheckpointError(f"{case.path}: is of size {size}, the data set of {self.size}")
             except InputError as error:
                 bad.append(str(error))
         if bad:

@@ -44,7 +44,7 @@ def export_nnunet(
         dataset: folder of `xrecon prepare`.
         folder: to write; its name must follow nnU-Net's rule, `Dataset001_Thorax`.
         overwrite: replace files.
-        advance: told of each case.
+        advance: called with 1 after each case.
 
     Returns: {"train": names, "test": names, "left_out": number of aux cases}.
 
@@ -54,7 +54,7 @@ def export_nnunet(
     """
     folder = Path(folder)
     if not _FOLDER.match(folder.name):
-        raise InputError(f"{folder}: nnU-Net wants a folder named like Dataset001_Thorax; choose such a name")
+        raise InputError(f"{folder}: nnU-Net expects a folder named like Dataset001_Thorax; choose such a name")
     manifest = load_manifest(dataset)
     written: dict[str, Any] = {"train": [], "test": [], "left_out": len(manifest.of_subset("aux"))}
     for subset, (images, labels) in _PLACES.items():
@@ -79,8 +79,8 @@ def export_nnunet(
         "numTraining": len(written["train"]),
         "file_ending": ".nii.gz",
         "description": RESEARCH_NOTICE,
-        "licence": "; ".join(sorted({one["licence"] for one in manifest.licences() if one["licence"]})),
-        "reference": "; ".join(sorted({one["source"] for one in manifest.licences() if one["source"]})),
+        "licence": "; ".join(sorted({part["licence"] for part in manifest.licences() if part["licence"]})),
+        "reference": "; ".join(sorted({part["source"] for part in manifest.licences() if part["source"]})),
     }
     write_json_atomic(folder / "dataset.json", description, overwrite=overwrite)
     folds = [

@@ -1,11 +1,12 @@
 """The X2CT-GAN / X-Recon data layout: one `ct_xray_data.h5` per case with `ct`, `xray1` and `xray2`, and list files.
 
-Axes of the layout (SPEC 2.1, 2.7): `ct` is [D, H, W] with D from the head down, H from the front to the back, W from
-the patient's right to left; `xray1` is the PA film [D, W], `xray2` the lateral one [D, H]: the axes of this package.
-The values are HU + 1024, clipped at 0, and grey values 0..255, each film scaled by its own maximum.
+Axes of the layout (X2CT-GAN, Ying et al., CVPR 2019; X-Recon, arXiv 2407.15356): `ct` is [D, H, W] with D from the
+head down, H from the front to the back, W from the patient's right to left; `xray1` is the PA film [D, W], `xray2` the
+lateral one [D, H]: the axes of this package. The values are HU + 1024, clipped at 0, and grey values 0..255, each film
+scaled by its own maximum.
 
-The layout stores no voxel size that can be trusted: the recipe makes cubes of 320 mm (SPEC 3), later resized, and tools
-of that family go on writing 1 mm. Here the edge of the cube counts, and the voxel size follows from it.
+The layout stores no voxel size that can be trusted: the recipe of X2CT-GAN makes cubes of 320 mm, later resized, and
+tools of that family go on writing 1 mm. Here the edge of the cube counts, and the voxel size follows from it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _STALE_SHARE = 0.02
 
 @dataclass(frozen=True)
 class X2ctCase:
-    """One case of the layout: CT, and the two films ("line_integral" where the file says how they were scaled)."""
+    """A case of the layout: CT, and the two films ("line_integral" where the file says how they were scaled)."""
 
     ct: Volume
     pa: Radiograph
@@ -52,7 +53,12 @@ class X2ctCase:
 
 
 def recipe_beam(view: str, size: int) -> ConeBeam:
-    """Geometry of the published recipe (SPEC 3): 541 and 949 mm, a 500 mm detector of `size` x `size` pixels."""
+    """Geometry of the recipe of X2CT-GAN: source to isocentre 541 mm, source to detector 949 mm, a 500 mm detector.
+
+    Args:
+        view: "pa" or "lateral".
+        size: pixels per edge of the detector.
+    """
     angle, mirrored = VIEW_POSITIONS[view]
     pitch = _DETECTOR_MM / size
     return ConeBeam(*_DISTANCES_MM, (size, size), (pitch, pitch), angle_deg=angle, mirrored=mirrored, name="x2ct")
@@ -130,8 +136,8 @@ def _extent(
     if extent_mm is not None:
         edges, why = (extent_mm,) * 3, "as asked"
     elif "extent_mm" in stored.attrs:
-        found = [float(edge) for edge in np.ravel(stored.attrs["extent_mm"])]
-        edges, why = (found[0], found[-2], found[-1]), "as written by xrecon"
+        stored_mm = [float(edge) for edge in np.ravel(stored.attrs["extent_mm"])]
+        edges, why = (stored_mm[0], stored_mm[-2], stored_mm[-1]), "as written by xrecon"
     elif original is not None and spacing is not None:
         first, second, third = (n * s for n, s in zip(original, spacing, strict=True))
         edges, why = (first, second, third), "original size times original spacing"

@@ -1,4 +1,4 @@
-"""`dataset.json`: what a prepared data set holds, who trains and who tests, and the digest of every file."""
+"""`dataset.json`: what a prepared data set holds, which cases train and which test, and the digest of every file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHA256 = r"^[0-9a-f]{64}$"
 
 
 class CaseRecord(Config):
-    """One prepared CT. Names are pseudonyms, or the user's own file names where those were asked for."""
+    """A prepared CT. Names are pseudonyms, or the names of the user's files where `--keep-names` was given."""
 
     name: str = Field(description="Pseudonym of the scan; its file is cases/<name>.safetensors.")
     patient: str = Field(min_length=1, description="Pseudonym of the patient, the unit of every split.")
@@ -48,7 +48,7 @@ class CaseRecord(Config):
     left_lung_ml: float = Field(ge=0, description="Left hemithorax, mL, measured on the CT.")
     air_ml: float = Field(default=0.0, ge=0, description="Free pleural air that PTX-Seg found, mL; inside the above.")
     films: Quantity = Field(default="line_integral", description="line_integral: simulated; display: a user's own.")
-    lung_model: str = Field(default="", description="Who found the lungs.")
+    lung_model: str = Field(default="", description="Lung model that found the lungs.")
     warnings: tuple[str, ...] = Field(default=(), description="What a user should know before training on the case.")
     notes: tuple[str, ...] = Field(default=(), description="What was assumed or repaired on the way.")
 
@@ -165,20 +165,20 @@ def check_no_leak(manifest: Manifest) -> None:
     Raises:
         InputError: naming the cases that are shared.
     """
-    found = []
+    overlaps = []
     for first, second in combinations(("train", "test", "aux"), 2):
-        one, other = ([c for c in manifest.cases if c.subset == subset] for subset in (first, second))
+        first_cases, second_cases = ([c for c in manifest.cases if c.subset == subset] for subset in (first, second))
         for key, what in (("patient", "patient"), ("source_sha256", "CT (same content)")):
-            theirs = {getattr(case, key): case.name for case in other}
-            found += [
+            theirs = {getattr(case, key): case.name for case in second_cases}
+            overlaps += [
                 f"{first} case {case.name} and {second} case {theirs[getattr(case, key)]}: one {what}"
-                for case in one
+                for case in first_cases
                 if getattr(case, key) in theirs
             ]
-    if found:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    if overlaps:
+        more = f" and {len(overlaps) - 5} more" if len(overlaps) > 5 else ""
         raise InputError(
-            f"the subsets of the data set overlap: {'; '.join(found[:5])}{more}; correct the split and prepare again"
+            f"the subsets of the data set overlap: {'; '.join(overlaps[:5])}{more}; correct the split and prepare again"
         )
     by_patient: dict[str, set[int | None]] = {}
     for case in manifest.of_subset("train"):

@@ -1,4 +1,4 @@
-"""Who trains and who tests: patients, not scans, dealt by a seed; what was dealt once stays when patients are added."""
+"""Which patients train and which test, and their folds: drawn by a seed; earlier draws stay when patients are added."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def deal_subsets(
     """
     if not 0.0 <= test_share < 1.0:
         raise InputError(f"the share of test patients must be at least 0 and below 1, got {test_share:g}")
-    names = _drawn(patients, seed)
+    names = _in_drawing_order(patients, seed)
     out: dict[str, Subset] = {name: dealt[name] for name in names if dealt and name in dealt}
     counted = [name for name in names if out.get(name) != "aux"]
-    wanted = round(test_share * len(counted))
+    test_count = round(test_share * len(counted))
     if test_share > 0 and len(counted) > 1:
-        wanted = min(max(wanted, 1), len(counted) - 1)
-    missing = wanted - sum(subset == "test" for subset in out.values())
+        test_count = min(max(test_count, 1), len(counted) - 1)
+    missing = test_count - sum(subset == "test" for subset in out.values())
     for name in names:
         if name not in out:
             out[name] = "test" if missing > 0 else "train"
@@ -52,7 +52,7 @@ def deal_folds(
     Raises:
         InputError: fewer than two folds, or fewer patients than folds.
     """
-    names = _drawn(patients, seed)
+    names = _in_drawing_order(patients, seed)
     if count < 2 or count > len(names):
         raise InputError(f"{len(names)} training patients cannot be dealt into {count} folds; choose 2..{len(names)}")
     out = {name: dealt[name] for name in names if dealt and dealt.get(name, count) < count}
@@ -64,5 +64,5 @@ def deal_folds(
     return out
 
 
-def _drawn(patients: Iterable[str], seed: int) -> list[str]:
+def _in_drawing_order(patients: Iterable[str], seed: int) -> list[str]:
     return sorted(set(patients), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())

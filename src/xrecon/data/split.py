@@ -1,4 +1,4 @@
-"""Which cases train and which test: by patient, fixed in a file, and refused where the two overlap."""
+"""Which cases train and which test: by patient, fixed in a file, and refused where a case is in two lists."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def cases_in(folder: Path, split: Split, subset: Subset) -> tuple[tuple[str, Pat
     Raises:
         InputError: the subset is empty, or cases are missing in the folder (all are named).
     """
-    wanted = split.names(subset)
-    if not wanted:
+    names = split.names(subset)
+    if not names:
         raise InputError(f"the split lists no {subset} cases")
-    found = dict(find_cases(folder))
-    missing = [name for name in wanted if name not in found]
+    paths = dict(find_cases(folder))
+    missing = [name for name in names if name not in paths]
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(wanted)} {subset} cases are missing: {', '.join(missing)}; "
+            f"{folder}: {len(missing)} of {len(names)} {subset} cases are missing: {', '.join(missing)}; "
             "copy them there (any CT format, the file named like the case), or correct the split"
         )
-    return tuple((name, found[name]) for name in wanted)
+    return tuple((name, paths[name]) for name in names)

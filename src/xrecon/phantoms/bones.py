@@ -55,7 +55,7 @@ def _draw_spine(hu: Floats, grid: Window, anatomy: Anatomy) -> NDArray[np.bool_]
     half_u, half_v = anatomy.vertebra_half(z)
     back = y - anatomy.spine_y(z)
     column = section(x, back, half_u, half_v, power=2.2)
-    found = occupancy(column, window.spacing_mm) >= 0.5
+    inside = occupancy(column, window.spacing_mm) >= 0.5
     blend(hu[window.slices], occupancy(column, window.spacing_mm), DISC_HU)
     gap = np.full(z.shape, 1e3, dtype=np.float32)
     for vertebra in range(-5, 18):
@@ -66,7 +66,7 @@ def _draw_spine(hu: Floats, grid: Window, anatomy: Anatomy) -> NDArray[np.bool_]
     arch = np.maximum(section(x, back - half_v - 8.5, 12.0, 11.5), gap + 2.0)
     blend(hu[window.slices], occupancy(np.maximum(arch, -canal), window.spacing_mm), ARCH_HU)
     blend(hu[window.slices], occupancy(canal, window.spacing_mm), CANAL_HU)
-    mask[window.slices] = found | (occupancy(np.maximum(arch, -canal), window.spacing_mm) >= 0.5)
+    mask[window.slices] = inside | (occupancy(np.maximum(arch, -canal), window.spacing_mm) >= 0.5)
     for vertebra in range(-3, 16):
         _draw_processes(hu, mask, grid, anatomy, vertebra)
     return mask

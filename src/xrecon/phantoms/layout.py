@@ -92,7 +92,7 @@ class Anatomy:
         """Depth y of the centres of the vertebral bodies: a bow whose back is at T7."""
         middle, reach = self.level(7.0), self.level(1.0) - self.level(7.0)
         bow = ((z - middle) / reach) ** 2
-        # One at T1 and T13; it levels out beyond, in neck and loin.
+        # The bow is 1 at T1 and T13; it levels out beyond, in neck and loin.
         return self.half_depth - 36.0 - self.parameters.kyphosis_mm * 1.5 * bow / (1.0 + 0.5 * bow)
 
     def depth_below_apex(self, z: Any) -> Any:
@@ -179,8 +179,8 @@ class Anatomy:
     def diaphragm_distance(self, x: Floats, y: Floats, z: Floats) -> Floats:
         """Signed distance to the abdomen's roof: negative below the diaphragm."""
         height = self.diaphragm_z(x, y)
-        one = np.float32(1.0)
-        slope_x, slope_y = self.diaphragm_z(x + one, y) - height, self.diaphragm_z(x, y + one) - height
+        step = np.float32(1.0)
+        slope_x, slope_y = self.diaphragm_z(x + step, y) - height, self.diaphragm_z(x, y + step) - height
         result: Floats = ((z - height) / np.sqrt(1 + slope_x**2 + slope_y**2)).astype(np.float32)
         return result
 

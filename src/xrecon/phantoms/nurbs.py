@@ -38,14 +38,14 @@ class SplineSurface:
     knots: tuple[NDArray[np.float64], NDArray[np.float64]]
     points: NDArray[np.float64]
 
-    def drawn(self) -> NDArray[np.float64]:
+    def sampled(self) -> NDArray[np.float64]:
         """[R, C, 3] points on the surface, a fixed number for each knot span."""
-        found = self.points
+        sampled = self.points
         for axis, knots in enumerate(self.knots):
             spans = np.unique(knots)
             at = np.interp(np.arange((len(spans) - 1) * _PER_SPAN + 1) / _PER_SPAN, np.arange(len(spans)), spans)
-            found = np.moveaxis(BSpline(knots, np.moveaxis(found, axis, 0), _DEGREE)(at), 0, axis)
-        return np.asarray(found)
+            sampled = np.moveaxis(BSpline(knots, np.moveaxis(sampled, axis, 0), _DEGREE)(at), 0, axis)
+        return np.asarray(sampled)
 
 
 def read_nrb(path: Path) -> list[SplineSurface]:
@@ -58,7 +58,7 @@ def read_nrb(path: Path) -> list[SplineSurface]:
         InputError: absent, too large, or not of this format; the message names the line.
     """
     lines = _Lines(path, read_text_capped(path, limit=_MAX_BYTES).splitlines())
-    found = []
+    surfaces = []
     while lines.skip_blank():
         name = lines.next()
         if re.fullmatch(r"[-+.\d\seE,]*", name):
@@ -71,10 +71,10 @@ def read_nrb(path: Path) -> list[SplineSurface]:
         along_m = lines.knots("V Knot Vector", rows)
         lines.title("Control Points")
         points = np.array([lines.point() for _ in range(rows * columns)]).reshape(rows, columns, 3)
-        found.append(SplineSurface(name, material, (along_m, along_n), points))
-    if not found:
+        surfaces.append(SplineSurface(name, material, (along_m, along_n), points))
+    if not surfaces:
         raise InputError(f"{path}: no surface in it; expected NURBS surfaces in the .nrb format of XCAT")
-    return found
+    return surfaces
 
 
 def crossings(surface: NDArray[np.float64], x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,15 +92,15 @@ def crossings(surface: NDArray[np.float64], x: NDArray[np.float64], z: NDArray[n
     xs, zs = triangles[:, :, 0], triangles[:, :, 2]
     first_x, last_x = (np.searchsorted(x, edge) for edge in (xs.min(axis=1), xs.max(axis=1)))
     first_z, last_z = (np.searchsorted(z, edge) for edge in (zs.min(axis=1), zs.max(axis=1)))
-    found = []
+    hits = []
     wide, high = int((last_x - first_x).max(initial=0)), int((last_z - first_z).max(initial=0))
     for step_z in range(high):
         for step_x in range(wide):
             at_x, at_z = first_x + step_x, first_z + step_z
             near = np.flatnonzero((at_x < last_x) & (at_z < last_z))
             if near.size:
-                found.append(_hits(triangles[near], at_x[near], at_z[near], x=x, z=z))
-    return np.concatenate(found) if found else np.zeros((0, 3))
+                hits.append(_hits(triangles[near], at_x[near], at_z[near], x=x, z=z))
+    return np.concatenate(hits) if hits else np.zeros((0, 3))
 
 
 def _hits(
@@ -153,21 +153,21 @@ class _Lines:
         self.at += 1
         return self.lines[self.at - 1].strip() if self.at <= len(self.lines) else ""
 
-    def error(self, wanted: str) -> InputError:
+    def error(self, expected: str) -> InputError:
         text = self.lines[self.at - 1].strip()[:40] if 0 < self.at <= len(self.lines) else "the end of the file"
-        return InputError(f"{self.path}, line {self.at}: expected {wanted}, found {text!r}")
+        return InputError(f"{self.path}, line {self.at}: expected {expected}, found {text!r}")
 
-    def title(self, wanted: str) -> None:
-        if self.next() != wanted:
-            raise self.error(f"the line {wanted!r}")
+    def title(self, expected: str) -> None:
+        if self.next() != expected:
+            raise self.error(f"the line {expected!r}")
 
-    def number(self, wanted: str) -> float:
+    def number(self, expected: str) -> float:
         try:
             value = float(self.next().split()[0])
         except (ValueError, IndexError):
-            raise self.error(wanted) from None
+            raise self.error(expected) from None
         if not math.isfinite(value):
-            raise self.error(wanted)
+            raise self.error(expected)
         return value
 
     def knots(self, title: str, count: int) -> NDArray[np.float64]:

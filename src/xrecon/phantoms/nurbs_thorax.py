@@ -40,7 +40,8 @@ MATERIALS_HU: dict[int, float] = {
 }
 """Usual HU by the number of the material in the files of XCAT, as gecatsim lists them (`Phantom_NCAT`)."""
 LUNG = 2
-_AIR_HU = -1000.0
+_SURROUNDING_HU = -1000.0
+"""Air round the body."""
 _LINES = 2
 """Lines through a voxel along each of two axes; along the third its share is exact."""
 _OFF_GRID_MM = 1.7e-4
@@ -79,16 +80,16 @@ def nurbs_phantom(source: str | Path, *, size: int = 128, spacing_mm: float | No
     pitch = FRAME_MM / size if spacing_mm is None else float(spacing_mm)
     path = _gecatsim_file() if str(source) == GECATSIM else Path(source)
     surfaces = read_nrb(path)
-    unknown = sorted({one.material for one in surfaces} - MATERIALS_HU.keys())
+    unknown = sorted({surface.material for surface in surfaces} - MATERIALS_HU.keys())
     if unknown:
         raise InputError(f"{path}: material {unknown[0]} is not known; known are {', '.join(map(str, MATERIALS_HU))}")
-    drawn = [(surface, surface.drawn()) for surface in surfaces]
-    middle = _middle_of_lungs(drawn, path)
+    sampled = [(surface, surface.sampled()) for surface in surfaces]
+    middle = _middle_of_lungs(sampled, path)
     axis = (np.arange(size, dtype=np.float64) - (size - 1) / 2) * pitch
-    hu = np.full((size, size, size), _AIR_HU, dtype=np.float32)
+    hu = np.full((size, size, size), _SURROUNDING_HU, dtype=np.float32)
     labels = np.zeros(hu.shape, dtype=np.uint8)
     names = []
-    for surface, points in drawn:
+    for surface, points in sampled:
         share = _share(points - middle, axis, pitch)
         if not share.any():
             continue
@@ -100,8 +101,8 @@ def nurbs_phantom(source: str | Path, *, size: int = 128, spacing_mm: float | No
 
 
 def _gecatsim_file() -> Path:
-    found = importlib.util.find_spec(GECATSIM)
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+    package = importlib.util.find_spec(GECATSIM)
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
         if (Path(folder) / _GECATSIM_FILE).is_file():
             return Path(folder) / _GECATSIM_FILE
     raise MissingPartError(
@@ -110,8 +111,8 @@ def _gecatsim_file() -> Path:
     )
 
 
-def _middle_of_lungs(drawn: list[tuple[SplineSurface, NDArray[np.float64]]], path: Path) -> NDArray[np.float64]:
-    lungs = [points.reshape(-1, 3) for surface, points in drawn if surface.material == LUNG]
+def _middle_of_lungs(sampled: list[tuple[SplineSurface, NDArray[np.float64]]], path: Path) -> NDArray[np.float64]:
+    lungs = [points.reshape(-1, 3) for surface, points in sampled if surface.material == LUNG]
     if not lungs:
         raise InputError(f"{path}: no surface has the material {LUNG} (lung), so the chest cannot be centred")
     everything = np.concatenate(lungs)
@@ -146,8 +147,8 @@ def _along_lines(hits: NDArray[np.float64], axis: NDArray[np.float64], pitch: fl
     counts = np.diff(np.r_[first, line.size])
     place = np.arange(line.size) - np.repeat(first, counts)
     # A line that touches a surface may have an odd hit: nothing lies behind the last one.
-    kept = (place < np.repeat(counts // 2 * 2, counts)) if line.size else np.zeros(0, dtype=bool)
-    line, y, place = line[kept], y[kept], place[kept]
+    paired = (place < np.repeat(counts // 2 * 2, counts)) if line.size else np.zeros(0, dtype=bool)
+    line, y, place = line[paired], y[paired], place[paired]
     sign = np.where(place % 2 == 0, 1.0, -1.0)
     position = np.clip((y - (axis[0] - pitch / 2)) / pitch, 0.0, size)
     cell = position.astype(np.int64)

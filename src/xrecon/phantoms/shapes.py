@@ -59,11 +59,11 @@ class Window:
         starts = (-float(self.z[0, 0, 0]), float(self.y[0, 0, 0]), float(self.x[0, 0, 0]))
         lows = (-high[2], low[1], low[0])
         highs = (-low[2], high[1], high[0])
-        found = []
+        slices = []
         for start, first, last, count in zip(starts, lows, highs, self.shape, strict=True):
             begin = min(max(int(np.ceil((first - start) / step)), 0), count)
-            found.append(slice(begin, min(max(int(np.floor((last - start) / step)) + 1, begin), count)))
-        return found[0], found[1], found[2]
+            slices.append(slice(begin, min(max(int(np.floor((last - start) / step)) + 1, begin), count)))
+        return slices[0], slices[1], slices[2]
 
     def box(self, low: Sequence[float], high: Sequence[float]) -> Window:
         """The part of this window between two corners (x, y, z); may be empty."""

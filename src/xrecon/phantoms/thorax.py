@@ -13,26 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.phantoms.airways import draw_airways
 from xrecon.phantoms.bones import draw_bones
 from xrecon.phantoms.layout import Anatomy
-from xrecon.phantoms.lung_contents import (
-    BLOOD_HU,
-    FREE_AIR_HU,
-    Collapse,
-    draw_airways,
-    lung_hu,
-    vessel_share,
-    vessel_trees,
-)
+from xrecon.phantoms.lung_contents import BLOOD_HU, lung_hu, vessel_share, vessel_trees
 from xrecon.phantoms.organs import draw_body, draw_inside, draw_table, skin_back_y
 from xrecon.phantoms.parameters import RANGES, ThoraxParameters
+from xrecon.phantoms.radial_collapse import FREE_AIR_HU, RadialCollapse
 from xrecon.phantoms.shapes import Floats, Window, occupancy
 from xrecon.volume import Volume
 
 __all__ = ["RANGES", "Phantom", "ThoraxParameters", "thorax_phantom"]
 
 RIGHT_LUNG, LEFT_LUNG, FREE_AIR = 1, 2, 3
-AIR_HU = -1000.0
+SURROUNDING_HU = -1000.0
+"""Air round the body. Its density is zero, so HU minus this is proportional to mass."""
 MAX_SIZE = 512
 
 
@@ -84,7 +79,7 @@ def thorax_phantom(size: int = 128, spacing_mm: float = 3.0, *, parameters: Thor
     parameters = ThoraxParameters() if parameters is None else parameters
     anatomy = Anatomy(parameters)
     grid = Window.cube(size, float(spacing_mm))
-    hu = np.full(grid.shape, AIR_HU, dtype=np.float32)
+    hu = np.full(grid.shape, SURROUNDING_HU, dtype=np.float32)
     structures: dict[str, NDArray[np.bool_]] = {}
     if parameters.table:
         structures["table"] = draw_table(hu, grid, skin_back_y(anatomy))
@@ -136,20 +131,23 @@ def _draw_lung(
     p = anatomy.parameters
     cavity = anatomy.cavity(window, side)
     room = occupancy(cavity, window.spacing_mm)
-    tissue = lung_hu(window.y, -anatomy.half_depth, anatomy.half_depth) - np.float32(AIR_HU)  # 0 is air, 1000 water
-    blood = np.float32(BLOOD_HU - AIR_HU)
+    # Densities count from the surrounding air: 0 is air, 1000 is water.
+    parenchyma_hu = lung_hu(window.y, -anatomy.half_depth, anatomy.half_depth)
+    tissue = parenchyma_hu - np.float32(SURROUNDING_HU)
+    gas_density = np.float32(FREE_AIR_HU - SURROUNDING_HU)
+    blood = np.float32(BLOOD_HU - SURROUNDING_HU)
     # Each lung has its own stream of random numbers: a pneumothorax or the other lung does not change its vessels.
     trees = vessel_trees(anatomy, side, np.random.default_rng([p.seed, 2 + number]))
     vessels = vessel_share(window, trees)
     lung, share = cavity, room
     if p.pneumothorax_side == side:
         mass = float((room * (tissue * (1 - vessels) + blood * vessels))[cavity <= 0].sum(dtype=np.float64))
-        collapse = Collapse(anatomy, side)
+        collapse = RadialCollapse(anatomy, side)
         lung = collapse.solve(window, cavity, p.pneumothorax_ml)
         share = np.minimum(occupancy(lung, window.spacing_mm), room)
         vessels = vessel_share(window, trees, collapse.warp)
         inside = lung <= 0
-        gas = float((np.float32(FREE_AIR_HU - AIR_HU) * (room - share))[inside].sum(dtype=np.float64))
+        gas = float((gas_density * (room - share))[inside].sum(dtype=np.float64))
         solid = float((share * blood * vessels)[inside].sum(dtype=np.float64))
         airy = float((share * tissue * (1 - vessels))[inside].sum(dtype=np.float64))
         tissue = tissue * np.float32(max(mass - solid - gas, 0.0) / max(airy, 1e-9))
@@ -158,10 +156,10 @@ def _draw_lung(
                 f"a pneumothorax of {p.pneumothorax_ml:g} mL would press the {side} lung to more than the density of "
                 "blood; ask for less"
             )
-    filled = share * (tissue * (1 - vessels) + blood * vessels) + (room - share) * np.float32(FREE_AIR_HU - AIR_HU)
+    filled = share * (tissue * (1 - vessels) + blood * vessels) + (room - share) * gas_density
     part = hu[window.slices]
-    part += filled - room * (part - np.float32(AIR_HU))
-    found = labels[window.slices]
-    found[lung <= 0] = number
-    found[(cavity <= 0) & (lung > 0)] = FREE_AIR
+    part += filled - room * (part - np.float32(SURROUNDING_HU))
+    part_labels = labels[window.slices]
+    part_labels[lung <= 0] = number
+    part_labels[(cavity <= 0) & (lung > 0)] = FREE_AIR
     free_air[window.slices] += room - share

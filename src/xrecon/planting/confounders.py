@@ -1,7 +1,7 @@
 """Air in a chest CT that is no pneumothorax: a bulla, subcutaneous emphysema, gas in the stomach.
 
-Hard negatives for whoever looks for free pleural air. Each planter returns the changed CT and the mask
-of the voxels that are at least half its air (thin streaks have few of them).
+They serve as negative examples for a search for free pleural air. Each function returns the changed CT and the mask of
+the voxels that are at least half air (thin streaks have few of them).
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from xrecon.anatomy.morphology import Floats, Mask, Spacing, box_of, depth_mm, d
 from xrecon.errors import InputError
 from xrecon.planting.flow import smooth_noise
 from xrecon.planting.noise import ScanNoise, measure_noise
-from xrecon.planting.render import find_wall
+from xrecon.planting.render import FULL_DENSITY, Wall, find_wall
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 _BULLA_WALL_MM = 0.7
+_SHELL = 2.0
+"""Outer radius of the lung that a bulla compresses, in radii of the bulla."""
 _TISSUE_DENSITY = 1010.0
 _FLUID_DENSITY = 1020.0
 
@@ -45,10 +47,10 @@ def plant_bulla(ct: Volume, *, side: str = "right", volume_ml: float = 60.0, see
     rng = np.random.default_rng([seed, 11])
     chest = find_lungs(ct)
     noise = measure_noise(ct, chest)
-    own, other = (chest.right, chest.left) if side == "right" else (chest.left, chest.right)
+    sick, other = (chest.right, chest.left) if side == "right" else (chest.left, chest.right)
     spacing = ct.spacing_mm
-    box = box_of(own, spacing, margin_mm=8.0)
-    hu, lung = ct.hu[box], own[box]
+    box = box_of(sick, spacing, margin_mm=8.0)
+    hu, lung = ct.hu[box], sick[box]
     wall = find_wall(hu, lung, (chest.airway | other)[box], spacing)
     radius = 1.06 * (3.0 * volume_ml * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)
     places = np.argwhere(np.abs(wall.depth - 0.8 * radius) < max(spacing))
@@ -62,8 +64,40 @@ def plant_bulla(ct: Volume, *, side: str = "right", volume_ml: float = 60.0, see
     free = 1.0 - wall.share
     blur = _blur(spacing)
     radius = _solve(lambda r: float((free * ndtr((r - away) / blur)).sum()) * ct.voxel_ml, volume_ml, 3.0, 80.0)
+    displaced = _pushed_aside(hu, wall, centre, offset, away, radius=radius, spacing=spacing)
+    ball = ndtr((radius - away) / blur)
+    shell = ndtr((radius + _BULLA_WALL_MM - away) / blur) - ball
+    air = np.float32(noise.air_hu + 1000.0) + noise.draw(_shape(hu), rng)
+    inside = ball * air + shell * _TISSUE_DENSITY + (1.0 - ball - shell) * displaced
+    density = wall.share * wall.wall_density + free * inside
+    changed = (wall.share < 1.0) & (away < _SHELL * radius + max(spacing))
+    new = np.where(changed, density - 1000.0, hu)
+    return _written(ct, box, new, free * ball >= 0.5, f"bulla of {volume_ml:g} mL planted in the {side} lung")
+
+
+def _pushed_aside(
+    hu: Floats,
+    wall: Wall,
+    centre: NDArray[np.float64],
+    offset: Floats,
+    away: Floats,
+    *,
+    radius: float,
+    spacing: Spacing,
+) -> Floats:
+    """Density [D, H, W] of the lung round a ball of air, whose tissue is pressed into a shell and keeps its mass.
+
+    Args:
+        hu: [D, H, W] of the box.
+        wall: boundary of the lung.
+        centre: (d, h, w) of the ball, mm from the box's first voxel.
+        offset: [3, D, H, W] from the centre, mm.
+        away: [D, H, W] distance from the centre, mm, made uneven.
+        radius: of the ball, mm.
+        spacing: voxel pitch (D, H, W), mm.
+    """
     # A shell from the bulla to twice its radius takes the tissue of the whole ball: r'^3 = R^3 + (7/8) r^3.
-    outer = 2.0 * radius
+    outer = _SHELL * radius
     before = outer * np.cbrt(np.clip((away**3 - radius**3) / (outer**3 - radius**3), 0.0, 1.0))
     before = np.where(away < outer, before, away)
     source = (centre.reshape(3, 1, 1, 1) + offset * (before / away)) / np.asarray(spacing).reshape(3, 1, 1, 1)
@@ -71,15 +105,7 @@ def plant_bulla(ct: Volume, *, side: str = "right", volume_ml: float = 60.0, see
     tissue = inside * (hu + np.float32(1000.0)) + (1.0 - inside) * wall.lung_density
     carried = ndimage.map_coordinates(tissue, source.astype(np.float32), order=1, mode="nearest")
     carried = np.where(away < outer, carried * outer**3 / (outer**3 - radius**3), carried)
-    carried = np.minimum(carried, np.maximum(tissue, 1060.0))
-    ball = ndtr((radius - away) / blur)
-    shell = ndtr((radius + _BULLA_WALL_MM - away) / blur) - ball
-    air = np.float32(noise.air_hu + 1000.0) + noise.draw(_shape(hu), rng)
-    drawn = ball * air + shell * _TISSUE_DENSITY + (1.0 - ball - shell) * carried
-    density = wall.share * wall.wall_density + free * drawn
-    changed = (wall.share < 1.0) & (away < outer + max(spacing))
-    new = np.where(changed, density - 1000.0, hu)
-    return _written(ct, box, new, free * ball >= 0.5, f"bulla of {volume_ml:g} mL planted in the {side} lung")
+    return np.asarray(np.minimum(carried, np.maximum(tissue, FULL_DENSITY)))
 
 
 def plant_subcutaneous_emphysema(
@@ -102,12 +128,12 @@ def plant_subcutaneous_emphysema(
     noise = measure_noise(ct, chest)
     spacing = ct.spacing_mm
     lungs = chest.right | chest.left
-    own = chest.right if side == "right" else chest.left
-    box = box_of(own, spacing, margin_mm=60.0)
+    lung = chest.right if side == "right" else chest.left
+    box = box_of(lung, spacing, margin_mm=60.0)
     hu = ct.hu[box]
     skin = depth_mm(chest.body[box], spacing)
     clear = distance_mm(lungs[box], spacing)
-    nearer = distance_mm(own[box], spacing) <= clear + 1e-3
+    nearer = distance_mm(lung[box], spacing) <= clear + 1e-3
     outside = distance_mm(_trunk(lungs)[box], spacing) > 14.0  # of the ribs, as seen from the lungs
     tissue = (hu > -250.0) & (hu < 150.0)
     allowed = nearer & outside & tissue & (skin > 5.0) & (skin < 45.0) & (clear < 70.0)
@@ -214,13 +240,13 @@ def _shape(array: NDArray[np.float32]) -> tuple[int, int, int]:
     return d, h, w
 
 
-def _solve(volume_of: Callable[[float], float], wanted_ml: float, low: float, high: float) -> float:
-    """The size at which a growing shape holds the wanted volume."""
-    if volume_of(high) < 0.98 * wanted_ml:
-        raise InputError(f"{wanted_ml:g} mL do not fit there: {volume_of(high):.0f} mL at most; ask for less")
+def _solve(volume_of: Callable[[float], float], volume_ml: float, low: float, high: float) -> float:
+    """The size at which a growing shape holds a volume."""
+    if volume_of(high) < 0.98 * volume_ml:
+        raise InputError(f"{volume_ml:g} mL do not fit there: {volume_of(high):.0f} mL at most; ask for less")
     for _ in range(18):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if volume_of(middle) < wanted_ml else (low, middle)
+        low, high = (middle, high) if volume_of(middle) < volume_ml else (low, middle)
     return 0.5 * (low + high)
 
 

@@ -183,9 +183,9 @@ def _potential(mask: Mask, source: NDArray[np.floating]) -> Floats:
     rows, columns = [], []
     for axis in range(3):
         low, high = _halves(axis)
-        both = mask[low] & mask[high]
-        rows.append(number[low][both])
-        columns.append(number[high][both])
+        linked = mask[low] & mask[high]
+        rows.append(number[low][linked])
+        columns.append(number[high][linked])
     i, j = np.concatenate(rows), np.concatenate(columns)
     size = int(mask.sum())
     ones = np.ones(i.size)
@@ -193,24 +193,24 @@ def _potential(mask: Mask, source: NDArray[np.floating]) -> Floats:
     links = links + links.T
     degree = np.asarray(links.sum(axis=1)).ravel()
     matrix = sparse.diags(degree) - links
-    wanted = source[mask].astype(np.float64)
-    wanted -= wanted.mean()
+    balanced = source[mask].astype(np.float64)
+    balanced -= balanced.mean()
     inverse = sparse.diags(1.0 / np.maximum(degree, 1.0))
-    solution, _ = cg(matrix, wanted, rtol=1e-4, maxiter=1500, M=inverse)
+    solution, _ = cg(matrix, balanced, rtol=1e-4, maxiter=1500, M=inverse)
     potential = np.zeros(mask.shape, dtype=np.float32)
     potential[mask] = solution
     return potential
 
 
-def _extended(values: Floats, known: Mask) -> Floats:
-    """Values [channels, D, H, W] of the known voxels, slightly smoothed, continued smoothly to all others."""
+def _extended(values: Floats, valid: Mask) -> Floats:
+    """Values [channels, D, H, W] of the valid voxels, slightly smoothed, continued smoothly to all others."""
     out = np.zeros(values.shape, dtype=np.float32)
-    missing = np.ones(known.shape, dtype=bool)
+    missing = np.ones(valid.shape, dtype=bool)
     for sigma in (1.2, 3.0, 9.0):
-        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma)
+        weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma)
         usable = missing & (weight > 0.02)
         for part, smooth in zip(values, out, strict=True):
-            mean = ndimage.gaussian_filter(np.where(known, part, 0.0).astype(np.float32), sigma)
+            mean = ndimage.gaussian_filter(np.where(valid, part, 0.0).astype(np.float32), sigma)
             smooth[usable] = mean[usable] / weight[usable]
         missing &= ~usable
         if not missing.any():

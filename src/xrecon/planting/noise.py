@@ -37,7 +37,9 @@ class ScanNoise:
         """Noise [D, H, W] in HU with this deviation and neighbour correlation (Gaussian grain)."""
         noise = rng.standard_normal(shape, dtype=np.float32)
         # White noise under a Gaussian of sigma s has the neighbour correlation exp(-1 / (4 s^2)).
-        sigma = [np.sqrt(-0.25 / np.log(np.clip(one, 1e-3, 0.97))) if one > 0.02 else 0.0 for one in self.correlation]
+        sigma = [
+            np.sqrt(-0.25 / np.log(np.clip(share, 1e-3, 0.97))) if share > 0.02 else 0.0 for share in self.correlation
+        ]
         noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
         return np.asarray(noise * np.float32(self.sd_hu / max(float(noise.std()), 1e-6)), dtype=np.float32)
 

@@ -25,7 +25,7 @@ _MEASURE = (48, 8.0)
 
 @dataclass(frozen=True)
 class Disease:
-    """How often what occurs, 0..1. The three are drawn independently; a bulla only without a pneumothorax."""
+    """Share of the population with each disease, 0..1, drawn independently; a bulla only without a pneumothorax."""
 
     pneumothorax: float = 0.4
     bulla: float = 0.1
@@ -38,8 +38,8 @@ class Disease:
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """One person.
+class PopulationMember:
+    """A person of the population.
 
     Attributes:
         number: 0-based.
@@ -58,7 +58,7 @@ class Member:
 
 def population_member(
     number: int, *, seed: int = 0, size: int = 128, spacing_mm: float = 3.0, disease: Disease | None = None
-) -> Member:
+) -> PopulationMember:
     """Person `number` of the population of a seed; the same whatever else is made.
 
     Raises:
@@ -74,19 +74,20 @@ def population_member(
     occupancy = math.exp(rng.uniform(*np.log(_OCCUPANCY)))
     bulla_ml = math.exp(rng.uniform(*np.log(_BULLA_ML)))
     emphysema_ml = math.exp(rng.uniform(*np.log(_EMPHYSEMA_ML)))
-    found: dict[str, float] = {}
+    disease_ml: dict[str, float] = {}
     if draws[0] < shares.pneumothorax:
-        made, ml = _with_pneumothorax(habitus, side, occupancy, size=size, spacing_mm=spacing_mm)
-        found[f"{side} pneumothorax"] = ml
+        phantom, ml = _with_pneumothorax(habitus, side, occupancy, size=size, spacing_mm=spacing_mm)
+        disease_ml[f"{side} pneumothorax"] = ml
     else:
-        made = thorax_phantom(size, spacing_mm, parameters=habitus)
-    volume = made.volume
-    if draws[1] < shares.bulla and not found:
-        volume = _planted(plant_bulla, volume, f"{side} bulla", ml=bulla_ml, rng=rng, found=found)
+        phantom = thorax_phantom(size, spacing_mm, parameters=habitus)
+    volume = phantom.volume
+    if draws[1] < shares.bulla and not disease_ml:
+        volume = _planted(plant_bulla, volume, f"{side} bulla", ml=bulla_ml, rng=rng, disease_ml=disease_ml)
     if draws[2] < shares.subcutaneous_emphysema:
         name = f"{side} subcutaneous emphysema"
-        volume = _planted(plant_subcutaneous_emphysema, volume, name, ml=emphysema_ml, rng=rng, found=found)
-    return Member(number, volume, made.labels, made.parameters, {name: round(ml, 1) for name, ml in found.items()})
+        volume = _planted(plant_subcutaneous_emphysema, volume, name, ml=emphysema_ml, rng=rng, disease_ml=disease_ml)
+    rounded = {name: round(ml, 1) for name, ml in disease_ml.items()}
+    return PopulationMember(number, volume, phantom.labels, phantom.parameters, rounded)
 
 
 def _with_pneumothorax(
@@ -114,15 +115,15 @@ def _planted(
     *,
     ml: float,
     rng: np.random.Generator,
-    found: dict[str, float],
+    disease_ml: dict[str, float],
 ) -> Volume:
-    """The volume with gas of `ml`, or of less where so much does not fit, or without any; notes it in `found`."""
+    """The volume with gas of `ml`, or of less where so much does not fit, or without any; notes it in `disease_ml`."""
     seed = int(rng.integers(2**31))
     for share in (1.0, 0.5, 0.25):
         try:
             sick, gas = plant(volume, side=name.partition(" ")[0], volume_ml=share * ml, seed=seed)
         except InputError:
             continue
-        found[name] = float(gas.sum()) * volume.voxel_ml
+        disease_ml[name] = float(gas.sum()) * volume.voxel_ml
         return sick
     return volume

@@ -190,19 +190,19 @@ def match_mass(scene: Scene, hu: Floats, *, gap_density: Floats) -> tuple[Floats
     target = float(before[changed].sum(dtype=np.float64))
     lost = float((gap_density[changed] * gap).sum(dtype=np.float64))
 
-    def drawn(gain: float) -> Floats:
+    def with_gain(gain: float) -> Floats:
         return _compose(scene, before, gain, gap_density)
 
     low, high = 0.3, 1.0
-    while high < 4.0 and float(drawn(high)[changed].sum(dtype=np.float64)) - lost < target:
+    while high < 4.0 and float(with_gain(high)[changed].sum(dtype=np.float64)) - lost < target:
         low, high = high, high * 1.5
     for _ in range(12):
         middle = 0.5 * (low + high)
-        if float(drawn(middle)[changed].sum(dtype=np.float64)) - lost < target:
+        if float(with_gain(middle)[changed].sum(dtype=np.float64)) - lost < target:
             low = middle
         else:
             high = middle
-    density = drawn(0.5 * (low + high))
+    density = with_gain(0.5 * (low + high))
     reached = float(density[changed].sum(dtype=np.float64)) - lost
     inside = scene.wall.share < 1.0
     wall_mass = float((scene.wall.share * scene.wall.wall_density)[inside & changed].sum(dtype=np.float64))
@@ -214,9 +214,9 @@ def _compose(scene: Scene, before: Floats, gain: float, gap_density: Floats) -> 
     tissue = _soft_limit(scene.tissue * np.float32(gain), scene.limit)
     lung = (scene.lung_share - scene.pleura_share) * tissue + scene.pleura_share * np.float32(_PLEURA_DENSITY)
     free = lung + (1.0 - scene.lung_share) * gap_density
-    drawn = share * scene.wall.wall_density + (1.0 - share) * free
+    composed = share * scene.wall.wall_density + (1.0 - share) * free
     # What did not move keeps its voxels, noise and all.
-    return np.where(share < 1.0, before + scene.moved * (drawn - before), before).astype(np.float32)
+    return np.where(share < 1.0, before + scene.moved * (composed - before), before).astype(np.float32)
 
 
 def _carried_density(hu: Floats, wall: Wall, motion: Motion, spacing: Spacing) -> Floats:

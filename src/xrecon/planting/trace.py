@@ -45,14 +45,14 @@ def step_back(place: NDArray[np.float32], fields: NDArray[np.float32], step: flo
         step: of time.
     """
     out = np.empty_like(place)
-    here = np.empty(4, dtype=np.float32)
+    rate = np.empty(4, dtype=np.float32)
     for n in range(place.shape[0]):
         d, h, w = place[n, 0], place[n, 1], place[n, 2]
-        _sample(fields, d, h, w, here)
+        _sample(fields, d, h, w, rate)
         half = 0.5 * step
-        _sample(fields, d - half * here[0], h - half * here[1], w - half * here[2], here)
+        _sample(fields, d - half * rate[0], h - half * rate[1], w - half * rate[2], rate)
         for a in range(4):
-            out[n, a] = place[n, a] - step * here[a]
+            out[n, a] = place[n, a] - step * rate[a]
     return out
 
 
