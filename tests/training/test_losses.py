@@ -120,27 +120,27 @@ def test_feature_distance_by_hand() -> None:
 
 def test_total_is_the_weighted_sum_and_reaches_the_volume_through_every_term() -> None:
     losses = Losses(axis_means=2.0, ssim=0.5, gradient=0.25, hemithorax=0.3, air=0.7, projection_pixels=16)
-    made = GeneratorLoss(losses, spacing_mm=6.0)
+    loss = GeneratorLoss(losses, spacing_mm=6.0)
     draw = torch.Generator().manual_seed(0)
     ct = torch.rand(1, 1, 16, 16, 16, generator=draw)
     sides = torch.zeros_like(ct, dtype=torch.uint8)
     sides[:, :, 4:12, 4:12, 4:8] = 1
     air = (sides > 0) & (ct < 0.3)
     fake = torch.rand(1, 1, 16, 16, 16, generator=draw).mul(0.2).requires_grad_()
-    terms = made.terms(fake, _batch(ct, sides=sides, air=air.to(torch.uint8)), poses=torch.Generator().manual_seed(1))
+    terms = loss.terms(fake, _batch(ct, sides=sides, air=air.to(torch.uint8)), poses=torch.Generator().manual_seed(1))
     assert set(terms) == {"voxel", "projection", "axis_means", "ssim", "gradient", "hemithorax", "air"}
     for name, value in terms.items():
         (slope,) = torch.autograd.grad(value, fake, retain_graph=True)
         assert float(slope.abs().sum()) > 0, name
     expected = sum(getattr(losses, name) * float(value.detach()) for name, value in terms.items())
-    assert float(made.total(terms).detach()) == pytest.approx(expected, rel=1e-6)
+    assert float(loss.total(terms).detach()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_poses_come_from_the_generator_given() -> None:
-    made = GeneratorLoss(Losses(projection_pixels=16), spacing_mm=6.0)
+    loss = GeneratorLoss(Losses(projection_pixels=16), spacing_mm=6.0)
     ct, fake = torch.rand(2, 1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     values = [
-        float(made.terms(fake, _batch(ct), poses=torch.Generator().manual_seed(seed))["projection"])
+        float(loss.terms(fake, _batch(ct), poses=torch.Generator().manual_seed(seed))["projection"])
         for seed in (1, 1, 2)
     ]
     assert values[0] == values[1] != values[2]

@@ -111,8 +111,8 @@ def lungs(
     from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
     from xrecon.models.lung_network import LungNetConfig
     from xrecon.ptxseg.hemithoraces.net_lungs import NetLungs
-    from xrecon.training.lung_cases import make_cases
-    from xrecon.training.lungs import CONTINUED_RATE, LungTraining, train_lungs
+    from xrecon.training.lungs.loop import CONTINUED_RATE, LungTraining, train_lungs
+    from xrecon.training.lungs.planted_cases import make_cases
 
     check_outputs(output, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite or resume)
     cases = chosen_cases(folder, split)
@@ -124,14 +124,15 @@ def lungs(
     network = LungNetConfig() if begun is None else begun.config
     with shell.progress("training the lung network"):
         volumes = make_cases(
-            cases, output / "cases", pitch_mm=network.pitch_mm, seed=seed, rounds=rounds, tell=shell.note
+            cases, output / "cases", pitch_mm=network.pitch_mm, seed=seed, rounds=rounds, progress=shell.note
         )
         settings = LungTraining(minutes=minutes, seed=seed)
         if begun is not None:
             settings = settings.model_copy(update={"learning_rate": CONTINUED_RATE})
-        trained, metrics = train_lungs(
-            volumes, output, settings=settings, network=network, start=begun, resume=resume, tell=shell.note
+        trained, measured = train_lungs(
+            volumes, output, settings=settings, network=network, start=begun, resume=resume, progress=shell.note
         )
+    metrics = measured.to_dict()
     source = load_config(Split, split) if split is not None else None
     if earlier is not None:
         metrics = {**metrics, "begun_with_sha256": earlier.information.sha256}

@@ -1,4 +1,4 @@
-"""What happens to a coarse lung case before the network sees it: pose, scanner, and tissue that fills a lung."""
+"""Random changes of a coarse lung case before the network sees it: pose, scanner, and tissue that fills a lung."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-OUTSIDE_HU = -1000.0
+_FILL_HU = -1000.0
+"""Beyond the volume, and where the random field of view ends: air."""
 _TURN_DEGREES = 10.0
 _SCALE = (0.82, 1.2)
 _SHIFT_SHARE = 0.12
@@ -26,7 +27,7 @@ def augment(hu: Tensor, sides: Tensor, shape: tuple[int, int, int], rng: torch.G
         hu: [D, H, W] float.
         sides: [D, H, W] integer: 0, 1 right, 2 left.
         shape: of the result.
-        rng: of everything drawn.
+        rng: source of every random number.
 
     Returns:
         HU and sides of `shape`.
@@ -56,8 +57,8 @@ def _between(low: float, high: float, rng: torch.Generator) -> float:
 
 def _placed(hu: Tensor, sides: Tensor, shape: tuple[int, int, int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Turned, scaled and shifted; centred on the lungs, and part of the time (a shift) not quite."""
-    found = (sides > 0).nonzero().float()
-    centre = found.mean(dim=0) if len(found) else torch.tensor([n / 2 for n in hu.shape])
+    inside = (sides > 0).nonzero().float()
+    centre = inside.mean(dim=0) if len(inside) else torch.tensor([n / 2 for n in hu.shape])
     centre = centre + torch.tensor([_between(-_SHIFT_SHARE, _SHIFT_SHARE, rng) * n for n in shape])
     turn = _rotation([math.radians(_between(-_TURN_DEGREES, _TURN_DEGREES, rng)) for _ in range(3)])
     common = _between(*_SCALE, rng)
@@ -66,19 +67,20 @@ def _placed(hu: Tensor, sides: Tensor, shape: tuple[int, int, int], rng: torch.G
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ matrix.T + centre
     size = torch.tensor(hu.shape, dtype=torch.float32)
     grid = (2.0 * places / (size - 1) - 1.0).flip(-1)[None]
-    moved = functional.grid_sample((hu - OUTSIDE_HU)[None, None], grid, align_corners=True)[0, 0] + OUTSIDE_HU
+    moved = functional.grid_sample((hu - _FILL_HU)[None, None], grid, align_corners=True)[0, 0] + _FILL_HU
     labels = functional.grid_sample(sides[None, None].float(), grid, mode="nearest", align_corners=True)[0, 0]
     return moved, labels.long()
 
 
 def _rotation(angles: list[float]) -> Tensor:
+    """3 x 3 rotation by an angle (radians) about each axis, one after the other."""
     out = torch.eye(3)
     for axis, angle in enumerate(angles):
-        one = torch.eye(3)
+        turn = torch.eye(3)
         i, j = (a for a in range(3) if a != axis)
-        one[i, i] = one[j, j] = math.cos(angle)
-        one[i, j], one[j, i] = -math.sin(angle), math.sin(angle)
-        out = out @ one
+        turn[i, i] = turn[j, j] = math.cos(angle)
+        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
+        out = out @ turn
     return out
 
 
@@ -97,7 +99,7 @@ def _blurred(hu: Tensor, sigma: float) -> Tensor:
 
 
 def _thick(hu: Tensor, slices: int) -> Tensor:
-    """Slices of `slices` voxels, interpolated back."""
+    """Slices that are `slices` voxels thick, interpolated back to the grid."""
     coarse = functional.avg_pool3d(hu[None, None], (slices, 1, 1), ceil_mode=True)
     return functional.interpolate(coarse, size=tuple(hu.shape), mode="trilinear", align_corners=False)[0, 0]
 
@@ -112,16 +114,16 @@ def _with_dense_lung(hu: Tensor, sides: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _cut(hu: Tensor, rng: torch.Generator) -> Tensor:
-    """A field of view that ends early: planes at one end, or all beyond a circle, hold nothing."""
+    """A smaller field of view: planes at one end, or all voxels beyond a circle, hold air."""
     out = hu.clone()
     if _chance(0.5, rng):
         planes = int(_between(0.0, 0.3, rng) * hu.shape[0])
         if planes and _chance(0.5, rng):
-            out[:planes] = OUTSIDE_HU
+            out[:planes] = _FILL_HU
         elif planes:
-            out[-planes:] = OUTSIDE_HU
+            out[-planes:] = _FILL_HU
         return out
     h, w = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in hu.shape[1:])
     beyond = h[:, None] ** 2 + w**2 > (_between(0.38, 0.5, rng) * hu.shape[2]) ** 2
-    out[:, beyond] = OUTSIDE_HU
+    out[:, beyond] = _FILL_HU
     return out

@@ -21,9 +21,11 @@ from xrecon.models.lung_network import (
     predict,
 )
 from xrecon.phantoms.thorax import Phantom
-from xrecon.training.lung_augment import augment
-from xrecon.training.lung_cases import OCCUPANCIES, Recipe, coarse_case, make_cases, read_case, recipes
-from xrecon.training.lungs import STATE_NAME, LungTraining, held_out, lung_loss, train_lungs
+from xrecon.training.lungs.augment import augment
+from xrecon.training.lungs.held_out import held_out
+from xrecon.training.lungs.loop import STATE_NAME, LungTraining, train_lungs
+from xrecon.training.lungs.loss import lung_loss
+from xrecon.training.lungs.planted_cases import OCCUPANCIES, Recipe, coarse_case, make_cases, read_case, recipes
 
 TINY = LungNetConfig(channels=(4, 6), pitch_mm=12.0)
 QUICK = LungTraining(minutes=0.02, shape=(16, 16, 16), checkpoint_minutes=0.005)
@@ -41,9 +43,9 @@ def phantom_cases(phantom64_file: Path, tmp_path_factory: pytest.TempPathFactory
     """Three variants of the artificial thorax, under the names of four patients."""
     folder = tmp_path_factory.mktemp("cases")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0, rounds=1: SMALL)
-        made = make_cases([("one", phantom64_file)], folder, pitch_mm=12.0, tell=lambda _line: None)
-        yield [(name, path) for name in ("a", "b", "c", "d") for _, path in made]
+        patch.setattr("xrecon.training.lungs.planted_cases.recipes", lambda _index, seed=0, rounds=1: SMALL)
+        files = make_cases([("one", phantom64_file)], folder, pitch_mm=12.0, progress=lambda _line: None)
+        yield [(name, path) for name in ("a", "b", "c", "d") for _, path in files]
 
 
 def test_folding_keeps_every_value_in_its_place() -> None:
@@ -62,7 +64,7 @@ def test_the_windows_are_scaled_and_clipped() -> None:
 
 
 def test_the_shipped_size_stays_below_five_megabytes() -> None:
-    assert 2 * sum(one.numel() for one in LungNet().parameters()) < 5_000_000
+    assert 2 * sum(weight.numel() for weight in LungNet().parameters()) < 5_000_000
 
 
 def test_shares_add_up_on_any_grid() -> None:
@@ -79,7 +81,7 @@ def test_saved_weights_are_the_same_and_guarded(tmp_path: Path) -> None:
     network = LungNet(TINY)
     save_model(network, tmp_path, name="tiny", training_data="none", licence="none", dtype=torch.float16)
     loaded, information = load_model(tmp_path, dtype=torch.float32)
-    assert information.parameters == sum(one.numel() for one in network.parameters())
+    assert information.parameters == sum(weight.numel() for weight in network.parameters())
     for before, after in zip(network.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(before.half().float(), after)
     with pytest.raises(OutputExistsError):
@@ -96,10 +98,10 @@ def test_every_patient_gets_every_size_and_each_its_own() -> None:
     first, second = recipes(0), recipes(1)
     assert first == recipes(0)
     assert first != second
-    for found in (first, second):
-        assert sorted(r.occupancy for r in found if r.kind == "pneumothorax") == sorted(OCCUPANCIES)
-        assert {r.kind for r in found} == {"healthy", "bulla", "stomach", "subcutaneous", "pneumothorax"}
-        assert len({r.name for r in found}) == len(found)
+    for variants in (first, second):
+        assert sorted(r.occupancy for r in variants if r.kind == "pneumothorax") == sorted(OCCUPANCIES)
+        assert {r.kind for r in variants} == {"healthy", "bulla", "stomach", "subcutaneous", "pneumothorax"}
+        assert len({r.name for r in variants}) == len(variants)
 
 
 def test_more_rounds_add_to_the_first() -> None:
@@ -125,16 +127,16 @@ def test_planted_air_belongs_to_its_side(phantom_cases: list[tuple[str, Path]]) 
     sick = read_case(files["left_65_supine"])
     dark = [(sick.hu[sick.sides == side] < -900).mean() for side in (1, 2)]
     assert dark[0] < 0.05 < 0.2 < dark[1]
-    both = 2.0 * ((sick.sides > 0) & (healthy.sides > 0)).sum() / ((sick.sides > 0).sum() + (healthy.sides > 0).sum())
-    assert both > 0.85
+    dice = 2.0 * ((sick.sides > 0) & (healthy.sides > 0)).sum() / ((sick.sides > 0).sum() + (healthy.sides > 0).sum())
+    assert dice > 0.85
 
 
 def test_cases_are_made_once(phantom64_file: Path, phantom_cases: list[tuple[str, Path]]) -> None:
     folder = phantom_cases[0][1].parent
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
-    made = make_cases([("one", phantom64_file)], folder, pitch_mm=12.0, tell=lambda _line: None)
+    files = make_cases([("one", phantom64_file)], folder, pitch_mm=12.0, progress=lambda _line: None)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == before
-    assert len(made) == len(before)
+    assert len(files) == len(before)
 
 
 def test_a_damaged_case_is_named(tmp_path: Path) -> None:
@@ -189,14 +191,16 @@ def test_every_fifth_patient_is_held_out() -> None:
 
 def test_training_learns_stores_and_resumes(phantom_cases: list[tuple[str, Path]], tmp_path: Path) -> None:
     lines: list[str] = []
-    network, metrics = train_lungs(phantom_cases, tmp_path, settings=QUICK, network=TINY, tell=lines.append)
-    assert metrics["held_out_patients"] == ["c"]
-    assert metrics["steps"] > 0
-    assert 0.0 <= metrics["held_out_dice_at_12_mm_healthy"]["mean"] <= 1.0
+    network, metrics = train_lungs(phantom_cases, tmp_path, settings=QUICK, network=TINY, progress=lines.append)
+    assert metrics.held_out_patients == ("c",)
+    assert metrics.steps > 0
+    assert 0.0 <= metrics.to_dict()["held_out_dice_at_12_mm_healthy"]["mean"] <= 1.0
     assert "held out: c" in lines[0]
     longer = replace_minutes(QUICK, 0.03)
-    more, later = train_lungs(phantom_cases, tmp_path, settings=longer, network=TINY, resume=True, tell=lines.append)
-    assert later["steps"] > metrics["steps"]
+    more, later = train_lungs(
+        phantom_cases, tmp_path, settings=longer, network=TINY, resume=True, progress=lines.append
+    )
+    assert later.steps > metrics.steps
     assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), more.parameters(), strict=True))
     with pytest.raises(CheckpointError, match="another network"):
         train_lungs(phantom_cases, tmp_path, settings=QUICK, network=LungNetConfig(), resume=True)
@@ -208,10 +212,10 @@ def test_training_learns_stores_and_resumes(phantom_cases: list[tuple[str, Path]
 def test_training_begins_with_given_weights(phantom_cases: list[tuple[str, Path]], tmp_path: Path) -> None:
     torch.manual_seed(5)
     start = LungNet(TINY)
-    before = [one.detach().clone() for one in start.parameters()]
+    before = [weight.detach().clone() for weight in start.parameters()]
     still = QUICK.model_copy(update={"minutes": 0.001, "learning_rate": 0.0, "weight_decay": 0.0})
-    network, metrics = train_lungs(phantom_cases, tmp_path, settings=still, start=start, tell=lambda _line: None)
-    assert metrics["steps"] > 0
+    network, metrics = train_lungs(phantom_cases, tmp_path, settings=still, start=start, progress=lambda _line: None)
+    assert metrics.steps > 0
     assert network.config == TINY
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, network.parameters(), strict=True))
 
@@ -229,9 +233,9 @@ def test_a_variant_that_does_not_fit_is_told(
     phantom64_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wet = replace(Recipe("pneumothorax", occupancy=0.5), effusion_ml=3000.0)
-    monkeypatch.setattr("xrecon.training.lung_cases.recipes", lambda _index, seed=0, rounds=1: [wet])
+    monkeypatch.setattr("xrecon.training.lungs.planted_cases.recipes", lambda _index, seed=0, rounds=1: [wet])
     lines: list[str] = []
-    assert make_cases([("one", phantom64_file)], tmp_path, pitch_mm=12.0, tell=lines.append) == []
+    assert make_cases([("one", phantom64_file)], tmp_path, pitch_mm=12.0, progress=lines.append) == []
     assert "does not fit" in lines[0]
 
 

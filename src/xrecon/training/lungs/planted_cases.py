@@ -1,6 +1,6 @@
 """Training cases of the lung network: train CTs, healthy and with planted air, on its coarse grid.
 
-Truth is exact also where no segmenter succeeds: planting knows the hemithorax before the lung collapses in it.
+The truth is exact even where no segmentation succeeds: planting starts from the hemithorax before the collapse.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """For the file."""
+        """Part of the file's name."""
         if self.kind != "pneumothorax":
             return self.kind
         again = f"_{self.turn}" if self.turn else ""
@@ -110,14 +110,14 @@ def make_cases(
     pitch_mm: float,
     seed: int = 0,
     rounds: int = 1,
-    tell: Callable[[str], None] = print,
+    progress: Callable[[str], None] = print,
 ) -> list[tuple[str, Path]]:
     """(case, file) of every variant of every CT (`recipes`); those in `folder` already are kept, the others made.
 
-    A variant that does not fit into a chest (a bulla in a small lung, say) is told and left out.
+    A variant that does not fit into a chest (a bulla in a small lung, for example) is reported and left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    variants = []
     for index, (name, path) in enumerate(cases):
         files = {recipe: folder / f"{name}__{recipe.name}.npz" for recipe in recipes(index, seed=seed, rounds=rounds)}
         missing = [recipe for recipe, file in files.items() if not file.is_file()]
@@ -132,9 +132,10 @@ def make_cases(
                     np.savez_compressed(stream, hu=case.hu, sides=case.sides)
             # So that the next run does not try them again.
             skipped.write_text("\n".join(reasons) + "\n", encoding="utf-8")
-            tell(f"{name}: {len(missing) - len(reasons)} variants made" + "".join(f"; no {one}" for one in reasons))
-        made += [(name, file) for file in files.values() if file.is_file()]
-    return made
+            skips = "".join(f"; no {reason}" for reason in reasons)
+            progress(f"{name}: {len(missing) - len(reasons)} variants made{skips}")
+        variants += [(name, file) for file in files.values() if file.is_file()]
+    return variants
 
 
 def read_case(file: Path) -> LungCase:
@@ -144,6 +145,12 @@ def read_case(file: Path) -> LungCase:
             return LungCase(stored["hu"], stored["sides"])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{file}: not a training case ({error}); delete it and run again") from error
+
+
+def is_collapse(file: Path) -> bool:
+    """Whether a variant, by its file's name (see `Recipe.name`), is a collapse of 60 % or more."""
+    parts = file.stem.split("__")[1].split("_")
+    return len(parts) > 1 and int(parts[1]) >= 60
 
 
 def coarse_case(hu: Volume, sides: NDArray[np.uint8], pitch_mm: float) -> LungCase:
@@ -156,17 +163,17 @@ def coarse_case(hu: Volume, sides: NDArray[np.uint8], pitch_mm: float) -> LungCa
         for side in (1, 2)
     ]
     rest = 1.0 - share[0] - share[1]
-    found = np.where(share[0] >= share[1], np.uint8(1), np.uint8(2)) * (np.maximum(*share) > rest)
-    return LungCase(small.hu.round().clip(-1100, 3000).astype(np.int16), found.astype(np.uint8))
+    classes = np.where(share[0] >= share[1], np.uint8(1), np.uint8(2)) * (np.maximum(*share) > rest)
+    return LungCase(small.hu.round().clip(-1100, 3000).astype(np.int16), classes.astype(np.uint8))
 
 
-def _variants(ct: Volume, wanted: Sequence[Recipe], *, pitch_mm: float) -> Iterator[tuple[Recipe, LungCase | str]]:
+def _variants(ct: Volume, missing: Sequence[Recipe], *, pitch_mm: float) -> Iterator[tuple[Recipe, LungCase | str]]:
     """Each recipe with its case, or with the reason why it cannot be made."""
     chest = find_lungs(ct)
     healthy = np.where(chest.left, np.uint8(2), np.uint8(0))
     healthy[chest.right] = 1
     small, small_chest = _at_pitch(ct, chest, max(PLANTING_MM, max(ct.spacing_mm)))
-    for recipe in wanted:
+    for recipe in missing:
         try:
             if recipe.kind == "pneumothorax":
                 yield recipe, _pneumothorax(small, small_chest, recipe, pitch_mm)
