@@ -16,7 +16,7 @@ from xrecon.inference.protocol import FitTask, Needs, ReadyModel
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 
 
 def test_names_needs_and_baselines() -> None:
@@ -37,13 +37,13 @@ def test_a_bank_chooses_the_form_of_the_model_that_uses_it() -> None:
         find_model("xrecon", has_bank=True)
 
 
-def test_a_model_without_its_bank_is_refused(asset: PriorAsset, cases: tuple[PreparedCase, ...]) -> None:
+def test_a_model_without_its_bank_is_refused(asset: PriorAsset, cases: tuple[FilmedChest, ...]) -> None:
     with pytest.raises(InputError, match=r"model deform\+bank needs a bank: give CTs of other patients"):
         reconstruct(*cases[4].films.films, model="deform+bank", size=64, assets=asset)
 
 
 def test_a_new_model_is_one_entry(
-    asset: PriorAsset, cases: tuple[PreparedCase, ...], monkeypatch: pytest.MonkeyPatch
+    asset: PriorAsset, cases: tuple[FilmedChest, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the table has to know a model: `reconstruct` finds, runs and names it."""
 

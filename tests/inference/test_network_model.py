@@ -24,7 +24,7 @@ from xrecon.models.inference import run
 from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.radiograph import Radiograph
 
 SLIM = {
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films(cases: tuple[PreparedCase, ...]) -> tuple[Radiograph, Radiograph]:
+def films(cases: tuple[FilmedChest, ...]) -> tuple[Radiograph, Radiograph]:
     return cases[4].films.films
 
 

@@ -17,7 +17,7 @@ from xrecon.inference.result import Reconstruction
 from xrecon.priors import bank, deformation
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair, visual_hull
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid
 from xrecon.radiograph import Radiograph
 
@@ -32,7 +32,7 @@ def short_fits() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def films(cases: tuple[PreparedCase, ...]) -> tuple[Radiograph, Radiograph]:
+def films(cases: tuple[FilmedChest, ...]) -> tuple[Radiograph, Radiograph]:
     """Of the patient whom the priors do not know."""
     return cases[4].films.films
 

@@ -14,14 +14,14 @@ from xrecon.priors.asset import PriorAsset
 from xrecon.priors.bank import BankChest, fit_bank
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid, sample
 
 GRID = DENSITY_GRID
 
 
 @pytest.fixture(scope="module")
-def fitted(asset: PriorAsset, cases: tuple[PreparedCase, ...]) -> BankChest:
+def fitted(asset: PriorAsset, cases: tuple[FilmedChest, ...]) -> BankChest:
     """The last patient's films against a bank of another patient and, for the test only, of the patient itself."""
     torch.set_num_threads(1)
     before = bank_module._LEVELS
@@ -33,12 +33,12 @@ def fitted(asset: PriorAsset, cases: tuple[PreparedCase, ...]) -> BankChest:
         bank_module._LEVELS = before
 
 
-def _error(hu: torch.Tensor, case: PreparedCase) -> float:
+def _error(hu: torch.Tensor, case: FilmedChest) -> float:
     truth, valid = sample(torch.stack([case.hu, case.valid]), GRID.positions_mm(), 4.0)
     return float((hu.clamp(min=-1000) - truth.clamp(min=-1000))[valid > 0.99].square().mean().sqrt())
 
 
-def test_the_patient_itself_is_picked_first(fitted: BankChest, cases: tuple[PreparedCase, ...]) -> None:
+def test_the_patient_itself_is_picked_first(fitted: BankChest, cases: tuple[FilmedChest, ...]) -> None:
     assert [member.case.name for member in fitted.members] == [cases[4].name, cases[0].name]
     assert fitted.members[0].score < 0.7 * fitted.members[1].score
     base = fitted.template.hu(GRID)
@@ -47,7 +47,7 @@ def test_the_patient_itself_is_picked_first(fitted: BankChest, cases: tuple[Prep
 
 
 def test_the_mean_lies_between_its_parts_and_beats_the_template(
-    fitted: BankChest, cases: tuple[PreparedCase, ...]
+    fitted: BankChest, cases: tuple[FilmedChest, ...]
 ) -> None:
     base = fitted.template.hu(GRID)
     parts = torch.stack([base, *(member.hu(GRID, base) for member in fitted.members)])
@@ -82,6 +82,6 @@ def test_tone_changes_lung_and_tissue_apart() -> None:
     assert float(tissue[2]) > 10 and abs(float(tissue[1])) < 1
 
 
-def test_an_empty_bank_is_refused(asset: PriorAsset, cases: tuple[PreparedCase, ...]) -> None:
+def test_an_empty_bank_is_refused(asset: PriorAsset, cases: tuple[FilmedChest, ...]) -> None:
     with pytest.raises(InputError, match="the bank holds no CT"):
         fit_bank(mean_chest(asset.prior), [], cases[0].films, device=torch.device("cpu"))

@@ -9,15 +9,15 @@ import torch
 from support.prior_factory import SETTINGS, patients
 from xrecon.errors import InputError
 from xrecon.priors.asset import PriorAsset
-from xrecon.priors.build import BuildSettings, build_from_prepared, build_priors
+from xrecon.priors.build import BuildSettings, build_from_chests, build_priors
 from xrecon.priors.chest import DENSITY_GRID, LINEAR_GRID, TEMPLATE_GRID, field_shape
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.framing import PreparedCase, prepare_case
+from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.priors.modes import _draw, _principal_modes
 from xrecon.volume import Volume
 
 
-def test_a_framed_case_is_centred_on_its_lungs(cases: tuple[PreparedCase, ...]) -> None:
+def test_a_framed_case_is_centred_on_its_lungs(cases: tuple[FilmedChest, ...]) -> None:
     for case in cases:
         assert case.hu.shape == case.valid.shape == TEMPLATE_GRID.shape
         torch.testing.assert_close(case.box_mm[0], -case.box_mm[1], rtol=0, atol=1e-3)
@@ -29,7 +29,7 @@ def test_a_framed_case_is_centred_on_its_lungs(cases: tuple[PreparedCase, ...]) 
         assert float(middle.max()) > 0, "tissue between the lungs"
 
 
-def test_axes_are_feet_back_left(cases: tuple[PreparedCase, ...]) -> None:
+def test_axes_are_feet_back_left(cases: tuple[FilmedChest, ...]) -> None:
     case = cases[0]
     bone = (case.hu > 200).float().sum(dim=(0, 2))
     assert int((bone * torch.arange(96.0)).sum() / bone.sum()) > 48, "the spine lies behind"
@@ -39,10 +39,10 @@ def test_axes_are_feet_back_left(cases: tuple[PreparedCase, ...]) -> None:
     assert float(left) > float(right), "the heart lies left"
 
 
-def test_orientation_of_the_file_does_not_matter(cases: tuple[PreparedCase, ...]) -> None:
+def test_orientation_of_the_file_does_not_matter(cases: tuple[FilmedChest, ...]) -> None:
     ct = patients()[0]
     flipped = Volume(ct.hu[:, :, ::-1].copy(), ct.affine @ _flip_last(ct.shape[2]))
-    again = prepare_case("flipped", flipped)
+    again = frame_with_films("flipped", flipped)
     torch.testing.assert_close(again.hu, cases[0].hu, rtol=0, atol=0.5)
 
 
@@ -93,7 +93,7 @@ def test_principal_modes_have_unit_variance_scores() -> None:
     torch.testing.assert_close(mean + scores.T @ modes, samples, rtol=0, atol=1e-3)
 
 
-def test_the_atlas_is_nearer_to_a_patient_than_air_or_water(asset: PriorAsset, cases: tuple[PreparedCase, ...]) -> None:
+def test_the_atlas_is_nearer_to_a_patient_than_air_or_water(asset: PriorAsset, cases: tuple[FilmedChest, ...]) -> None:
     hu = mean_chest(asset.prior).hu(TEMPLATE_GRID)
     measured = cases[4].valid > 0.99
 
@@ -103,10 +103,10 @@ def test_the_atlas_is_nearer_to_a_patient_than_air_or_water(asset: PriorAsset, c
     assert error(hu) < 0.6 * min(error(torch.full_like(hu, -1000.0)), error(torch.zeros_like(hu)))
 
 
-def test_building_is_deterministic_and_the_seed_draws_the_shapes(cases: tuple[PreparedCase, ...]) -> None:
+def test_building_is_deterministic_and_the_seed_draws_the_shapes(cases: tuple[FilmedChest, ...]) -> None:
     def build(seed: int) -> PriorAsset:
         settings = BuildSettings(rounds=((1, 3e-4),), inverse_steps=1, draws_per_case=2, modes=3, seed=seed)
-        return build_from_prepared(cases[:3], settings=settings)
+        return build_from_chests(cases[:3], settings=settings)
 
     first, second = build(0), build(1)
     for name in ("template", "deviation", "density_modes", "shape_mean", "shape_modes"):
@@ -117,9 +117,9 @@ def test_building_is_deterministic_and_the_seed_draws_the_shapes(cases: tuple[Pr
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
-def test_too_few_cases_are_refused(cases: tuple[PreparedCase, ...]) -> None:
+def test_too_few_cases_are_refused(cases: tuple[FilmedChest, ...]) -> None:
     with pytest.raises(InputError, match="at least 3 chest CTs, got 2"):
-        build_from_prepared(cases[:2], settings=SETTINGS)
+        build_from_chests(cases[:2], settings=SETTINGS)
 
 
 def test_a_volume_without_lungs_is_refused() -> None:

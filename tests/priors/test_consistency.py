@@ -12,7 +12,7 @@ from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.consistency import _CAUTION, CORRELATION_MM, _kernel, _smooth, consistency_sweep
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.films import FilmPair, line_integrals, misfit_deviation
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
@@ -32,7 +32,7 @@ def _misfit(mu: torch.Tensor, pair: FilmPair) -> float:
     return float((line_integrals(mu, COARSE, pair.views(PIXELS)) - films).square().mean().sqrt())
 
 
-def test_films_are_explained_better(atlas_mu: torch.Tensor, cases: tuple[PreparedCase, ...]) -> None:
+def test_films_are_explained_better(atlas_mu: torch.Tensor, cases: tuple[FilmedChest, ...]) -> None:
     pair = cases[4].films
     deviation = torch.full_like(atlas_mu, 0.004)
     change = consistency_sweep(atlas_mu, deviation, pair, COARSE, size=PIXELS)
@@ -42,7 +42,7 @@ def test_films_are_explained_better(atlas_mu: torch.Tensor, cases: tuple[Prepare
     assert float(gentle.norm()) < float(change.norm())
 
 
-def test_nothing_changes_where_nothing_may(atlas_mu: torch.Tensor, cases: tuple[PreparedCase, ...]) -> None:
+def test_nothing_changes_where_nothing_may(atlas_mu: torch.Tensor, cases: tuple[FilmedChest, ...]) -> None:
     deviation = torch.full_like(atlas_mu, 0.004)
     deviation[:, :16] = 0.0
     change = consistency_sweep(atlas_mu, deviation, cases[4].films, COARSE, size=PIXELS)
@@ -51,7 +51,7 @@ def test_nothing_changes_where_nothing_may(atlas_mu: torch.Tensor, cases: tuple[
     assert float(nothing.abs().max()) == 0.0
 
 
-def test_a_consistent_estimate_stays(atlas_mu: torch.Tensor, cases: tuple[PreparedCase, ...]) -> None:
+def test_a_consistent_estimate_stays(atlas_mu: torch.Tensor, cases: tuple[FilmedChest, ...]) -> None:
     views = cases[4].films.views(PIXELS)
     images = line_integrals(atlas_mu, COARSE, views).numpy()
     pair = FilmPair((Radiograph(images[0], "pa", views[0]), Radiograph(images[1], "lateral", views[1])))
@@ -61,7 +61,7 @@ def test_a_consistent_estimate_stays(atlas_mu: torch.Tensor, cases: tuple[Prepar
 
 @pytest.mark.parametrize(("noise", "surprising"), [(50.0, False), (1.0, True)])
 def test_the_sweep_is_the_posterior_mean_of_its_gaussian_process(
-    cases: tuple[PreparedCase, ...], noise: float, *, surprising: bool
+    cases: tuple[FilmedChest, ...], noise: float, *, surprising: bool
 ) -> None:
     """Dense linear algebra on a tiny grid: C A' (A C A' + W^2)^-1 (y - A x), W grown where the misfit surprises."""
     grid, size = Grid((5, 5, 6), 70.0), 5
@@ -98,7 +98,7 @@ def test_smoothing_keeps_the_variance_of_white_noise() -> None:
     assert neighbours > 0.8
 
 
-def test_what_a_film_lacks_changes_nothing(atlas_mu: torch.Tensor, cases: tuple[PreparedCase, ...]) -> None:
+def test_what_a_film_lacks_changes_nothing(atlas_mu: torch.Tensor, cases: tuple[FilmedChest, ...]) -> None:
     """Films cut to their upper half: the lower half of the chest is not touched."""
     cut = []
     for film in cases[4].films.films:

@@ -14,7 +14,7 @@ from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair, detector_pixels, line_integrals, misfit_deviation, ray_support, visual_hull
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
@@ -43,7 +43,7 @@ def test_detector_pixels_agree_with_the_projector(view: str, changes: dict[str, 
         assert float((seen - expected).abs().max()) < 0.1, (seen, expected)
 
 
-def test_pair_refuses_swapped_films(cases: tuple[PreparedCase, ...]) -> None:
+def test_pair_refuses_swapped_films(cases: tuple[FilmedChest, ...]) -> None:
     pa, lateral = cases[0].films.films
     with pytest.raises(InputError, match=r"expected a pa film, got a lateral film.*PA first"):
         FilmPair((lateral, pa))
@@ -51,14 +51,14 @@ def test_pair_refuses_swapped_films(cases: tuple[PreparedCase, ...]) -> None:
         FilmPair((pa, pa))
 
 
-def test_views_cover_the_frame_at_any_size(cases: tuple[PreparedCase, ...]) -> None:
+def test_views_cover_the_frame_at_any_size(cases: tuple[FilmedChest, ...]) -> None:
     for size in (17, 64):
         for view in cases[0].films.views(size):
             assert view.detector_shape == (size, size)
             assert view.pixel_at_isocentre_mm == pytest.approx((FRAME_MM / size,) * 2)
 
 
-def test_hull_keeps_the_patient_and_drops_the_air(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_hull_keeps_the_patient_and_drops_the_air(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     for case in (cases[1], cases[4]):
         hull = visual_hull(case.films, TEMPLATE_GRID, device=cpu)
         assert float(hull.min()) >= 0.0 and float(hull.max()) <= 1.0
@@ -71,14 +71,14 @@ def test_hull_keeps_the_patient_and_drops_the_air(cases: tuple[PreparedCase, ...
         assert float(hull[seen][:, 0].max()) < 0.5 and float(hull[seen][:, -1].max()) < 0.5, "in front and behind"
 
 
-def test_hull_of_films_of_unknown_gain_excludes_nothing(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_hull_of_films_of_unknown_gain_excludes_nothing(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     pa, lateral = cases[0].films.films
     pair = FilmPair((pa, replace(lateral, quantity="display")))
     assert float(visual_hull(pair, Grid((8, 8, 8), 48.0), device=cpu).min()) == 1.0
 
 
 def test_simulated_films_are_covered_everywhere_and_seen_whole(
-    cases: tuple[PreparedCase, ...], cpu: torch.device
+    cases: tuple[FilmedChest, ...], cpu: torch.device
 ) -> None:
     pair = cases[0].films
     for size in (32, 48, 64, 224):
@@ -91,7 +91,7 @@ def test_simulated_films_are_covered_everywhere_and_seen_whole(
     assert float(wide[48, 48, 0]) == 0.5
 
 
-def test_a_smaller_film_says_nothing_beyond_its_edge(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_a_smaller_film_says_nothing_beyond_its_edge(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     pa, lateral = cases[4].films.films
     pair = FilmPair((_cropped(pa, 128, 64), lateral))  # its middle half: both sides of the chest are cut off
     covered = pair.covered(64, cpu)
@@ -105,7 +105,7 @@ def test_a_smaller_film_says_nothing_beyond_its_edge(cases: tuple[PreparedCase, 
     assert float(hull[32, 32, 0]) == 1.0, "the smaller film does not"
 
 
-def test_a_shifted_detector_is_seen_where_it_was(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_a_shifted_detector_is_seen_where_it_was(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     case = cases[0]
     shifted = []
     for film in case.films.films:
@@ -120,7 +120,7 @@ def test_a_shifted_detector_is_seen_where_it_was(cases: tuple[PreparedCase, ...]
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.11, 0.2), (3.0, -1.0)])
 def test_calibration_finds_gain_and_offset(
-    cases: tuple[PreparedCase, ...], cpu: torch.device, gain: float, offset: float
+    cases: tuple[FilmedChest, ...], cpu: torch.device, gain: float, offset: float
 ) -> None:
     films = cases[0].films
     shown = tuple(replace(f, image=f.image * gain + offset, quantity="display") for f in films.films)
@@ -131,12 +131,12 @@ def test_calibration_finds_gain_and_offset(
     torch.testing.assert_close(pair.values(64, cpu), films.values(64, cpu), rtol=0, atol=0.01)
 
 
-def test_calibration_leaves_line_integrals_alone(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_calibration_leaves_line_integrals_alone(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     pair = cases[0].films.calibrated(7 * cases[0].films.values(64, cpu))
     assert pair.gain == (1.0, 1.0) and pair.offset == (0.0, 0.0)
 
 
-def test_calibration_refuses_a_film_without_contrast(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_calibration_refuses_a_film_without_contrast(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     pa, lateral = cases[0].films.films
     flat = np.zeros_like(pa.image)
     flat[0, 0] = 1.0
@@ -150,7 +150,7 @@ def test_misfit_grows_with_the_line_integral() -> None:
     assert 0 < low < high
 
 
-def test_films_of_the_frame_match_the_simulated_ones(cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_films_of_the_frame_match_the_simulated_ones(cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     """The wide grid holds all that shadows the films: its line integrals are the CT's films."""
     pa, lateral = simulate(patients()[0], size=128)
     assert np.array_equal(pa.image, cases[0].films.films[0].image) and pa.view == "pa" and lateral.view == "lateral"

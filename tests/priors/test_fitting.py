@@ -13,7 +13,7 @@ from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, WIDE_MM, ShapeMap, field_
 from xrecon.priors.deformation import DeformedChest, Moves, mean_chest
 from xrecon.priors.films import FilmPair, line_integrals
 from xrecon.priors.fitting import Chest, Level, Parameter, fit
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid, SplineField, sample
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.radiograph import Radiograph
@@ -49,7 +49,7 @@ def _shifted(asset: PriorAsset, shift: torch.Tensor) -> DeformedChest:
     return DeformedChest(asset.prior, moved, mean.density, float("nan"))
 
 
-def test_a_known_shift_is_found(asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_a_known_shift_is_found(asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     truth = torch.tensor([6.0, -9.0, 12.0])
     pair = _films_of(_shifted(asset, truth), cases[0].films)
     shift = torch.zeros(3)
@@ -59,14 +59,14 @@ def test_a_known_shift_is_found(asset: PriorAsset, cases: tuple[PreparedCase, ..
     assert 0.0 <= misfit < 0.2
 
 
-def test_a_caller_under_no_grad_may_fit(asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_a_caller_under_no_grad_may_fit(asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     shift = torch.zeros(3)
     with torch.no_grad():
         fit(cases[4].films, [Parameter(shift, 1.0)], _movable(asset, shift), levels=(Level(24.0, 3),), device=cpu)
     assert float(shift.abs().max()) > 0.1
 
 
-def test_penalty_keeps_the_parameters(asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_penalty_keeps_the_parameters(asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     pair = _films_of(_shifted(asset, torch.tensor([0.0, 0.0, 12.0])), cases[0].films)
     free, held = torch.zeros(3), torch.zeros(3)
     fit(pair, [Parameter(free, 1.0)], _movable(asset, free), levels=LEVELS, device=cpu)
@@ -80,7 +80,7 @@ def test_penalty_keeps_the_parameters(asset: PriorAsset, cases: tuple[PreparedCa
 
 
 def test_pixels_that_a_film_lacks_do_not_pull(
-    asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device
+    asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device
 ) -> None:
     """The middle of a film gives a better shift than the same film with its edge continued and believed."""
     truth = torch.tensor([8.0, 0.0, 0.0])

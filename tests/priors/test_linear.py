@@ -10,7 +10,7 @@ import torch
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.chest import LINEAR_GRID
 from xrecon.priors.films import FilmPair, line_integrals
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.linear import FILM_PIXELS, fit_linear, ridge_scores
 from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
@@ -56,7 +56,7 @@ def test_pixels_of_infinite_deviation_say_nothing() -> None:
 
 
 def test_known_scores_come_back_from_noise_free_films(
-    asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device
+    asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device
 ) -> None:
     prior = replace(asset.prior, ridge=1e-7)
     scores = torch.zeros(prior.linear_modes.shape[0])
@@ -77,7 +77,7 @@ def test_known_scores_come_back_from_noise_free_films(
 
 
 def test_estimate_explains_the_films_better_than_the_mean(
-    asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device
+    asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device
 ) -> None:
     pair = cases[4].films
     films = pair.values(FILM_PIXELS, cpu)
@@ -93,6 +93,6 @@ def test_estimate_explains_the_films_better_than_the_mean(
     assert float(chest.mu.mean()) > 0.5 * float(truth.mean())
 
 
-def test_estimate_is_deterministic(asset: PriorAsset, cases: tuple[PreparedCase, ...], cpu: torch.device) -> None:
+def test_estimate_is_deterministic(asset: PriorAsset, cases: tuple[FilmedChest, ...], cpu: torch.device) -> None:
     first, second = (fit_linear(asset.prior, cases[4].films, device=cpu) for _ in range(2))
     assert torch.equal(first.mu, second.mu)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from xrecon.priors.build import WORK_GRID
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.registration import (
     KNOT_MM,
     Chest,
@@ -62,7 +62,7 @@ def _elastic() -> torch.Tensor:
     ],
     ids=["affine", "elastic"],
 )
-def test_known_map_is_recovered(cases: tuple[PreparedCase, ...], known: ChestMap, factor: float) -> None:
+def test_known_map_is_recovered(cases: tuple[FilmedChest, ...], known: ChestMap, factor: float) -> None:
     chest = cases[0].coarse()
     template = _moved(chest, known)
     weight = torch.ones_like(template)
@@ -76,7 +76,7 @@ def test_known_map_is_recovered(cases: tuple[PreparedCase, ...], known: ChestMap
     assert float(error.median()) < 0.4 * float(before.median()) and float(error.median()) < 4.0
 
 
-def test_registration_starts_from_its_start_and_leaves_a_perfect_one_alone(cases: tuple[PreparedCase, ...]) -> None:
+def test_registration_starts_from_its_start_and_leaves_a_perfect_one_alone(cases: tuple[FilmedChest, ...]) -> None:
     chest = cases[0].coarse()
     found = register(
         chest.hu, torch.ones_like(chest.hu), chest, grid=WORK_GRID, start=_identity(), steps=3, bending=1e-4
@@ -85,7 +85,7 @@ def test_registration_starts_from_its_start_and_leaves_a_perfect_one_alone(cases
     assert _misfit(chest.hu, chest, found) < 0.01 * float(contrast(chest.hu).var())
 
 
-def test_what_the_scanner_has_not_seen_does_not_count(cases: tuple[PreparedCase, ...]) -> None:
+def test_what_the_scanner_has_not_seen_does_not_count(cases: tuple[FilmedChest, ...]) -> None:
     chest = cases[0].coarse()
     hu, valid = chest.hu.clone(), chest.valid.clone()
     hu[:10], valid[:10] = -1024.0, 0.0  # the scan begins lower: vacuum, marked as not measured
@@ -108,7 +108,7 @@ def test_box_map_takes_box_to_box() -> None:
     torch.testing.assert_close(template @ found.matrix.T + found.shift_mm, case)
 
 
-def test_group_template_has_no_mean_deformation(cases: tuple[PreparedCase, ...]) -> None:
+def test_group_template_has_no_mean_deformation(cases: tuple[FilmedChest, ...]) -> None:
     lines: list[str] = []
     chests = [case.coarse() for case in cases[:2]]
     group = group_template(chests, grid=WORK_GRID, rounds=((4, 3e-4), (4, 3e-4)), progress=lines.append)

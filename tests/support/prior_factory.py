@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from xrecon.anatomy.frame import framed
 from xrecon.phantoms.thorax import ThoraxParameters, thorax_phantom
 from xrecon.priors.asset import PriorAsset
-from xrecon.priors.build import BuildSettings, build_from_prepared
+from xrecon.priors.build import BuildSettings, build_from_chests
 from xrecon.priors.fitting import Level
-from xrecon.priors.framing import PreparedCase, prepare_case
+from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.volume import Volume
 
 SETTINGS = BuildSettings(rounds=((7, 3e-4),), inverse_steps=7, draws_per_case=6, modes=20)
@@ -42,15 +42,15 @@ def patients() -> tuple[Volume, ...]:
 
 
 @lru_cache(maxsize=1)
-def prepared_patients() -> tuple[PreparedCase, ...]:
+def filmed_patients() -> tuple[FilmedChest, ...]:
     """The patients, framed, with their films."""
-    return tuple(prepare_case(f"patient {number}", ct) for number, ct in enumerate(patients()))
+    return tuple(frame_with_films(f"patient {number}", ct) for number, ct in enumerate(patients()))
 
 
 @lru_cache(maxsize=1)
 def small_asset() -> PriorAsset:
     """Priors of all patients but the last."""
-    return build_from_prepared(prepared_patients()[:-1], settings=SETTINGS)
+    return build_from_chests(filmed_patients()[:-1], settings=SETTINGS)
 
 
 def rmse_hu(volume: Volume, truth: Volume) -> float:

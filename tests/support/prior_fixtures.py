@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from support.prior_factory import prepared_patients, small_asset
+from support.prior_factory import filmed_patients, small_asset
 from xrecon.priors.asset import PriorAsset
-from xrecon.priors.framing import PreparedCase
+from xrecon.priors.framing import FilmedChest
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +22,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cases() -> tuple[PreparedCase, ...]:
+def cases() -> tuple[FilmedChest, ...]:
     """Five framed patients; the priors know the first four."""
     torch.set_num_threads(1)
-    return prepared_patients()
+    return filmed_patients()
 
 
 @pytest.fixture(scope="session")
-def asset(cases: tuple[PreparedCase, ...]) -> PriorAsset:
+def asset(cases: tuple[FilmedChest, ...]) -> PriorAsset:
     """Priors of the first four patients."""
     return small_asset()
 

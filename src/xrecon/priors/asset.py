@@ -64,7 +64,7 @@ class PriorAsset:
         ridge_errors: Mapping[float, float],
         mean_box_mm: Sequence[Sequence[float]],
     ) -> PriorAsset:
-        """Attach what is known of the making."""
+        """An asset with how, and from how many cases, the priors were built."""
         information = {
             "schema": SCHEMA,
             "name": "chest-priors",
@@ -121,8 +121,8 @@ def load_priors(path: str | os.PathLike[str] | None = None) -> PriorAsset:
     except ValueError as error:
         raise CheckpointError(f"{side_car.name} is not JSON: {error}") from error
     if not isinstance(information, dict) or information.get("schema") != SCHEMA:
-        found = information.get("schema") if isinstance(information, dict) else type(information).__name__
-        raise CheckpointError(f"{side_car.name}: expected schema {SCHEMA!r}, found {found!r}; update xrecon")
+        schema = information.get("schema") if isinstance(information, dict) else type(information).__name__
+        raise CheckpointError(f"{side_car.name}: expected schema {SCHEMA!r}, found {schema!r}; update xrecon")
     digest = sha256_of(file)
     if digest != information.get("sha256"):
         raise CheckpointError(

@@ -1,6 +1,6 @@
-"""A bank of CTs fitted to the two films one by one; the best are averaged with the deformed template.
+"""A bank of CTs, each fitted to the two films; the best of them are averaged with the deformed template.
 
-A real chest brings detail that no mean has, and the errors of several fitted chests partly cancel in their mean.
+A real chest has detail that no mean has, and the errors of several fitted chests partly cancel in their mean.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from xrecon.errors import InputError
 from xrecon.priors.chest import KNOT_MM, TEMPLATE_GRID, WIDE_MM, ShapeMap
 from xrecon.priors.deformation import DeformedChest, Moves
 from xrecon.priors.films import FilmPair
-from xrecon.priors.fitting import Chest, Level, Parameter, fit
+from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
 from xrecon.priors.framing import FramedChest
 from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
 
 BEST = 5
 _LEVELS = (Level(12.0, 60),)
 _TEMPLATE_SHARE = 2.0
-"""Weight of the deformed template in the mean, in members: its density is the least idiosyncratic."""
+"""Weight of the deformed template in the mean, in units of one member: its density is the least idiosyncratic."""
 _LUNG_HU, _LUNG_EDGE_HU = -400.0, 60.0
 _LUNG_SHARE, _TISSUE_HU = 0.15, 20.0  # standard deviations: relative density of lung; HU of everything else
 
@@ -48,11 +48,11 @@ class Member:
     tone: Tensor
     score: float
 
-    def hu(self, grid: Grid, instead: Tensor) -> Tensor:
-        """[D, H, W] HU on `grid`; where the case was not measured, the values of `instead`."""
+    def hu(self, grid: Grid, fallback: Tensor) -> Tensor:
+        """[D, H, W] HU on `grid`; where the case was not measured, the values of `fallback`."""
         where = _positions(self.shape, self.change, self.box, grid)
         values, valid = sample(torch.stack([self.case.hu, self.case.valid]), where, TEMPLATE_GRID.spacing_mm)
-        return torch.where(valid > 0.5, _toned(values, self.tone), instead)
+        return torch.where(valid > 0.5, _toned(values, self.tone), fallback)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BankChest:
         """[D, H, W] HU: standard deviation over the members and the template."""
         base = self.template.hu(grid)
         count, mean, squares = 1, base.clone(), torch.zeros_like(base)
-        for member in self.members:  # Welford's update: members are drawn one at a time to save memory
+        for member in self.members:  # Welford's update: one member at a time, to save memory
             count += 1
             hu = member.hu(grid, base)
             step = hu - mean
@@ -118,7 +118,7 @@ def _fit_member(template: DeformedChest, case: FramedChest, pair: FilmPair, *, d
     coarse = functional.avg_pool3d(case.hu[None], 3)
     last = torch.zeros(())
 
-    def chest_at(grid: Grid) -> Chest:
+    def chest_at(grid: Grid) -> ChestFunction:
         field = SplineField(grid, KNOT_MM, extent_mm=WIDE_MM).to(device)
 
         def chest() -> tuple[Tensor, Tensor]:
@@ -144,12 +144,12 @@ def _box(mean_box_mm: Sequence[Sequence[float]], box_mm: Tensor) -> tuple[Tensor
 def _positions(shape: ShapeMap, change: ShapeMap, box: tuple[Tensor, Tensor], grid: Grid) -> Tensor:
     """Positions in a case: the template's position taken to the case's lung box, plus the case's own change."""
     points = grid.positions_mm().to(shape.matrix.device)
-    own = affine_positions(points, change.matrix - torch.eye(3, device=points.device), change.shift_mm)
+    affine = affine_positions(points, change.matrix - torch.eye(3, device=points.device), change.shift_mm)
     field = SplineField(grid, KNOT_MM, extent_mm=WIDE_MM).to(points.device)
-    return shape.positions(grid) * box[0] + box[1] + own + field(change.coefficients)
+    return shape.positions(grid) * box[0] + box[1] + affine + field(change.coefficients)
 
 
 def _toned(hu: Tensor, tone: Tensor) -> Tensor:
-    """Lung made denser or thinner, everything else shifted."""
+    """HU with lung made denser or thinner and all other tissue shifted; `tone` as in `Member`."""
     lung = torch.sigmoid((_LUNG_HU - hu) / _LUNG_EDGE_HU)
     return hu + lung * (hu + 1000.0) * _LUNG_SHARE * tone[0] + (1 - lung) * _TISSUE_HU * tone[1]

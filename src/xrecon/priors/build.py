@@ -1,4 +1,4 @@
-"""Making the statistical chest from a group of CTs: `xrecon train priors`."""
+"""Building the statistical chest from a group of CTs: `xrecon train priors`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from xrecon.errors import InputError
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, ChestPrior, ShapeMap
-from xrecon.priors.framing import PreparedCase, prepare_case
+from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.priors.modes import linear_statistics
-from xrecon.priors.registration import Chest, ChestMap, Group, group_template, mean_over, register
+from xrecon.priors.registration import ChestMap, Group, MovingChest, group_template, mean_over, register
 from xrecon.priors.warp import Grid, SplineField, sample
 from xrecon.volume import Volume
 
@@ -21,7 +21,7 @@ WORK_GRID = Grid((32, 32, 42), 12.0)
 """Registration runs here: the field's knots are 36 mm apart, finer voxels change nothing but the time."""
 _LEAST_CASES = 3
 _DENSITY_MODES = 8
-"""At most; always fewer than span the cases' differences, so that no patient's CT can be put together from them."""
+"""At most; always too few to span the cases' differences, so that no patient's CT can be rebuilt from them."""
 _INVERSE_BENDING = 1e-4
 
 
@@ -63,12 +63,12 @@ def build_priors(
     prepared = []
     for name, ct in cases:
         progress(f"framing {name}")
-        prepared.append(prepare_case(name, ct))
-    return build_from_prepared(prepared, settings=settings, progress=progress)
+        prepared.append(frame_with_films(name, ct))
+    return build_from_chests(prepared, settings=settings, progress=progress)
 
 
-def build_from_prepared(
-    prepared: Sequence[PreparedCase],
+def build_from_chests(
+    prepared: Sequence[FilmedChest],
     *,
     settings: BuildSettings | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -86,8 +86,8 @@ def build_from_prepared(
     measured = _on_density_grid(seen) > 0.5
     difference = torch.where(measured, density[1:] - density[0], torch.zeros(()))
     deviation = (difference.square().sum(0) / measured.sum(0).clamp(min=1)).sqrt()
-    kept = max(1, min(_DENSITY_MODES, len(prepared) - 2))
-    modes = _principal(difference.flatten(1), kept).reshape(-1, *DENSITY_GRID.shape)
+    count = max(1, min(_DENSITY_MODES, len(prepared) - 2))
+    modes = _principal(difference.flatten(1), count).reshape(-1, *DENSITY_GRID.shape)
 
     progress("mapping patients to the template")
     shapes = torch.stack(
@@ -129,16 +129,16 @@ def build_from_prepared(
     )
 
 
-def _carry(prepared: Sequence[PreparedCase], maps: Sequence[ChestMap]) -> tuple[Tensor, Tensor]:
+def _carry(prepared: Sequence[FilmedChest], maps: Sequence[ChestMap]) -> tuple[Tensor, Tensor]:
     """Every case in the template's frame on TEMPLATE_GRID, and where it was measured; [cases, D, H, W] each."""
     field = SplineField(TEMPLATE_GRID, KNOT_MM, extent_mm=WIDE_MM)
     positions = TEMPLATE_GRID.positions_mm()
     hu, seen = [], []
     for case, chest_map in zip(prepared, maps, strict=True):
         where = chest_map.positions(positions, field)
-        both = sample(torch.stack([case.hu, case.valid]), where, TEMPLATE_GRID.spacing_mm)
-        hu.append(both[0])
-        seen.append(both[1])
+        values, valid = sample(torch.stack([case.hu, case.valid]), where, TEMPLATE_GRID.spacing_mm)
+        hu.append(values)
+        seen.append(valid)
     return torch.stack(hu), torch.stack(seen)
 
 
@@ -155,13 +155,13 @@ def _principal(differences: Tensor, count: int) -> Tensor:
     return scaled
 
 
-def _shape_of(case: PreparedCase, group: Group, chest_map: ChestMap, *, steps: int) -> ShapeMap:
-    """Where each position of the patient lies in the template: the other direction than the group's maps."""
+def _shape_of(case: FilmedChest, group: Group, chest_map: ChestMap, *, steps: int) -> ShapeMap:
+    """Map from the patient to the template, the inverse direction of the group's maps."""
     coarse = case.coarse()
     matrix = torch.linalg.inv(chest_map.matrix)
     start = ChestMap(matrix, -matrix @ chest_map.shift_mm, torch.zeros_like(chest_map.coefficients))
-    moving = Chest(group.template, torch.ones_like(group.template), coarse.box_mm)
-    found = register(
+    moving = MovingChest(group.template, torch.ones_like(group.template), coarse.box_mm)
+    inverse = register(
         coarse.hu, coarse.valid, moving, grid=WORK_GRID, start=start, steps=steps, bending=_INVERSE_BENDING
     )
-    return ShapeMap(found.matrix, found.shift_mm, found.coefficients)
+    return ShapeMap(inverse.matrix, inverse.shift_mm, inverse.coefficients)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, ChestPrior, ShapeMap, field_shape
 from xrecon.priors.films import FilmPair
-from xrecon.priors.fitting import Chest, Level, Parameter, fit
+from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
 from xrecon.priors.warp import Grid, SplineField, sample
 
 LEVELS = (Level(12.0, 100), Level(6.0, 25))
@@ -37,7 +37,7 @@ class Moves:
         )
 
     def parameters(self) -> list[Parameter]:
-        """For the optimiser."""
+        """The three tensors with their step sizes, for the optimiser."""
         return [Parameter(self.modes, 0.1), Parameter(self.affine, 0.5), Parameter(self.free_mm, 0.6)]
 
     def vector(self, shape_modes: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def fit_deformation(prior: ChestPrior, pair: FilmPair, *, device: torch.device) 
     moves = Moves.zeros(prior.shape_modes.shape[0], device)
     density = torch.zeros(prior.density_modes.shape[0], device=device)
 
-    def chest_at(grid: Grid) -> Chest:
+    def chest_at(grid: Grid) -> ChestFunction:
         field = SplineField(grid, KNOT_MM, extent_mm=WIDE_MM).to(device)
         template, modes, spacing = _sources(prior, grid)
 
@@ -116,13 +116,13 @@ def fit_deformation(prior: ChestPrior, pair: FilmPair, *, device: torch.device) 
 
 
 def _sources(prior: ChestPrior, grid: Grid) -> tuple[Tensor, Tensor, float]:
-    """Template [D, H, W] and density modes [A, D, H, W] no finer than `grid` needs, and their spacing."""
+    """Template [D, H, W] and density modes [A, D, H, W], HU, no finer than `grid` needs, and their spacing in mm."""
     where = DENSITY_GRID.positions_mm().to(prior.template.device)
     template = sample(
         functional.avg_pool3d(prior.template[None], 3, 1, 1, count_include_pad=False), where, TEMPLATE_GRID.spacing_mm
     )
-    both = torch.cat([template, prior.density_modes])
+    volumes = torch.cat([template, prior.density_modes])
     spacing = DENSITY_GRID.spacing_mm
     if grid.spacing_mm >= 2 * spacing:
-        both, spacing = functional.avg_pool3d(both, 2), 2 * spacing
-    return both[0], both[1:], spacing
+        volumes, spacing = functional.avg_pool3d(volumes, 2), 2 * spacing
+    return volumes[0], volumes[1:], spacing

@@ -1,4 +1,4 @@
-"""The two films as the priors use them: detectors over the frame at any resolution, and what the films exclude."""
+"""The two films at any resolution, as the priors use them, and the voxels that must be air by the films."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class FilmPair:
         return all(film.is_quantitative for film in self.films)
 
     def views(self, size: int) -> tuple[ConeBeam, ConeBeam]:
-        """Geometry of both films on `size` x `size` detectors that cover the frame at the isocentre."""
+        """Geometry of both films on `size` x `size` detectors that cover the 384 mm frame at the isocentre."""
         return _frame_view(self.films[0].geometry, size), _frame_view(self.films[1].geometry, size)
 
     def radiographs(self, size: int) -> tuple[Radiograph, Radiograph]:
         """The films on those detectors, calibrated to line integrals."""
-        made = []
+        calibrated = []
         for film, view, gain, offset in zip(self.films, self.views(size), self.gain, self.offset, strict=True):
             image = film.resampled(view).image * gain + offset
-            made.append(replace(film, image=image, geometry=view))
-        return made[0], made[1]
+            calibrated.append(replace(film, image=image, geometry=view))
+        return calibrated[0], calibrated[1]
 
     def values(self, size: int, device: torch.device) -> Tensor:
-        """Line integrals [2, size, size]."""
+        """Line integrals [2, size, size], dimensionless; beyond a film its edge continues."""
         images = [torch.from_numpy(film.image.copy()) for film in self.radiographs(size)]
         return torch.stack(images).to(device)
 
@@ -69,8 +69,8 @@ class FilmPair:
         masks = []
         for film, view in zip(self.films, self.views(size), strict=True):
             axes = []
-            for pixels, pitch, own in zip(film.image.shape, film.geometry.pixel_mm, view.pixel_mm, strict=True):
-                centres = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * own
+            for pixels, pitch, view_pitch in zip(film.image.shape, film.geometry.pixel_mm, view.pixel_mm, strict=True):
+                centres = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) * view_pitch
                 axes.append(centres.abs() <= pixels * pitch / 2 * (1 + 1e-9))
             masks.append(axes[0][:, None] & axes[1][None, :])
         return torch.stack(masks).to(device=device, dtype=torch.float32)

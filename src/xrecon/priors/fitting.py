@@ -13,8 +13,8 @@ from xrecon.priors.films import FilmPair, line_integrals, misfit_deviation, visu
 from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 
-Chest = Callable[[], tuple[Tensor, Tensor]]
-"""Called at every step: the chest [D, H, W] in HU at the current parameters, and the penalty of those parameters."""
+ChestFunction = Callable[[], tuple[Tensor, Tensor]]
+"""Called at every step; returns the chest [D, H, W] in HU at the current parameters, and their penalty."""
 
 _HUBER = 3.0  # misfits beyond three deviations count linearly: devices, arms and errors of the prior
 
@@ -40,7 +40,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor to fit and its step size (in its own units, for Adam)."""
+    """A tensor to fit, and Adam's step size in the tensor's own units."""
 
     value: Tensor
     step: float
@@ -49,7 +49,7 @@ class Parameter:
 def fit(
     pair: FilmPair,
     parameters: Sequence[Parameter],
-    chest_at: Callable[[Grid], Chest],
+    chest_at: Callable[[Grid], ChestFunction],
     *,
     levels: Sequence[Level],
     device: torch.device,
@@ -85,8 +85,8 @@ def fit(
             with torch.enable_grad():  # also for a caller under no_grad
                 hu, penalty = chest()
                 residual = (line_integrals(hu_to_mu(hu) * hull, grid, views) - films) * weight
-                size_of = residual.abs()
-                huber = torch.where(size_of < _HUBER, 0.5 * residual**2, _HUBER * size_of - 0.5 * _HUBER**2)
+                magnitude = residual.abs()
+                huber = torch.where(magnitude < _HUBER, 0.5 * residual**2, _HUBER * magnitude - 0.5 * _HUBER**2)
                 misfit = huber.sum() / seen.sum().clamp(min=1.0)
                 (misfit + penalty).backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -1,4 +1,4 @@
-"""A CT made ready for the priors: without its table, centred on its lungs, on the wide grid."""
+"""Framing: a CT without its table, centred on its lungs, on the wide grid of the priors; with films where needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xrecon.anatomy.frame import lung_box
 from xrecon.films.simulation import simulate
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair
-from xrecon.priors.registration import Chest
+from xrecon.priors.registration import MovingChest
 from xrecon.volume import OUTSIDE_HU, Volume
 
 _FILM_PIXELS = 128
@@ -22,13 +22,13 @@ _FILM_PIXELS = 128
 
 @dataclass(frozen=True)
 class FramedChest:
-    """One CT, framed.
+    """One CT on the grid of the priors, centred on its lungs.
 
     Attributes:
         name: pseudonym, for messages.
         hu: [D, H, W] on TEMPLATE_GRID, vacuum outside the body.
         valid: [D, H, W], 1 where the scanner measured.
-        box_mm: [2, 3] box round the lungs, (d, h, w) mm from the frame's centre.
+        box_mm: [2, 3] lower and upper corner of the box round the lungs, (d, h, w) mm from the frame's centre.
     """
 
     name: str
@@ -36,21 +36,21 @@ class FramedChest:
     valid: Tensor
     box_mm: Tensor
 
-    def coarse(self) -> Chest:
+    def coarse(self) -> MovingChest:
         """For registration: a third of the resolution."""
         hu, valid = (functional.avg_pool3d(v[None], 3)[0] for v in (self.hu, self.valid))
-        return Chest(hu, valid, self.box_mm)
+        return MovingChest(hu, valid, self.box_mm)
 
 
 @dataclass(frozen=True)
-class PreparedCase(FramedChest):
+class FilmedChest(FramedChest):
     """A framed CT with the PA and lateral film that its patient would have had."""
 
     films: FilmPair
 
 
 def frame_chest(name: str, ct: Volume) -> FramedChest:
-    """Frame one CT.
+    """One CT without its table, centred on its lungs, on TEMPLATE_GRID.
 
     Raises:
         InputError: no body or no lungs in it.
@@ -71,8 +71,8 @@ def frame_chest(name: str, ct: Volume) -> FramedChest:
     return FramedChest(name, hu, valid, box)
 
 
-def prepare_case(name: str, ct: Volume) -> PreparedCase:
-    """Frame one CT and simulate its two films.
+def frame_with_films(name: str, ct: Volume) -> FilmedChest:
+    """One CT as `frame_chest` gives it, and its two simulated films.
 
     Raises:
         InputError: no body or no lungs in it.
@@ -80,4 +80,4 @@ def prepare_case(name: str, ct: Volume) -> PreparedCase:
     framed = frame_chest(name, ct)
     low, high = lung_box(ct.canonical())
     films = FilmPair(simulate(ct, size=_FILM_PIXELS, centre_mm=(low + high) / 2))
-    return PreparedCase(framed.name, framed.hu, framed.valid, framed.box_mm, films)
+    return FilmedChest(framed.name, framed.hu, framed.valid, framed.box_mm, films)

@@ -1,16 +1,16 @@
-"""Linear modes of whole chests: principal components of the group's chests in many random shapes."""
+"""Linear modes of whole chests: principal components of the group's CTs, each in many random shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from xrecon.priors.chest import LINEAR_GRID, TEMPLATE_GRID, ShapeMap
-from xrecon.priors.films import FilmPair, misfit_deviation, visual_hull
+from xrecon.priors.films import misfit_deviation, visual_hull
+from xrecon.priors.framing import FilmedChest
 from xrecon.priors.linear import FILM_PIXELS, ridge_scores
 from xrecon.priors.warp import sample
 from xrecon.projector.attenuation import hu_to_mu
@@ -19,17 +19,6 @@ from xrecon.projector.operator import project
 _FREE_MM = 5.0
 """Standard deviation of the smooth random displacement added to the group's own shape differences."""
 _RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-
-
-class Framed(Protocol):
-    """What is needed of a case: its CT on TEMPLATE_GRID, where it was measured, and its films."""
-
-    @property
-    def hu(self) -> Tensor: ...  # noqa: D102
-    @property
-    def valid(self) -> Tensor: ...  # noqa: D102
-    @property
-    def films(self) -> FilmPair: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -49,17 +38,17 @@ def linear_statistics(
     template: Tensor,
     shape_mean: Tensor,
     shape_modes: Tensor,
-    cases: Sequence[Framed],
+    cases: Sequence[FilmedChest],
     draws_per_case: int,
     count: int,
     seed: int,
     progress: Callable[[str], None],
 ) -> LinearStatistics:
-    """Modes of the group's chests, each drawn in many shapes, and their ridge.
+    """Modes of the group's chests, each in many random shapes, and their ridge.
 
     Args:
         carried: [cases, D, H, W] HU on TEMPLATE_GRID, each case in the template's frame.
-        seen: [cases, D, H, W] where it was measured; elsewhere the template stands in.
+        seen: [cases, D, H, W] 1 where it was measured; elsewhere the template is used.
         template: [D, H, W] HU.
         shape_mean: see `ChestPrior`.
         shape_modes: see `ChestPrior`.
@@ -102,7 +91,7 @@ def _principal_modes(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _cross_validate(
-    samples: Tensor, cases: Sequence[Framed], draws_per_case: int, count: int, progress: Callable[[str], None]
+    samples: Tensor, cases: Sequence[FilmedChest], draws_per_case: int, count: int, progress: Callable[[str], None]
 ) -> tuple[float, dict[float, float]]:
     """The ridge with the least squared error in mu on patients whose draws are left out of the modes."""
     total = dict.fromkeys(_RIDGES, 0.0)

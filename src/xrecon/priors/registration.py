@@ -1,4 +1,4 @@
-"""Registration of CTs to a template, and the template that a group of CTs has in common."""
+"""Registration of CTs to a template, and the template of a group of CTs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
 
 
 @dataclass(frozen=True)
-class Chest:
-    """One CT on a grid, ready to be registered.
+class MovingChest:
+    """One CT on the grid of a registration: the moving image.
 
     Attributes:
         hu: [D, H, W], HU, vacuum outside the body.
@@ -58,7 +58,7 @@ def box_map(template_box_mm: Tensor, box_mm: Tensor, field: SplineField) -> Ches
 def register(
     template: Tensor,
     weight: Tensor,
-    case: Chest,
+    case: MovingChest,
     *,
     grid: Grid,
     start: ChestMap,
@@ -73,7 +73,7 @@ def register(
         weight: [D, H, W] trust in the template, 0..1.
         case: the moving CT, on the same grid.
         grid: the grid of both.
-        start: first guess.
+        start: map from which the optimiser begins.
         steps: optimiser steps.
         bending: weight of the bending energy (per mm^2).
         knot_mm: distance of the field's knots.
@@ -122,13 +122,13 @@ class Group:
 
 
 def group_template(
-    cases: Sequence[Chest],
+    cases: Sequence[MovingChest],
     *,
     grid: Grid,
     rounds: Sequence[tuple[int, float]] = ((40, 3e-4), (60, 1.5e-4), (100, 1e-4)),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Group:
-    """Template of a group: register all to the mean, average, take the mean deformation out, repeat.
+    """Template of a group: register all to the mean, subtract the mean deformation, average, repeat.
 
     Args:
         cases: at least two CTs on `grid`.
@@ -152,13 +152,14 @@ def group_template(
     return group
 
 
-def _average(cases: Sequence[Chest], maps: Sequence[ChestMap], *, grid: Grid, field: SplineField) -> Group:
+def _average(cases: Sequence[MovingChest], maps: Sequence[ChestMap], *, grid: Grid, field: SplineField) -> Group:
     positions = grid.positions_mm()
     carried, seen = [], []
     for case, chest_map in zip(cases, maps, strict=True):
-        both = sample(torch.stack([case.hu, case.valid]), chest_map.positions(positions, field), grid.spacing_mm)
-        carried.append(both[0])
-        seen.append(both[1])
+        where = chest_map.positions(positions, field)
+        hu, valid = sample(torch.stack([case.hu, case.valid]), where, grid.spacing_mm)
+        carried.append(hu)
+        seen.append(valid)
     values, mask = torch.stack(carried), torch.stack(seen)
     return Group(mean_over(values, mask), mask.mean(dim=0), tuple(maps))
 
@@ -170,14 +171,14 @@ def mean_over(values: Tensor, seen: Tensor) -> Tensor:
     return torch.where(total > 0.5, mean, _spread(mean, total > 0.5))
 
 
-def _spread(values: Tensor, known: Tensor) -> Tensor:
-    """Continue known values into unknown ones: each unknown voxel takes the value of the nearest known one."""
-    nearest = ndimage.distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
+def _spread(values: Tensor, measured: Tensor) -> Tensor:
+    """`values` with every voxel that is not `measured` (bool) replaced by the nearest one that is."""
+    nearest = ndimage.distance_transform_edt(~measured.numpy(), return_distances=False, return_indices=True)
     return values[tuple(torch.from_numpy(index.astype("int64")) for index in nearest)]
 
 
 def _without_mean(maps: Sequence[ChestMap]) -> tuple[ChestMap, ...]:
-    """Take the group's mean map out, so that the template keeps the mean shape and does not drift."""
+    """The maps less their mean, so that the template keeps the mean shape and does not drift."""
     matrix = torch.stack([m.matrix for m in maps]).mean(dim=0)
     shift = torch.stack([m.shift_mm for m in maps]).mean(dim=0)
     field = torch.stack([m.coefficients for m in maps]).mean(dim=0)
