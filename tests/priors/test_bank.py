@@ -42,8 +42,8 @@ def test_the_patient_itself_is_picked_first(fitted: BankChest, cases: tuple[Film
     assert [member.case.name for member in fitted.members] == [cases[4].name, cases[0].name]
     assert fitted.members[0].score < 0.7 * fitted.members[1].score
     base = fitted.template.hu(GRID)
-    own, other = (_error(member.hu(GRID, base), cases[4]) for member in fitted.members)
-    assert own < 0.6 * other and own < 0.6 * _error(base, cases[4])
+    patient, other = (_error(member.hu(GRID, base), cases[4]) for member in fitted.members)
+    assert patient < 0.6 * other and patient < 0.6 * _error(base, cases[4])
 
 
 def test_the_mean_lies_between_its_parts_and_beats_the_template(

@@ -79,8 +79,8 @@ def test_modes_are_in_order_and_orthogonal(asset: PriorAsset) -> None:
 def test_deviation_is_the_length_of_the_density_modes(asset: PriorAsset) -> None:
     """With all modes kept their squares add up to the variance (means of four cases, three modes)."""
     modes = asset.prior.density_modes.square().sum(0).sqrt()
-    known = asset.prior.deviation > 20
-    ratio = modes[known] / asset.prior.deviation[known]
+    varied = asset.prior.deviation > 20
+    ratio = modes[varied] / asset.prior.deviation[varied]
     assert float(ratio.median()) == pytest.approx(1.0, abs=0.1)
 
 

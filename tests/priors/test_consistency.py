@@ -74,7 +74,7 @@ def test_the_sweep_is_the_posterior_mean_of_its_gaussian_process(
     basis = torch.eye(count).reshape(count, *grid.shape)
     forward = project(basis[:, None], grid.spacing_mm, views).reshape(count, -1).T.double()
     kernel = _kernel(CORRELATION_MM / grid.spacing_mm)
-    smooth = torch.stack([_smooth(one, kernel).flatten() for one in basis]).double()
+    smooth = torch.stack([_smooth(volume, kernel).flatten() for volume in basis]).double()
     root = torch.diag(deviation.flatten().double()) @ smooth
     covariance = root @ root.T
     weight = noise * 0.15 * 2 * misfit_deviation(films).flatten().double()
@@ -86,8 +86,8 @@ def test_the_sweep_is_the_posterior_mean_of_its_gaussian_process(
     if surprising:
         solution = torch.linalg.solve(explained + torch.diag((weight * surprise**_CAUTION) ** 2), misfit)
     expected = covariance @ forward.T @ solution
-    found = consistency_sweep(mu, deviation, pair, grid, size=size, noise=noise).flatten().double()
-    assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+    change = consistency_sweep(mu, deviation, pair, grid, size=size, noise=noise).flatten().double()
+    assert float((change - expected).norm()) < 0.02 * float(expected.norm())
 
 
 def test_smoothing_keeps_the_variance_of_white_noise() -> None:

@@ -123,8 +123,8 @@ def test_calibration_finds_gain_and_offset(
     cases: tuple[FilmedChest, ...], cpu: torch.device, gain: float, offset: float
 ) -> None:
     films = cases[0].films
-    shown = tuple(replace(f, image=f.image * gain + offset, quantity="display") for f in films.films)
-    pair = FilmPair((shown[0], shown[1])).calibrated(films.values(64, cpu))
+    display = tuple(replace(f, image=f.image * gain + offset, quantity="display") for f in films.films)
+    pair = FilmPair((display[0], display[1])).calibrated(films.values(64, cpu))
     assert not pair.quantitative
     assert pair.gain == pytest.approx((1 / gain, 1 / gain), rel=1e-3)
     assert pair.offset == pytest.approx((-offset / gain,) * 2, rel=1e-3, abs=1e-3)

@@ -12,7 +12,7 @@ from xrecon.priors.asset import PriorAsset
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, WIDE_MM, ShapeMap, field_shape
 from xrecon.priors.deformation import DeformedChest, Moves, mean_chest
 from xrecon.priors.films import FilmPair, line_integrals
-from xrecon.priors.fitting import Chest, Level, Parameter, fit
+from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
 from xrecon.priors.framing import FilmedChest
 from xrecon.priors.warp import Grid, SplineField, sample
 from xrecon.projector.attenuation import hu_to_mu
@@ -28,10 +28,10 @@ def _films_of(chest: DeformedChest, pair: FilmPair) -> FilmPair:
     return FilmPair((Radiograph(images[0], "pa", views[0]), Radiograph(images[1], "lateral", views[1])))
 
 
-def _movable(asset: PriorAsset, shift: torch.Tensor) -> Callable[[Grid], Chest]:
+def _movable(asset: PriorAsset, shift: torch.Tensor) -> Callable[[Grid], ChestFunction]:
     """The atlas, moved by `shift` mm."""
 
-    def chest_at(grid: Grid) -> Chest:
+    def chest_at(grid: Grid) -> ChestFunction:
         mean = ShapeMap.from_vector(asset.prior.shape_mean)
 
         def chest() -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +71,7 @@ def test_penalty_keeps_the_parameters(asset: PriorAsset, cases: tuple[FilmedChes
     free, held = torch.zeros(3), torch.zeros(3)
     fit(pair, [Parameter(free, 1.0)], _movable(asset, free), levels=LEVELS, device=cpu)
 
-    def chest_at(grid: Grid) -> Chest:
+    def chest_at(grid: Grid) -> ChestFunction:
         chest = _movable(asset, held)(grid)
         return lambda: (chest()[0], 10.0 * held.square().sum())
 

@@ -71,9 +71,9 @@ def test_known_scores_come_back_from_noise_free_films(
             Radiograph(images[1], "lateral", views[1], quantity="display"),
         )
     )
-    found = fit_linear(prior, pair, device=cpu)
-    torch.testing.assert_close(found.scores, scores, rtol=0, atol=0.02)
-    torch.testing.assert_close(found.mu, mu, rtol=0, atol=2e-4)
+    estimate = fit_linear(prior, pair, device=cpu)
+    torch.testing.assert_close(estimate.scores, scores, rtol=0, atol=0.02)
+    torch.testing.assert_close(estimate.mu, mu, rtol=0, atol=2e-4)
 
 
 def test_estimate_explains_the_films_better_than_the_mean(

@@ -9,8 +9,8 @@ from xrecon.priors.build import WORK_GRID
 from xrecon.priors.framing import FilmedChest
 from xrecon.priors.registration import (
     KNOT_MM,
-    Chest,
     ChestMap,
+    MovingChest,
     box_map,
     contrast,
     group_template,
@@ -28,14 +28,14 @@ def _identity() -> ChestMap:
     return ChestMap(torch.eye(3), torch.zeros(3), torch.zeros(_field().shape))
 
 
-def _moved(chest: Chest, known: ChestMap) -> torch.Tensor:
-    """The template whose position x holds what the chest has at known(x)."""
-    where = known.positions(WORK_GRID.positions_mm(), _field())
+def _moved(chest: MovingChest, truth: ChestMap) -> torch.Tensor:
+    """The template whose position x holds what the chest has at truth(x)."""
+    where = truth.positions(WORK_GRID.positions_mm(), _field())
     return sample(chest.hu[None], where, WORK_GRID.spacing_mm)[0]
 
 
-def _misfit(template: torch.Tensor, chest: Chest, found: ChestMap) -> float:
-    return float((contrast(_moved(chest, found)) - contrast(template)).square().mean())
+def _misfit(template: torch.Tensor, chest: MovingChest, estimate: ChestMap) -> float:
+    return float((contrast(_moved(chest, estimate)) - contrast(template)).square().mean())
 
 
 def _elastic() -> torch.Tensor:
@@ -66,11 +66,11 @@ def test_known_map_is_recovered(cases: tuple[FilmedChest, ...], known: ChestMap,
     chest = cases[0].coarse()
     template = _moved(chest, known)
     weight = torch.ones_like(template)
-    found = register(template, weight, chest, grid=WORK_GRID, start=_identity(), steps=50, bending=1e-6)
-    assert _misfit(template, chest, found) * factor < _misfit(template, chest, _identity())
+    estimate = register(template, weight, chest, grid=WORK_GRID, start=_identity(), steps=50, bending=1e-6)
+    assert _misfit(template, chest, estimate) * factor < _misfit(template, chest, _identity())
     positions = WORK_GRID.positions_mm()
     inside = template > -500
-    error = (found.positions(positions, _field()) - known.positions(positions, _field())).norm(dim=-1)[inside]
+    error = (estimate.positions(positions, _field()) - known.positions(positions, _field())).norm(dim=-1)[inside]
     before = (positions - known.positions(positions, _field())).norm(dim=-1)[inside]
     # Far less than a voxel (12 mm) where tissue shows where it is.
     assert float(error.median()) < 0.4 * float(before.median()) and float(error.median()) < 4.0
@@ -78,19 +78,19 @@ def test_known_map_is_recovered(cases: tuple[FilmedChest, ...], known: ChestMap,
 
 def test_registration_starts_from_its_start_and_leaves_a_perfect_one_alone(cases: tuple[FilmedChest, ...]) -> None:
     chest = cases[0].coarse()
-    found = register(
+    estimate = register(
         chest.hu, torch.ones_like(chest.hu), chest, grid=WORK_GRID, start=_identity(), steps=3, bending=1e-4
     )
-    assert float((found.matrix - torch.eye(3)).abs().max()) < 0.01
-    assert _misfit(chest.hu, chest, found) < 0.01 * float(contrast(chest.hu).var())
+    assert float((estimate.matrix - torch.eye(3)).abs().max()) < 0.01
+    assert _misfit(chest.hu, chest, estimate) < 0.01 * float(contrast(chest.hu).var())
 
 
 def test_what_the_scanner_has_not_seen_does_not_count(cases: tuple[FilmedChest, ...]) -> None:
     chest = cases[0].coarse()
     hu, valid = chest.hu.clone(), chest.valid.clone()
     hu[:10], valid[:10] = -1024.0, 0.0  # the scan begins lower: vacuum, marked as not measured
-    cut, believed = Chest(hu, valid, chest.box_mm), Chest(hu, torch.ones_like(hu), chest.box_mm)
-    found, misled = (
+    cut, believed = MovingChest(hu, valid, chest.box_mm), MovingChest(hu, torch.ones_like(hu), chest.box_mm)
+    guarded, misled = (
         register(
             chest.hu, torch.ones_like(hu), case, grid=WORK_GRID, start=_identity(), steps=15, bending=1e-4
         ).positions(WORK_GRID.positions_mm(), _field())
@@ -98,14 +98,14 @@ def test_what_the_scanner_has_not_seen_does_not_count(cases: tuple[FilmedChest, 
         for case in (cut, believed)
     )
     tissue = chest.hu > -500
-    assert 3 * float(found.norm(dim=-1)[tissue].mean()) < float(misled.norm(dim=-1)[tissue].mean())
+    assert 3 * float(guarded.norm(dim=-1)[tissue].mean()) < float(misled.norm(dim=-1)[tissue].mean())
 
 
 def test_box_map_takes_box_to_box() -> None:
     template = torch.tensor([[-140.0, -90.0, -130.0], [120.0, 95.0, 125.0]])
     case = torch.tensor([[-120.0, -100.0, -110.0], [130.0, 90.0, 140.0]])
-    found = box_map(template, case, _field())
-    torch.testing.assert_close(template @ found.matrix.T + found.shift_mm, case)
+    estimate = box_map(template, case, _field())
+    torch.testing.assert_close(template @ estimate.matrix.T + estimate.shift_mm, case)
 
 
 def test_group_template_has_no_mean_deformation(cases: tuple[FilmedChest, ...]) -> None:
