@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, device, threads, commit. No user, host or folder names."""
+"""The environment of a computation: versions, device, threads, commit. No user, host or folder names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,35 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def torch_state() -> dict[str, Any]:
-    """Device that torch would use, its name and the thread count; `error` instead where torch cannot be imported."""
+@dataclass(frozen=True)
+class TorchState:
+    """What torch can compute with.
+
+    Attributes:
+        device: "cuda", "mps" or "cpu", the first that is usable; None where torch cannot be imported.
+        device_name: name of the graphics card, if there is one.
+        threads: threads of torch on the processor.
+        error: why torch cannot be imported, or None.
+    """
+
+    device: str | None
+    device_name: str | None = None
+    threads: int | None = None
+    error: str | None = None
+
+
+def torch_state() -> TorchState:
+    """The device that torch would use; imports torch."""
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing or damaged
-        return {"device": None, "device_name": None, "threads": None, "error": f"{type(error).__name__}: {error}"}
+        return TorchState(device=None, error=f"{type(error).__name__}: {error}")
     device, name = "cpu", None
     if torch.cuda.is_available():
         device, name = "cuda", torch.cuda.get_device_name(0)
     elif torch.backends.mps.is_available():
         device = "mps"
-    return {"device": device, "device_name": name, "threads": torch.get_num_threads(), "error": None}
+    return TorchState(device=device, device_name=name, threads=torch.get_num_threads())
 
 
 def run_environment() -> dict[str, Any]:
@@ -65,14 +83,14 @@ def run_environment() -> dict[str, Any]:
         `threads` (of torch) and `packages` (name to version; None where not installed). A process that has not loaded
         torch ran without it, on the processor, and `threads` is None: loading it only to ask would take seconds.
     """
-    state = torch_state() if "torch" in sys.modules else {"device": "cpu", "threads": None}
+    state = torch_state() if "torch" in sys.modules else TorchState(device="cpu")
     return {
         "xrecon": __version__,
         "commit": git_commit(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processors": usable_processors(),
-        "device": state["device"],
-        "threads": state["threads"],
+        "device": state.device,
+        "threads": state.threads,
         "packages": {name: package_version(name) for name in PROVENANCE_PACKAGES},
     }

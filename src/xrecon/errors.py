@@ -1,13 +1,16 @@
-"""The exceptions of xrecon: one family, so that a caller can catch `XReconError` and nothing else.
+"""The exceptions of xrecon. All derive from `XReconError`, so that a caller can catch them with one `except`.
 
-A message says what was found, where (file, tag, key, shape), what was expected and what to do about it.
+A message says what is wrong and where (file, tag, key, shape), what was expected and what to do about it.
 """
 
 from __future__ import annotations
 
 
 class XReconError(Exception):
-    """Base of every error that xrecon raises on purpose. `exit_code` is what the command line returns for it."""
+    """Base of every error that xrecon raises on purpose.
+
+    `exit_code` is the exit code of the command line for this error: 1 for a failure, 2 for unusable input.
+    """
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""The same function over many cases: here one after the other, on all cores, or on a cluster of any size (Dask)."""
+"""Runs one function over many items: in this process, on all cores, or on a Dask cluster of any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RowT = TypeVar("RowT")
 
 
 def dask_is_installed() -> bool:
-    """Whether the extra `scale` is there."""
+    """Whether the extra `scale` is installed."""
     return importlib.util.find_spec("distributed") is not None
 
 
@@ -38,11 +38,11 @@ def available_memory() -> int:
     return 4 * 2**30
 
 
-def worker_count(wanted: int | None, jobs: int) -> int:
-    """Workers for a machine: as asked, else one per core as far as memory allows; never more than jobs."""
-    if wanted is None:
-        wanted = min(usable_processors(), max(1, available_memory() // MEMORY_PER_WORKER))
-    return max(1, min(wanted, jobs))
+def worker_count(workers: int | None, jobs: int) -> int:
+    """Processes for this machine: `workers`, or one per core as far as memory allows; never more than jobs."""
+    if workers is None:
+        workers = min(usable_processors(), max(1, available_memory() // MEMORY_PER_WORKER))
+    return max(1, min(workers, jobs))
 
 
 def run_jobs(
@@ -109,15 +109,15 @@ def gathered(
     Raises:
         MissingPartError, InputError: as `run_jobs`.
     """
-    found: dict[int, Sequence[RowT]] = {}
+    rows: dict[int, Sequence[RowT]] = {}
     failures = []
     for done, (index, outcome) in enumerate(run_jobs(function, jobs, workers=workers, scheduler=scheduler), start=1):
         if isinstance(outcome, Exception):
             failures.append(f"{names[index]}: {type(outcome).__name__}: {outcome}")
         else:
-            found[index] = outcome
+            rows[index] = outcome
         progress(f"{done} of {len(jobs)}: {names[index]}")
-    return [row for index in sorted(found) for row in found[index]], failures
+    return [row for index in sorted(rows) for row in rows[index]], failures
 
 
 def at_once(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, threads: int = 2) -> list[ResultT]:

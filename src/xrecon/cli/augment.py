@@ -18,7 +18,7 @@ from xrecon.cli.options import SubsetName
 )
 def augment(
     shell: Shell,
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `xrecon prepare`.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Data set made by `xrecon prepare`.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Contact sheet to write, .png.")],
     count: Annotated[int, typer.Option("--count", min=1, max=64, help="Number of samples.")] = 6,
     size: Annotated[

@@ -113,7 +113,7 @@ def add_command(app: typer.Typer, function: Callable[..., Result], *, name: str)
 def _with_shell(function: Callable[..., Result]) -> Callable[..., None]:
     """`function` without `shell` in its signature and with the options of every command after its own."""
     hints = typing.get_type_hints(function, include_extras=True)
-    first, *own = inspect.signature(function).parameters.values()
+    first, *rest = inspect.signature(function).parameters.values()
     if hints.get(first.name) is not Shell:
         raise TypeError(f"the first parameter of {function.__module__}.{function.__name__} must be `shell: Shell`")
 
@@ -132,7 +132,7 @@ def _with_shell(function: Callable[..., Result]) -> Callable[..., None]:
 
     parameters = [
         keyword("context", typer.Context, inspect.Parameter.empty),
-        *(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in own),
+        *(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in rest),
         keyword("debug", DebugOption, False),
         keyword("quiet", QuietOption, False),
         keyword("json", JsonOption, False),

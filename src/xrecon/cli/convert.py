@@ -14,7 +14,7 @@ from xrecon.cli.options import OutputFolderOption
 
 
 class Layout(str, Enum):
-    """What can be written."""
+    """Layouts that can be written."""
 
     X2CT = "x2ct"
     NNUNET = "nnunet"
@@ -28,15 +28,15 @@ class Layout(str, Enum):
 )
 def convert(
     shell: Shell,
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by xrecon prepare.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `xrecon prepare`.")],
     output: OutputFolderOption,
     to: Annotated[Layout, typer.Option("--to", help="Layout to write.")],
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Write a prepared data set as X2CT h5 files, for nnU-Net, or as plain CT and film files.
 
-    The other way round is xrecon prepare: it reads X2CT h5 files as CTs, and with --films given also their films or the
-    PA and lateral films that lie beside a CT.
+    The opposite direction is `xrecon prepare`: it reads X2CT h5 files as CTs, and with --films given also their films,
+    or the PA and lateral film that lie beside a CT.
     """
     from xrecon.data.interchange_nnunet import export_nnunet
     from xrecon.data.interchange_triples import export_triples

@@ -1,4 +1,4 @@
-"""`xrecon doctor`: what this installation has, what is missing, and what each missing part would give."""
+"""`xrecon doctor`: what is installed, what is missing, and what each missing part would give."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def doctor(shell: Shell) -> Mapping[str, Any]:
     from xrecon.environment import run_environment, torch_state
 
     state = torch_state()
-    environment = {**run_environment(), "device": state["device"], "threads": state["threads"]}
-    machine = {"processor": processor_name(), "memory_gb": memory_gb(), "device_name": state["device_name"]}
+    environment = {**run_environment(), "device": state.device, "threads": state.threads}
+    machine = {"processor": processor_name(), "memory_gb": memory_gb(), "device_name": state.device_name}
     parts = optional_parts()
     if not shell.json:
         _show(shell, environment, machine, parts)
-    if state["error"]:
-        shell.note(f"torch cannot be imported: {state['error']}; reinstall it with: pip install torch==2.13.0")
+    if state.error:
+        shell.note(f"torch cannot be imported: {state.error}; reinstall it with: pip install torch==2.13.0")
     result = {"environment": environment, "machine": machine, "parts": [asdict(part) for part in parts]}
-    return {**result, "torch_error": state["error"]}
+    return {**result, "torch_error": state.error}
 
 
 def _show(shell: Shell, environment: Mapping[str, Any], machine: Mapping[str, Any], parts: list[Part]) -> None:

@@ -46,8 +46,8 @@ def summary_of(command: Any) -> str:
 
 def with_examples(lines: Sequence[str], text: str) -> str:
     """Help text that opens with command lines which are not wrapped."""
-    shown = "\n".join(f"  {line}" for line in lines)
-    return f"\b\nExample:\n{shown}\n\n{text.strip()}"
+    examples = "\n".join(f"  {line}" for line in lines)
+    return f"\b\nExample:\n{examples}\n\n{text.strip()}"
 
 
 def command_group(text: str, *, examples: Sequence[str], cls: type[HelpGroup] = HelpGroup) -> typer.Typer:

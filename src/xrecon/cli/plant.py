@@ -35,16 +35,25 @@ def plant(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")],
     side: Annotated[PlantSide, typer.Option("--side", help="The patient's side.")] = PlantSide.RIGHT,
     occupancy: Annotated[
-        float, typer.Option("--occupancy", help="Air / (air + lung) of that side, 0.01 to 0.90.")
+        float,
+        typer.Option("--occupancy", help="Share of that side that the air fills, air / (air + lung), 0.01 to 0.90."),
     ] = 0.25,
-    pattern: Annotated[Pattern, typer.Option("--pattern", help="Where the air collects.")] = Pattern(PATTERN_NAMES[0]),
-    tension: Annotated[float, typer.Option("--tension", help="Mediastinal shift, 0 (none) to 1 (20 mm).")] = 0.0,
-    effusion_ml: Annotated[float, typer.Option("--effusion-ml", help="Fluid with a flat level, mL.")] = 0.0,
-    pleura_mm: Annotated[float, typer.Option("--pleura-mm", help="Line between lung and air, 0.1 to 3 mm.")] = 0.9,
+    pattern: Annotated[Pattern, typer.Option("--pattern", help="Place where the air collects.")] = Pattern(
+        PATTERN_NAMES[0]
+    ),
+    tension: Annotated[
+        float, typer.Option("--tension", help="Shift of the mediastinum, from 0 (none) to 1 (20 mm).")
+    ] = 0.0,
+    effusion_ml: Annotated[
+        float, typer.Option("--effusion-ml", help="Volume of pleural fluid with a flat level, mL.")
+    ] = 0.0,
+    pleura_mm: Annotated[
+        float, typer.Option("--pleura-mm", help="Thickness of the pleural line between lung and air, 0.1 to 3 mm.")
+    ] = 0.9,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
-    """Plant a pneumothorax in a healthy chest CT and write the CT, its true labels and what is known of it.
+    """Plant a pneumothorax in a healthy chest CT, and write the CT, its true labels and its measures.
 
     Writes ct.nii.gz, labels.nii.gz (1 right lung, 2 left lung, 3 free air) and truth.json. The lung collapses smoothly
     towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
