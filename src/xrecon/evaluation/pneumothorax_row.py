@@ -30,15 +30,15 @@ class DensityChange:
 
     Attributes:
         true: of the CT, in the true air.
-        found: of the reconstruction, in the true air.
+        estimate: of the reconstruction, in the true air.
         mirror_true: of the CT, in the mirror image of the air in the other lung.
-        mirror_found: of the reconstruction, there.
+        mirror_estimate: of the reconstruction, there.
     """
 
     true: float | None = None
-    found: float | None = None
+    estimate: float | None = None
     mirror_true: float | None = None
-    mirror_found: float | None = None
+    mirror_estimate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StudyRow:
         side: of the plant, "right", "left" or "none".
         pattern: of the plant, such as "upright".
         true: what was planted.
-        found: what PTX-Seg measures on the reconstruction.
+        volumes: what PTX-Seg measures on the reconstruction.
         air_dice: Dice of the free air; None for a healthy chest or a refusal.
         change: of the density by the plant; empty for a healthy chest.
         kinds: what PTX-Seg took the candidates for.
@@ -69,7 +69,7 @@ class StudyRow:
     side: str
     pattern: str
     true: PlantedAir
-    found: ChestVolumes
+    volumes: ChestVolumes
     air_dice: float | None
     change: DensityChange
     kinds: tuple[str, ...]
@@ -78,6 +78,7 @@ class StudyRow:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> StudyRow:
         """From a row as the study stores it."""
+        change = row.get("change") or {}
         return cls(
             case=row["case"],
             patient=row["patient"],
@@ -87,9 +88,14 @@ class StudyRow:
             side=row["side"],
             pattern=row["pattern"],
             true=PlantedAir(**row["true"]),
-            found=ChestVolumes.from_dict(row["found"]),
+            volumes=ChestVolumes.from_dict(row["found"]),
             air_dice=row.get("air_dice"),
-            change=DensityChange(**(row.get("change") or {})),
+            change=DensityChange(
+                true=change.get("true"),
+                estimate=change.get("found"),
+                mirror_true=change.get("mirror_true"),
+                mirror_estimate=change.get("mirror_found"),
+            ),
             kinds=tuple(row.get("kinds", ())),
             refused=str(row.get("refused", "")),
         )
@@ -102,22 +108,22 @@ class StudyRow:
     @property
     def is_segmented(self) -> bool:
         """Whether PTX-Seg did not refuse the reconstruction."""
-        return self.found.whole_chest is not None
+        return self.volumes.whole_chest is not None
 
     @property
     def found_ml(self) -> float:
         """Free air found on both sides, mL; 0 where PTX-Seg refused."""
-        return (self.found.right_air_ml or 0.0) + (self.found.left_air_ml or 0.0)
+        return (self.volumes.right_air_ml or 0.0) + (self.volumes.left_air_ml or 0.0)
 
     @property
     def found_side(self) -> str:
         """Side with more free air; the left one where both have as much."""
-        return "right" if (self.found.right_air_ml or 0.0) > (self.found.left_air_ml or 0.0) else "left"
+        return "right" if (self.volumes.right_air_ml or 0.0) > (self.volumes.left_air_ml or 0.0) else "left"
 
     @property
     def recovered_ml(self) -> float | None:
         """Free air found on the planted side, mL; None where PTX-Seg refused."""
-        return self.found.right_air_ml if self.side == "right" else self.found.left_air_ml
+        return self.volumes.right_air_ml if self.side == "right" else self.volumes.left_air_ml
 
     @property
     def recovered_share(self) -> float | None:
@@ -127,12 +133,12 @@ class StudyRow:
     @property
     def change_share(self) -> float | None:
         """Change of HU of the reconstruction over that of the CT, in the air: 1 is the whole lesion, 0 none of it."""
-        return _ratio(self.change.found, self.change.true)
+        return _ratio(self.change.estimate, self.change.true)
 
     @property
     def mirror_share(self) -> float | None:
         """Change of HU of the reconstruction in the mirrored region over the CT's change in the air."""
-        return _ratio(self.change.mirror_found, self.change.true)
+        return _ratio(self.change.mirror_estimate, self.change.true)
 
 
 def _ratio(value: float | None, reference: float | None) -> float | None:

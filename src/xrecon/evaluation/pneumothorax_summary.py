@@ -57,16 +57,6 @@ class SizeFigures:
 
 
 @dataclass(frozen=True)
-class ChangeFigures:
-    """Mean change of HU by the plant, of the CT and of the reconstruction, in the air and in its mirror image."""
-
-    true: CountedEstimate
-    found: CountedEstimate
-    mirror_true: CountedEstimate
-    mirror_found: CountedEstimate
-
-
-@dataclass(frozen=True)
 class StudyFigures:
     """All figures of one model or control.
 
@@ -81,7 +71,8 @@ class StudyFigures:
         occupancy: of the whole chest, percent: found against planted.
         air_dice: mean Dice of the free air.
         by_size: figures of each planted size.
-        change: mean change of HU.
+        change: mean change of HU by the plant: `true` of the CT and `found` of the reconstruction in the air,
+            `mirror_true` and `mirror_found` in its mirror image.
     """
 
     chests: int
@@ -94,7 +85,7 @@ class StudyFigures:
     occupancy: Agreement | TooFewPairs
     air_dice: CountedEstimate
     by_size: tuple[SizeFigures, ...]
-    change: ChangeFigures
+    change: Mapping[str, CountedEstimate]
 
 
 def summarise_study(
@@ -124,7 +115,7 @@ def occupancy_pairs(rows: Sequence[Mapping[str, Any]], model: str) -> list[tuple
 
 
 def _occupancies(rows: Sequence[StudyRow]) -> list[tuple[float, float]]:
-    return [(row.found.whole_chest, row.true.whole_chest) for row in rows if row.found.whole_chest is not None]
+    return [(row.volumes.whole_chest, row.true.whole_chest) for row in rows if row.volumes.whole_chest is not None]
 
 
 def _of_model(rows: Sequence[StudyRow], detect_ml: float, seed: int) -> StudyFigures:
@@ -145,12 +136,12 @@ def _of_model(rows: Sequence[StudyRow], detect_ml: float, seed: int) -> StudyFig
             _of_size([row for row in sick if row.asked == size], detect_ml, seed)
             for size in sorted({row.asked for row in sick})
         ),
-        change=ChangeFigures(
-            true=_mean(sick, lambda row: row.change.true, seed),
-            found=_mean(sick, lambda row: row.change.found, seed),
-            mirror_true=_mean(sick, lambda row: row.change.mirror_true, seed),
-            mirror_found=_mean(sick, lambda row: row.change.mirror_found, seed),
-        ),
+        change={
+            "true": _mean(sick, lambda row: row.change.true, seed),
+            "found": _mean(sick, lambda row: row.change.estimate, seed),
+            "mirror_true": _mean(sick, lambda row: row.change.mirror_true, seed),
+            "mirror_found": _mean(sick, lambda row: row.change.mirror_estimate, seed),
+        },
     )
 
 
@@ -186,7 +177,7 @@ def _auc(rows: Sequence[StudyRow], seed: int) -> CountedEstimate:
     segmented = [row for row in rows if row.is_segmented]
     if not segmented:
         return CountedEstimate(None, n=0, of=len(rows))
-    scores = np.asarray([row.found.whole_chest for row in segmented])
+    scores = np.asarray([row.volumes.whole_chest for row in segmented])
     labels = np.asarray([row.is_planted for row in segmented])
     area = bootstrap_by_patient(
         lambda index: auc(scores[index], labels[index]), [row.patient for row in segmented], resamples=500, seed=seed

@@ -56,6 +56,11 @@ class Volumes(_Part):
     right_air: float = Field(ge=0)
     left_air: float = Field(ge=0)
 
+    @property
+    def air(self) -> float:
+        """Free pleural air of both sides, mL."""
+        return self.right_air + self.left_air
+
 
 class Component(BaseModel):
     """One connected region of air that the segmenter judged; further keys of the segmenter are kept."""
@@ -78,6 +83,14 @@ class Confidence(_Part):
     left: float | None = Field(description="the same of the left side")
     counted: tuple[Component, ...] = Field(description="regions counted as free pleural air")
     confounders: tuple[Component, ...] = Field(description="regions of air that were not counted")
+
+    def confounder_volumes_ml(self) -> dict[tuple[str, str], float]:
+        """(kind, side) -> volume of all regions that were not counted, mL, in order of first appearance."""
+        volumes: dict[tuple[str, str], float] = {}
+        for part in self.confounders:
+            key = part.kind, part.side or "unknown"
+            volumes[key] = volumes.get(key, 0.0) + (part.volume_ml or 0.0)
+        return volumes
 
 
 class DetectionLimit(_Part):
@@ -115,6 +128,19 @@ class Findings(_Part):
     notes: tuple[str, ...]
     segmentation: dict[str, Any] = Field(description="what the segmenter stored, unchanged")
     provenance: dict[str, Any] = Field(description="command, versions, settings, digest of the input")
+
+    @property
+    def largest_depth_mm(self) -> float | None:
+        """The larger of the radial depths of both sides, mm; None where none was measured."""
+        depths = [side.radial_depth.depth_mm for side in (self.right, self.left) if side and side.radial_depth]
+        return max(depths, default=None)
+
+    @property
+    def fuller_side(self) -> SideMeasures | None:
+        """The measured side with more free air, the right one if both have as much; None without air."""
+        air = {"right": self.volumes_ml.right_air, "left": self.volumes_ml.left_air}
+        measured = [side for side in (self.right, self.left) if side is not None]
+        return max(measured, key=lambda side: air[side.side], default=None)
 
     def to_json(self) -> str:
         """Strict JSON (no NaN), indented, with the key `schema` first; numbers to six decimals."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from xrecon.augmentation.augmenter import Sample
+from xrecon.geometry import VIEWS
 from xrecon.report.parts.panels import INK, Panel, Row, compose
 
 _WINDOW_HU = (-1000.0, 400.0)
@@ -63,7 +64,7 @@ def describe(record: Mapping[str, Any]) -> list[str]:
     lines = [text for name, write in _CHEST.items() if (text := write(record[name]) if record.get(name) else "")]
     if record.get("own_films"):
         lines.insert(0, "the patient's own films")
-    for view in ("pa", "lateral"):
+    for view in VIEWS:
         words = [
             text
             for name, write in _FILM.items()
@@ -118,17 +119,18 @@ def _pictures(sample: Sample) -> list[tuple[str, NDArray[Any]]]:
     focus = labels == 3 if sample.air.any() else labels > 0
     d, h, w = (int(np.median(i)) for i in np.nonzero(focus)) if focus.any() else (n // 2 for n in labels.shape)
     planes = (("coronal", np.s_[:, h, :]), ("sagittal", np.s_[:, :, w]), ("axial", np.s_[d, :, :]))
-    drawn = [(title, _plane(sample.ct[cut], labels[cut], sample.measured[cut])) for title, cut in planes]
-    return [("PA film", sample.pa), ("lateral film", sample.lateral), *drawn]
+    cuts = [(title, _plane(sample.ct[cut], labels[cut], sample.measured[cut])) for title, cut in planes]
+    return [("PA film", sample.pa), ("lateral film", sample.lateral), *cuts]
 
 
 def _plane(hu: NDArray[np.float32], labels: NDArray[np.uint8], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
     """[rows, cols, 3] 0..1, enlarged, with thin outlines of the labels."""
     low, high = _WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0.0, 1.0)
-    large, marks, known = (np.kron(one, np.ones((_ENLARGED, _ENLARGED), one.dtype)) for one in (grey, labels, measured))
+    block = (_ENLARGED, _ENLARGED)
+    large, marks, inside = (np.kron(image, np.ones(block, image.dtype)) for image in (grey, labels, measured))
     stripes = (np.add.outer(np.arange(large.shape[0]), np.arange(large.shape[1])) // 4) % 4 == 0
-    picture = np.repeat(np.where(~known & stripes, 0.25, large)[..., None], 3, axis=2).astype(np.float32)
+    picture = np.repeat(np.where(~inside & stripes, 0.25, large)[..., None], 3, axis=2).astype(np.float32)
     inner = np.zeros(marks.shape, dtype=bool)
     for axis in (0, 1):
         for step in (1, -1):

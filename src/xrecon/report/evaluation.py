@@ -11,7 +11,6 @@ from xrecon.evaluation.summary import pairs_of
 from xrecon.evaluation.tables import format_value, label, metric_names
 from xrecon.report.parts.evaluation_page import (
     PageSection,
-    PageTable,
     agreement_table,
     conventions_section,
     limits_section,
@@ -26,6 +25,7 @@ from xrecon.report.parts.evaluation_plots import (
     scatter_figure,
     violin_figure,
 )
+from xrecon.report.parts.page import PageTable
 
 _RESULT = (
     "Mean ± SD over the cases, [95 % interval from 2000 draws of patients]. PSNR stands here in the volumetric "

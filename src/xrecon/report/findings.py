@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
-from importlib import resources
+from datetime import datetime
 from typing import Any
 
-from xrecon import __version__
 from xrecon.quantify.findings import Component, Findings
 from xrecon.quantify.measures import SideMeasures
 from xrecon.quantify.mediastinum import MediastinalShift
 from xrecon.report.parts.figures import percent
 from xrecon.report.parts.findings_figures import measurement_figure, preview_figure
-from xrecon.report.parts.page import data_uri, flatten
+from xrecon.report.parts.page import data_uri, flatten, render_template
 from xrecon.segmentation import Segmentation
-from xrecon.volume import RESEARCH_NOTICE, Volume
+from xrecon.volume import Volume
 
 _DASH = "–"
 _WORTH_SAYING_ML = 15.0
 _TAKEN_FOR = {"uncertain": "of air that may be free or not", "bulla/emphysema": "of bulla or emphysema"}
-_SHOWN_APART = {"notice", "environment", "command"}
+_IN_OTHER_PLACES = {"notice", "environment", "command"}
 
 
 def render_findings(
@@ -45,18 +43,13 @@ def render_findings(
     Raises:
         InputError: CT and segmentation are on different grids.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = (resources.files("xrecon.report") / "templates" / "findings.html.j2").read_text(encoding="utf-8")
     measures = measurement_figure(ct, segmentation, findings)
     environment = findings.provenance.get("environment") or {}
-    rest = {key: value for key, value in findings.provenance.items() if key not in _SHOWN_APART}
-    return engine.from_string(page).render(
+    rest = {key: value for key, value in findings.provenance.items() if key not in _IN_OTHER_PLACES}
+    return render_template(
+        "findings.html.j2",
         title=title,
-        notice=RESEARCH_NOTICE,
-        created=(created or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC"),
-        xrecon_version=__version__,
+        created=created,
         schema=findings.schema_version,
         headline=headline(findings),
         not_counted=not_counted(findings),
@@ -66,9 +59,9 @@ def render_findings(
         rows=list(_rows(findings)),
         mediastinum=mediastinum_in_words(findings.mediastinum),
         limit=findings.detection_limit.statement,
-        counted=[_component_row(one) for one in findings.confidence.counted],
-        confounders=[_component_row(one) for one in findings.confidence.confounders],
-        remarks=[(_side_word(one.side), one.text, one.source) for one in findings.remarks],
+        counted=list(map(_component_row, findings.confidence.counted)),
+        confounders=list(map(_component_row, findings.confidence.confounders)),
+        remarks=[(_side_word(remark.side), remark.text, remark.source) for remark in findings.remarks],
         formulas=list(findings.formulas.items()),
         notes=[*findings.notes, *_side_notes(findings)],
         facts=[*_grid_facts(findings), *flatten(rest), *flatten(environment, "environment.")],
@@ -94,13 +87,9 @@ def headline(findings: Findings) -> str:
 
 def not_counted(findings: Findings) -> str:
     """Larger regions of air that were taken for something else, in one sentence; empty if there are none."""
-    volumes: dict[tuple[str, str], float] = {}
-    for one in findings.confidence.confounders:
-        key = one.kind, one.side or "unknown"
-        volumes[key] = volumes.get(key, 0.0) + (one.volume_ml or 0.0)
     parts = [
         f"{volume:.0f} mL {_TAKEN_FOR.get(kind, f'of {kind}')} on the {side} side"
-        for (kind, side), volume in volumes.items()
+        for (kind, side), volume in findings.confidence.confounder_volumes_ml().items()
         if volume >= _WORTH_SAYING_ML
     ]
     return f"Not counted: {' and '.join(parts)}." if parts else ""
@@ -138,11 +127,10 @@ def _tiles(findings: Findings) -> list[tuple[str, str]]:
         (_percent(shares.whole_chest), "occupancy, whole chest"),
         (_percent(shares.right), "occupancy, right hemithorax"),
         (_percent(shares.left), "occupancy, left hemithorax"),
-        (f"{volumes.right_air + volumes.left_air:.0f} mL", "free pleural air"),
+        (f"{volumes.air:.0f} mL", "free pleural air"),
     ]
-    depths = [s.radial_depth.depth_mm for s in (findings.right, findings.left) if s is not None and s.radial_depth]
-    if depths:
-        tiles.append((f"{max(depths):.0f} mm", "largest radial depth"))
+    if findings.largest_depth_mm is not None:
+        tiles.append((f"{findings.largest_depth_mm:.0f} mm", "largest radial depth"))
     tiles.append(("yes" if findings.bilateral else "no", "bilateral"))
     return tiles
 

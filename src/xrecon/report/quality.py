@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime, timezone
-from importlib import resources
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from xrecon import __version__
 from xrecon.data.manifest import CaseRecord, Manifest
 from xrecon.preparation.thumbnail import PANELS
-from xrecon.volume import RESEARCH_NOTICE
+from xrecon.report.parts.page import render_template
 
 
 def render_quality_page(
@@ -30,22 +28,17 @@ def render_quality_page(
         title: heading.
         created: time of the page; None is now.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = (resources.files("xrecon.report") / "templates" / "quality.html.j2").read_text(encoding="utf-8")
     order = {"train": 0, "test": 1, "aux": 2}
     cases = sorted(manifest.cases, key=lambda case: (order[case.subset], case.name))
-    return engine.from_string(page).render(
+    return render_template(
+        "quality.html.j2",
         title=title,
-        notice=RESEARCH_NOTICE,
-        created=(created or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC"),
-        xrecon_version=__version__,
+        created=created,
         tiles=_tiles(manifest),
         panels=PANELS,
-        cases=[_row(case, thumbnails.get(case.name)) for case in cases],
-        rejected=[(one.source, one.reason) for one in manifest.rejected],
-        licences=[(one["source"], one["licence"], one["cases"]) for one in manifest.licences()],
+        cases=[_entry(case, thumbnails.get(case.name)) for case in cases],
+        rejected=[(entry.source, entry.reason) for entry in manifest.rejected],
+        licences=[(entry["source"], entry["licence"], entry["cases"]) for entry in manifest.licences()],
         settings=[(key, str(value)) for key, value in manifest.settings.items()],
     )
 
@@ -64,17 +57,29 @@ def _tiles(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _row(case: CaseRecord, picture: bytes | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _CaseEntry:
+    """One case as the page shows it; `picture` is a data URI, None without a thumbnail."""
+
+    name: str
+    patient: str
+    subset: str
+    picture: str | None
+    facts: str
+    warnings: Sequence[str]
+    notes: Sequence[str]
+
+
+def _entry(case: CaseRecord, picture: bytes | None) -> _CaseEntry:
     shape = " × ".join(map(str, case.source_shape))
     spacing = " × ".join(f"{s:.2f}" for s in case.source_spacing_mm)
-    facts = f"{shape} voxels of {spacing} mm [D, H, W]; lungs {case.right_lung_ml:.0f} mL right, "
-    facts += f"{case.left_lung_ml:.0f} mL left"
-    return {
-        "name": case.name,
-        "patient": case.patient,
-        "subset": case.subset if case.fold is None else f"{case.subset}, fold {case.fold}",
-        "picture": None if picture is None else f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}",
-        "facts": facts,
-        "warnings": case.warnings,
-        "notes": case.notes,
-    }
+    lungs = f"lungs {case.right_lung_ml:.0f} mL right, {case.left_lung_ml:.0f} mL left"
+    return _CaseEntry(
+        name=case.name,
+        patient=case.patient,
+        subset=case.subset if case.fold is None else f"{case.subset}, fold {case.fold}",
+        picture=None if picture is None else f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}",
+        facts=f"{shape} voxels of {spacing} mm [D, H, W]; {lungs}",
+        warnings=case.warnings,
+        notes=case.notes,
+    )

@@ -7,23 +7,19 @@ that forbids scripts and network access, should something slip through.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib import resources
+from datetime import datetime
 from typing import Any
 
-import numpy as np
-
-from xrecon import __version__
 from xrecon.environment import run_environment
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.metrics.image import IMAGE_METRICS, ImageMetrics
+from xrecon.evaluation.reach import reach_of
 from xrecon.evaluation.tables import PerCase, format_statistic, format_value, label, metric_names, summary
 from xrecon.inference.result import Reconstruction
 from xrecon.radiograph import Radiograph
-from xrecon.report.parts.figures import percent, planes_figure, projection_figure, support_figure
-from xrecon.report.parts.page import data_uri, flatten
-from xrecon.volume import RESEARCH_NOTICE, Volume
+from xrecon.report.parts.figures import VIEW_NAMES, percent, planes_figure, projection_figure, support_figure
+from xrecon.report.parts.page import PageTable, data_uri, flatten, render_template
+from xrecon.volume import Volume
 
 _BEAMS = {
     0: "the beam runs from back to front (PA)",
@@ -31,16 +27,7 @@ _BEAMS = {
     180: "the beam runs from front to back (AP)",
     270: "the beam runs from the patient's left to the right (right lateral)",
 }
-_VIEW_NAMES = {"pa": "PA", "lateral": "Lateral"}
-_SHOWN_APART = ("model", "version", "sha256", "geometry", "notes", "seconds")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table as text: `head` [columns], `body` rows of [columns], the first column being the row's heading."""
-
-    head: Sequence[str]
-    body: Sequence[Sequence[str]]
+_IN_OTHER_PLACES = ("model", "version", "sha256", "geometry", "notes", "seconds")
 
 
 def render_report(
@@ -75,22 +62,17 @@ def render_report(
     Raises:
         InputError: the truth is on another grid than the reconstruction, or a film is paired with another view.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = (resources.files("xrecon.report") / "templates" / "reconstruction.html.j2").read_text(encoding="utf-8")
     named = _named_metrics(metrics, reconstruction)
     runtime = runtime if runtime is not None else _seconds(reconstruction)
     environment = environment if environment is not None else run_environment()
-    return engine.from_string(page).render(
+    return render_template(
+        "reconstruction.html.j2",
         title=title,
-        notice=RESEARCH_NOTICE,
-        created=(created or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC"),
-        xrecon_version=__version__,
+        created=created,
         has_truth=truth is not None,
         tiles=_tiles(reconstruction, named, runtime, peak_memory_mib),
         model=_model_facts(reconstruction),
-        views=[(_VIEW_NAMES[film.view], geometry_in_words(film)) for film in reconstruction.films],
+        views=[(VIEW_NAMES[film.view], geometry_in_words(film)) for film in reconstruction.films],
         figures=_figures(reconstruction, truth),
         residuals=_residual_table(reconstruction),
         metrics=_metric_table(named),
@@ -154,13 +136,13 @@ def _tiles(
 ) -> list[tuple[str, str]]:
     """The few numbers at the top of the page: (value, label); of this model where several have metrics."""
     tiles: list[tuple[str, str]] = []
-    own = metrics.get(str(reconstruction.provenance.get("model")), next(iter(metrics.values()), None))
-    if own is not None:
-        values = own.to_dict()
-        shown = ["psnr_2500_db", "mae_body_hu" if own.mae_body_hu is not None else "mae_hu", "ssim_3d"]
-        tiles += [(format_value(name, values[name]), label(name)) for name in shown]
+    figures = metrics.get(str(reconstruction.provenance.get("model")), next(iter(metrics.values()), None))
+    if figures is not None:
+        values = figures.to_dict()
+        names = ["psnr_2500_db", "mae_body_hu" if figures.mae_body_hu is not None else "mae_hu", "ssim_3d"]
+        tiles += [(format_value(name, values[name]), label(name)) for name in names]
     for view, residual in reconstruction.residual.items():
-        tiles.append((percent(residual.after), f"{_VIEW_NAMES.get(view, view)} film residual"))
+        tiles.append((percent(residual.after), f"{VIEW_NAMES.get(view, view)} film residual"))
     if runtime:
         tiles.append((f"{sum(runtime.values()):.1f} s", "runtime, all steps"))
     if peak_memory_mib is not None:
@@ -176,7 +158,7 @@ def _model_facts(reconstruction: Reconstruction) -> list[tuple[str, str]]:
         ("CT grid", f"{' × '.join(map(str, volume.shape))} voxels of {spacing} mm (head-feet, front-back, right-left)")
     )
     facts.append(("CT values", f"{volume.hu.min():.0f} to {volume.hu.max():.0f} HU, synthetic"))
-    facts += flatten({key: value for key, value in provenance.items() if key not in _SHOWN_APART})
+    facts += flatten({key: value for key, value in provenance.items() if key not in _IN_OTHER_PLACES})
     return facts
 
 
@@ -205,25 +187,25 @@ def _figures(reconstruction: Reconstruction, truth: Volume | None) -> dict[str, 
     }
 
 
-def _residual_table(reconstruction: Reconstruction) -> _Table:
+def _residual_table(reconstruction: Reconstruction) -> PageTable:
     body = [
-        (_VIEW_NAMES.get(view, view), percent(residual.before), percent(residual.after))
+        (VIEW_NAMES.get(view, view), percent(residual.before), percent(residual.after))
         for view, residual in reconstruction.residual.items()
     ]
-    return _Table(("Film", "Prior, before it saw the films", "Result"), body)
+    return PageTable(("Film", "Prior, before it saw the films", "Result"), body)
 
 
-def _metric_table(metrics: Mapping[str, ImageMetrics]) -> _Table | None:
+def _metric_table(metrics: Mapping[str, ImageMetrics]) -> PageTable | None:
     if not metrics:
         return None
-    values = {model: found.to_dict() for model, found in metrics.items()}
+    values = {model: figures.to_dict() for model, figures in metrics.items()}
     names = [metric.name for metric in IMAGE_METRICS if any(v[metric.name] is not None for v in values.values())]
-    return _Table(
+    return PageTable(
         ("Metric", *values), [(label(name), *(format_value(name, v[name]) for v in values.values())) for name in names]
     )
 
 
-def _summary_table(rows: Sequence[PerCase]) -> _Table | None:
+def _summary_table(rows: Sequence[PerCase]) -> PageTable | None:
     if not rows:
         return None
     names = [*metric_names(rows), "seconds"]
@@ -232,10 +214,10 @@ def _summary_table(rows: Sequence[PerCase]) -> _Table | None:
         (model, str(sum(row.model == model for row in rows)), *(format_statistic(n, values[n]) for n in names))
         for model, values in table.items()
     ]
-    return _Table(("Model", "Cases", *map(label, names)), body)
+    return PageTable(("Model", "Cases", *map(label, names)), body)
 
 
-def _case_table(rows: Sequence[PerCase]) -> _Table | None:
+def _case_table(rows: Sequence[PerCase]) -> PageTable | None:
     """Every single result; None where the summary says it all (one case)."""
     if len({row.case for row in rows}) < 2:
         return None
@@ -249,7 +231,7 @@ def _case_table(rows: Sequence[PerCase]) -> _Table | None:
         )
         for row in rows
     ]
-    return _Table(("Case", "Model", *map(label, names), label("seconds")), body)
+    return PageTable(("Case", "Model", *map(label, names), label("seconds")), body)
 
 
 def _conventions(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -258,27 +240,24 @@ def _conventions(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _reach(reconstruction: Reconstruction) -> dict[str, str]:
-    """How much was measured: pixels, voxels, their ratio, and shares of the volume seen by both, one or no film."""
-    pixels = sum(film.image.size for film in reconstruction.films)
-    voxels = reconstruction.volume.hu.size
-    seen = reconstruction.support
-    both, none = float(np.mean(seen > 0.99)), float(np.mean(seen < 0.01))
+    """How much was measured, in words."""
+    reach = reach_of(reconstruction)
     return {
-        "pixels": f"{pixels:,}",
-        "voxels": f"{voxels:,}",
-        "share": percent(pixels / voxels),
-        "both": percent(both),
-        "one": percent(max(0.0, 1 - both - none)),
-        "none": percent(none),
+        "pixels": f"{reach.pixels:,}",
+        "voxels": f"{reach.voxels:,}",
+        "share": percent(reach.share),
+        "both": percent(reach.both_films),
+        "one": percent(reach.one_film),
+        "none": percent(reach.no_film),
     }
 
 
 def _notes(reconstruction: Reconstruction, truth: Volume | None, more: Sequence[str]) -> list[str]:
     """All assumptions, each once, with where it comes from."""
-    found = [f"{_VIEW_NAMES[film.view]} film: {note}" for film in reconstruction.films for note in film.notes]
-    found += [f"Reconstruction: {note}" for note in reconstruction.volume.notes]
+    sources = [f"{VIEW_NAMES[film.view]} film: {note}" for film in reconstruction.films for note in film.notes]
+    sources += [f"Reconstruction: {note}" for note in reconstruction.volume.notes]
     stored = reconstruction.provenance.get("notes", ())
-    found += [stored] if isinstance(stored, str) else [str(note) for note in stored]
+    sources += [stored] if isinstance(stored, str) else [str(note) for note in stored]
     if truth is not None:
-        found += [f"True CT: {note}" for note in truth.notes]
-    return list(dict.fromkeys([*found, *more]))
+        sources += [f"True CT: {note}" for note in truth.notes]
+    return list(dict.fromkeys([*sources, *more]))

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 
 from xrecon.evaluation.pneumothorax_row import StudyRow
 from xrecon.evaluation.pneumothorax_study import BLIND, HEALTHY_CT, OTHER, TRUE_CT, StudyResults
-from xrecon.evaluation.pneumothorax_summary import CountedEstimate, StudyFigures, occupancy_pairs
+from xrecon.evaluation.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
 from xrecon.report.parts.evaluation_page import (
     PageSection,
-    PageTable,
     agreement_table,
     estimate_words,
     render_evaluation,
@@ -24,6 +23,7 @@ from xrecon.report.parts.evaluation_plots import (
     curve_figure,
     scatter_figure,
 )
+from xrecon.report.parts.page import PageTable
 
 _CONTROLS = (
     f"“{TRUE_CT}” is the planted CT itself on the same grid: what PTX-Seg can see there at best; nothing can be "
@@ -165,15 +165,21 @@ def _recovered_figure(figures: Mapping[str, StudyFigures], models: Sequence[str]
 def _change_figure(figures: Mapping[str, StudyFigures], models: Sequence[str]) -> Figure:
     curves = {}
     for name in models:
-        sizes = figures[name].by_size
-        for suffix, shares in (
-            ("", [(size.asked, size.change_share) for size in sizes]),
-            (MIRRORED, [(size.asked, size.mirror_share) for size in sizes]),
-        ):
+        for suffix, share_of in (("", _change_share), (MIRRORED, _mirror_share)):
             curves[f"{name}{suffix}"] = [
-                CurvePoint.of(100 * asked, share) for asked, share in shares if share.value is not None
+                CurvePoint.of(100 * size.asked, share_of(size))
+                for size in figures[name].by_size
+                if share_of(size).value is not None
             ]
     return curve_figure(curves, x="planted occupancy of the side, %", y="share of the true change of HU")
+
+
+def _change_share(size: SizeFigures) -> CountedEstimate:
+    return size.change_share
+
+
+def _mirror_share(size: SizeFigures) -> CountedEstimate:
+    return size.mirror_share
 
 
 def _chests(results: StudyResults) -> PageSection:
@@ -187,8 +193,8 @@ def _chests(results: StudyResults) -> PageSection:
             f"{row.side}, {row.pattern}" if row.is_planted else "none",
             f"{row.asked:.0%}",
             number(row.true.air_ml),
-            number(row.found.right_air_ml),
-            number(row.found.left_air_ml),
+            number(row.volumes.right_air_ml),
+            number(row.volumes.left_air_ml),
             ", ".join(row.kinds) or row.refused,
         ]
         for row in map(StudyRow.from_dict, results.rows)

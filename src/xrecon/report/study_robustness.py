@@ -8,8 +8,9 @@ from typing import Any
 from xrecon.evaluation.robustness_study import MEANINGS, METRICS
 from xrecon.evaluation.statistics.comparison import mean_by_patient
 from xrecon.evaluation.tables import format_value, label
-from xrecon.report.parts.evaluation_page import PageSection, PageTable, render_evaluation
+from xrecon.report.parts.evaluation_page import PageSection, render_evaluation
 from xrecon.report.parts.evaluation_plots import CurvePoint, curve_figure
+from xrecon.report.parts.page import PageTable
 
 _NEUTRAL = {"gain": 1.0, "gamma": 1.0}
 """Level at which a disturbance does nothing; 0 for all others."""

@@ -1,1 +1,1 @@
-"""What several pages of the report share: figures, panels, plots and the page itself."""
+"""What several pages share: the page itself, tables, panels of images, plots of an evaluation."""

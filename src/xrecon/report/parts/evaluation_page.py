@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib import resources
+from datetime import datetime
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from xrecon import __version__
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.prepared import DatasetResults
 from xrecon.evaluation.statistics.agreement import Agreement, Estimate, TooFewPairs
 from xrecon.evaluation.statistics.comparison import smallest_p
 from xrecon.evaluation.summary import MetricSummary, PairedTest
 from xrecon.evaluation.tables import format_value, label
-from xrecon.report.parts.page import data_uri, flatten
-from xrecon.volume import RESEARCH_NOTICE
+from xrecon.report.parts.page import PageTable, data_uri, flatten, render_template
 
 _DASH = "–"
 _FEWEST = 20
 """Patients below which the page warns: intervals over so few are wide, and tests nearly blind."""
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table as text; the first column is the heading of its row."""
-
-    head: Sequence[str]
-    body: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -69,16 +58,11 @@ def render_evaluation(
         record: command, environment, seed, inputs and settings, as in the JSON beside it.
         created: time of the report; None is now.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = (resources.files("xrecon.report") / "templates" / "evaluation.html.j2").read_text(encoding="utf-8")
-    return engine.from_string(page).render(
+    return render_template(
+        "evaluation.html.j2",
         title=title,
+        created=created,
         lead=lead,
-        notice=RESEARCH_NOTICE,
-        created=(created or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC"),
-        xrecon_version=__version__,
         sections=[
             {
                 "title": section.title,

@@ -13,7 +13,7 @@ from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import WINDOW_HU
 from xrecon.inference.result import Reconstruction
 from xrecon.io.output.atomic import atomic_path
-from xrecon.radiograph import Radiograph
+from xrecon.radiograph import VIEWS, Radiograph
 from xrecon.report.parts.panels import DPI, Panel, Row, compose, percentile_window
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
@@ -23,7 +23,8 @@ CT_WINDOW_HU = (-1000.0, 400.0)
 DIFFERENCE_HU = 500.0
 """The difference maps run from minus this to plus this."""
 
-_VIEW_NAMES = {"pa": "PA", "lateral": "Lateral"}
+VIEW_NAMES = {"pa": "PA", "lateral": "Lateral"}
+"""How people call the views."""
 _Letters = tuple[str, str, str, str]  # left, right, top, bottom
 _FILM_LETTERS: dict[str, _Letters] = {"pa": ("R", "L", "H", "F"), "lateral": ("A", "P", "H", "F")}
 _PLANE_LETTERS: dict[str, _Letters] = {
@@ -94,9 +95,9 @@ def film_figure(pa: Radiograph, lateral: Radiograph) -> Figure:
     Raises:
         InputError: the films are given in the wrong order.
     """
-    if (pa.view, lateral.view) != ("pa", "lateral"):
+    if (pa.view, lateral.view) != VIEWS:
         raise InputError(f"expected a PA and a lateral film in this order, got views {pa.view!r} and {lateral.view!r}")
-    panels = [_film_panel(film, film, key="input", title=_VIEW_NAMES[film.view]) for film in (pa, lateral)]
+    panels = [_film_panel(film, film, key="input", title=VIEW_NAMES[film.view]) for film in (pa, lateral)]
     remark = "dense tissue is bright"
     return compose([Row("PA and lateral", panels, remark=remark)], heading="Radiographs", footer=_FILM_FOOTER)
 
@@ -150,7 +151,7 @@ def _film_rows(reconstruction: Reconstruction) -> list[Row]:
     for film, again in zip(reconstruction.films, reconstruction.reprojections, strict=True):
         if film.view != again.view:
             raise InputError(f"the {film.view} film is paired with a re-projection of the {again.view} view")
-        name = _VIEW_NAMES[film.view]
+        name = VIEW_NAMES[film.view]
         residual = reconstruction.residual.get(film.view)
         words = "" if residual is None else f", residual {percent(residual.after)}"
         panels.append(_film_panel(film, film, key="input", title=f"{name}, input film"))
@@ -174,22 +175,22 @@ def _film_panel(film: Radiograph, reference: Radiograph, *, key: str, title: str
 
 def _plane_rows(volume: Volume, truth: Volume | None) -> list[Row]:
     remark = f"window {CT_WINDOW_HU[0]:.0f} to {CT_WINDOW_HU[1]:.0f} HU"
-    found = volume if volume.is_canonical else volume.canonical()
-    rows = [Row("Reconstruction (synthetic)", _ct("reconstruction", found), remark, "HU", (True, True))]
+    estimate = volume if volume.is_canonical else volume.canonical()
+    rows = [Row("Reconstruction (synthetic)", _ct("reconstruction", estimate), remark, "HU", (True, True))]
     if truth is None:
         return rows
-    wanted = truth if truth.is_canonical else truth.canonical()
-    if wanted.shape != found.shape or not np.allclose(wanted.spacing_mm, found.spacing_mm, atol=1e-3):
+    true = truth if truth.is_canonical else truth.canonical()
+    if true.shape != estimate.shape or not np.allclose(true.spacing_mm, estimate.spacing_mm, atol=1e-3):
         raise InputError(
-            f"the truth ({wanted!r}) is not on the grid of the reconstruction ({found!r}): resample it first "
+            f"the truth ({true!r}) is not on the grid of the reconstruction ({estimate!r}): resample it first "
             "(Volume.resampled)"
         )
-    difference = central_planes(found, np.clip(found.hu, *WINDOW_HU) - np.clip(wanted.hu, *WINDOW_HU))
+    difference = central_planes(estimate, np.clip(estimate.hu, *WINDOW_HU) - np.clip(true.hu, *WINDOW_HU))
     limits = (-DIFFERENCE_HU, DIFFERENCE_HU)
-    panels = _panels("difference", difference, found, window=limits, colours="RdBu_r")
+    panels = _panels("difference", difference, estimate, window=limits, colours="RdBu_r")
     name = "Truth (synthetic)" if truth.synthetic else "Truth (measured CT)"
     legend = "reconstruction minus truth, both limited to -1024..1476 HU; red is too dense"
-    rows.append(Row(name, _ct("truth", wanted), remark, "HU", (True, True)))
+    rows.append(Row(name, _ct("truth", true), remark, "HU", (True, True)))
     rows.append(Row("Difference", panels, legend, "HU", (True, True)))
     return rows
 

@@ -45,16 +45,15 @@ class _Scene:
     @cached_property
     def places(self) -> dict[str, int]:
         """Slice of each plane: the one with most free air; without air the middle of the lungs or of the scan."""
-        shown = self.labels == Label.AIR
-        most = bool(shown.any())
-        if not most:
-            shown = self.labels > 0
-        found = {}
+        air = self.labels == Label.AIR
+        has_air = bool(air.any())
+        region = air if has_air else self.labels > 0
+        places = {}
         for name, axis in _AXES.items():
-            counts = np.count_nonzero(shown, axis=tuple(a for a in range(3) if a != axis))
+            counts = np.count_nonzero(region, axis=tuple(a for a in range(3) if a != axis))
             middle = int(np.median(np.flatnonzero(counts))) if counts.any() else counts.size // 2
-            found[name] = int(np.argmax(counts)) if most else middle
-        return found
+            places[name] = int(np.argmax(counts)) if has_air else middle
+        return places
 
     def plane(self, name: str, values: NDArray[Any], place: int | None = None) -> NDArray[Any]:
         return cast("NDArray[Any]", values.take(self.places[name] if place is None else place, axis=_AXES[name]))
@@ -82,19 +81,19 @@ def preview_figure(ct: Volume, segmentation: Segmentation, *, remark: str = "") 
     """
     scene = _scene(ct, segmentation)
     plain = [_ct_panel(scene, name, f"plain {name}", name.capitalize()) for name in _AXES]
-    drawn = [
+    labelled = [
         _ct_panel(scene, name, f"labels {name}", f"{name.capitalize()}, slice {place + 1} of {scene.hu.shape[axis]}")
         for (name, axis), place in zip(_AXES.items(), scene.places.values(), strict=True)
     ]
     window = f"window {CT_WINDOW_HU[0]:.0f} to {CT_WINDOW_HU[1]:.0f} HU"
     through = "largest section of free air" if (scene.labels == Label.AIR).any() else "middle of the lungs; no free air"
-    rows = [Row("CT with labels", drawn, f"{window}; planes through the {through}"), Row("CT", plain, window)]
+    rows = [Row("CT with labels", labelled, f"{window}; planes through the {through}"), Row("CT", plain, window)]
     figure = compose(rows, heading="Lungs and free pleural air", footer=f"{_FOOTER} {remark}".strip())
     for name in _AXES:
         axes = _axes_of(figure, f"labels {name}")
         _draw_labels(axes, scene.plane(name, scene.labels))
-        for one in (axes, _axes_of(figure, f"plain {name}")):
-            _scale_bar(one, scene.extent_mm(name))
+        for labelled_or_plain in (axes, _axes_of(figure, f"plain {name}")):
+            _scale_bar(labelled_or_plain, scene.extent_mm(name))
     _legend(figure)
     return figure
 
@@ -109,7 +108,7 @@ def measurement_figure(ct: Volume, segmentation: Segmentation, findings: Finding
         InputError: CT and segmentation are on different grids.
     """
     scene = _scene(ct, segmentation)
-    side = _fuller_side(findings)
+    side = findings.fuller_side
     if side is None or scene.frame is None:
         return None
     panels = []
@@ -138,12 +137,6 @@ def measurement_figure(ct: Volume, segmentation: Segmentation, findings: Finding
     _scale_bar(axes, scene.extent_mm("coronal"))
     _legend(figure)
     return figure
-
-
-def _fuller_side(findings: Findings) -> SideMeasures | None:
-    air = {"right": findings.volumes_ml.right_air, "left": findings.volumes_ml.left_air}
-    measured = [side for side in (findings.right, findings.left) if side is not None]
-    return max(measured, key=lambda side: air[side.side], default=None)
 
 
 def _scene(ct: Volume, segmentation: Segmentation) -> _Scene:

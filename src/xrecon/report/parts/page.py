@@ -1,20 +1,55 @@
-"""What every HTML page of this package needs: figures inside it, nested values as lines, and a safe way to the disk."""
+"""What every HTML page of this package needs: its template, tables, figures inside it, and a safe way to the disk."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from xrecon import __version__
 from xrecon.errors import InputError
 from xrecon.io.output.atomic import write_text_atomic
 from xrecon.report.parts.figures import png_metadata
 from xrecon.report.parts.panels import DPI
+from xrecon.volume import RESEARCH_NOTICE
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table as text: `head` [columns] and rows of `body` [columns]; the first column is the heading of its row."""
+
+    head: Sequence[str]
+    body: Sequence[Sequence[str]]
+
+
+def render_template(name: str, *, title: str, created: datetime | None, **values: Any) -> str:
+    """A page from one of the templates of this package, as HTML text; all values are escaped.
+
+    Args:
+        name: file of the template.
+        title: heading of the page.
+        created: time of the page; None is now.
+        values: what the template shows; one that it names and does not get is an error.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = (resources.files("xrecon.report") / "templates" / name).read_text(encoding="utf-8")
+    return engine.from_string(template).render(
+        title=title,
+        notice=RESEARCH_NOTICE,
+        created=(created or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC"),
+        xrecon_version=__version__,
+        **values,
+    )
 
 
 def write_report(path: Path, html: str, *, overwrite: bool = False) -> Path:

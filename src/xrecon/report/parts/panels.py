@@ -138,8 +138,8 @@ def _row(figure: Figure, row: Row, scale: float, *, bottom: float, top: float) -
         extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
             low, high
         ]
-        drawn = figure.axes[-2].get_images()[0]
-        bar = figure.colorbar(drawn, cax=bar_axes, extend=extend)
+        last_image = figure.axes[-2].get_images()[0]
+        bar = figure.colorbar(last_image, cax=bar_axes, extend=extend)
         bar.set_label(row.bar_label, color=MUTED, fontsize=8, labelpad=2)
         bar.ax.tick_params(colors=MUTED, labelsize=7.5, length=2)
         bar.outline.set_edgecolor(MUTED)
