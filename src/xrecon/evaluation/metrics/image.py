@@ -3,6 +3,9 @@
 PSNR is not one metric in this field: for the same pair of volumes the peak (2500 or 4095), the averaging (whole
 volume or slices) and the clipping move it by many dB (`docs/evaluation.md`). Each number here therefore has a
 convention in words, to be printed below any table that shows it.
+
+`image_metrics` is public and takes the true volume first. The functions of the single metrics take the estimate first:
+errors are estimate minus truth.
 """
 
 from __future__ import annotations
