@@ -104,11 +104,11 @@ def _window_sums(
                     if w < size_w - 1:
                         continue
                     mean_a, mean_b = s0 / voxels, s1 / voxels
-                    both, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+                    product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
                     spread = unbiased * ((s2 + s3) / voxels - squares)
-                    part = (2 * unbiased * (s4 / voxels - both) + c2) / (spread + c2)
+                    part = (2 * unbiased * (s4 / voxels - product) + c2) / (spread + c2)
                     structures += part
-                    total += part * (2 * both + c1) / (squares + c1)
+                    total += part * (2 * product + c1) / (squares + c1)
         out[chunk, 0] = total
         out[chunk, 1] = structures
     return out
