@@ -1,9 +1,8 @@
-"""`xrecon train`: what is learned from CTs. `priors`: the statistical chest; `lungs`: the network of PTX-Seg."""
+"""`xrecon train`: reconstruction networks (`network`), the anatomical prior (`priors`), the lung network (`lungs`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,31 +44,25 @@ def priors(
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
-    """Learn the anatomical prior of `reconstruct` from chest CTs: mean chest, and how chests differ.
+    """Learn the anatomical prior of `reconstruct` from chest CTs: the mean chest, and how chests differ.
 
     With --split only its train cases are read. Without it all CTs of the folder are used: keep test cases elsewhere.
     """
-    from xrecon.errors import InputError
-    from xrecon.io.output.staging import check_outputs
-    from xrecon.priors.build import BuildSettings, build_priors
-    from xrecon.volume import load_ct
+    from xrecon.priors.build import BuildSettings, learn_priors
 
-    if output.suffix != ".safetensors":
-        raise InputError(f"{output}: priors are written as safetensors; choose a name that ends in .safetensors")
-    side_car = output.with_suffix(".json")
-    check_outputs(output.parent, [output.name, side_car.name], overwrite=overwrite)
     cases = chosen_cases(folder, split)
     which = "all CTs of the folder (no --split)" if split is None else "the train cases of the split"
     shell.note(f"learning from {len(cases)} cases, {which}: {', '.join(name for name, _ in cases)}")
+    settings = BuildSettings.quick(seed=seed) if quick else BuildSettings(seed=seed)
     with shell.progress("learning the priors"):
-        volumes = [(name, load_ct(path)) for name, path in cases]
-        settings = BuildSettings(seed=seed)
-        if quick:
-            settings = replace(settings, rounds=((20, 3e-4),), inverse_steps=20, draws_per_case=4, modes=16)
-        asset = build_priors(volumes, settings=settings, progress=shell.note)
-        asset.save(output, overwrite=overwrite)
-    shell.print(f"{output}: priors of {len(cases)} cases, {output.stat().st_size / 1e6:.1f} MB ({which})")
-    return {"priors": output, "side_car": side_car, "cases": [name for name, _ in cases], "used": which}
+        file = learn_priors(cases, output, settings=settings, overwrite=overwrite, progress=shell.note)
+    shell.print(f"{file}: priors of {len(cases)} cases, {file.stat().st_size / 1e6:.1f} MB ({which})")
+    return {
+        "priors": file,
+        "side_car": file.with_suffix(".json"),
+        "cases": [name for name, _ in cases],
+        "used": which,
+    }
 
 
 add_command(app, priors, name="priors")
@@ -97,62 +90,36 @@ def lungs(
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
-    """Train the network that finds right and left hemithorax in a CT (`xrecon segment --lung-model net`).
+    """Train the network that finds the right and left hemithorax in a CT (`xrecon segment --lung-model net`).
 
     Pneumothoraces, bullae, stomach gas and skin emphysema are planted in every CT (some 12 volumes each, kept in
     DIR/cases). Every fifth patient is held out and measured. Weights: DIR/model.safetensors and DIR/model.json.
     """
-    import torch
-
     from xrecon.config import load_config
     from xrecon.data.split import Split
-    from xrecon.errors import InputError
-    from xrecon.io.output.staging import check_outputs
-    from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
-    from xrecon.models.lung_network import LungNetConfig
-    from xrecon.ptxseg.hemithoraces.net_lungs import NetLungs
-    from xrecon.training.lungs.loop import CONTINUED_RATE, LungTraining, train_lungs
-    from xrecon.training.lungs.planted_cases import make_cases
+    from xrecon.training.lungs.run import train_lung_network
 
-    check_outputs(output, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite or resume)
     cases = chosen_cases(folder, split)
     shell.note(f"cases: {', '.join(name for name, _ in cases)}")
-    if start is not None and not (start / WEIGHTS_NAME).is_file():
-        raise InputError(f"{start}: holds no {WEIGHTS_NAME}; give the folder of an earlier `xrecon train lungs`")
-    earlier = NetLungs(start) if start is not None else None
-    begun = earlier.network if earlier is not None else None
-    network = LungNetConfig() if begun is None else begun.config
     with shell.progress("training the lung network"):
-        volumes = make_cases(
-            cases, output / "cases", pitch_mm=network.pitch_mm, seed=seed, rounds=rounds, progress=shell.note
+        run = train_lung_network(
+            cases,
+            output,
+            minutes=minutes,
+            rounds=rounds,
+            seed=seed,
+            start=start,
+            split=None if split is None else load_config(Split, split),
+            resume=resume,
+            overwrite=overwrite,
+            progress=shell.note,
         )
-        settings = LungTraining(minutes=minutes, seed=seed)
-        if begun is not None:
-            settings = settings.model_copy(update={"learning_rate": CONTINUED_RATE})
-        trained, measured = train_lungs(
-            volumes, output, settings=settings, network=network, start=begun, resume=resume, progress=shell.note
-        )
-    metrics = measured.to_dict()
-    source = load_config(Split, split) if split is not None else None
-    if earlier is not None:
-        metrics = {**metrics, "begun_with_sha256": earlier.information.sha256}
-    save_model(
-        trained,
-        output,
-        name="lungs",
-        training_data=f"{len(cases) - len(metrics['held_out_patients'])} chest CTs with planted air "
-        f"({metrics['training_volumes']} volumes). {source.source if source else 'A folder of CTs, no split.'}",
-        licence=f"Apache-2.0; training data {source.licence if source else 'of the user'}",
-        metrics=metrics,
-        dtype=torch.float16,
-        overwrite=overwrite or resume,
-    )
-    weights = output / WEIGHTS_NAME
-    shell.print(f"{weights}: trained on {metrics['training_volumes']} volumes, {weights.stat().st_size / 1e6:.1f} MB")
-    for name, value in metrics.items():
+    size_mb = run.weights.stat().st_size / 1e6
+    shell.print(f"{run.weights}: trained on {run.metrics['training_volumes']} volumes, {size_mb:.1f} MB")
+    for name, value in run.metrics.items():
         if isinstance(value, dict):
             shell.print(f"{name}: mean {value['mean']:.3f}, lowest {value['min']:.3f}")
-    return {"weights": weights, "cases": [name for name, _ in cases], "metrics": metrics}
+    return {"weights": run.weights, "cases": run.cases, "metrics": run.metrics}
 
 
 add_command(app, lungs, name="lungs")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from xrecon.errors import InputError
+from xrecon.io.output.staging import check_outputs
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, ChestPrior, ShapeMap
 from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.priors.modes import linear_statistics
 from xrecon.priors.registration import ChestMap, Group, MovingChest, group_template, mean_over, register
 from xrecon.priors.warp import Grid, SplineField, sample
-from xrecon.volume import Volume
+from xrecon.volume import Volume, load_ct
 
 WORK_GRID = Grid((32, 32, 42), 12.0)
 """Registration runs here: the field's knots are 36 mm apart, finer voxels change nothing but the time."""
@@ -42,6 +44,39 @@ class BuildSettings:
     draws_per_case: int = 30
     modes: int = 128
     seed: int = 0
+
+    @classmethod
+    def quick(cls, *, seed: int = 0) -> BuildSettings:
+        """Coarse statistics in a fraction of the time, only to try things out."""
+        return cls(rounds=((20, 3e-4),), inverse_steps=20, draws_per_case=4, modes=16, seed=seed)
+
+
+def learn_priors(
+    cases: Sequence[tuple[str, Path]],
+    output: Path,
+    *,
+    settings: BuildSettings | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Read chest CTs, build their priors and write them to a file, with its description (.json) beside it.
+
+    Args:
+        cases: (name, path of the CT); at least three patients, one CT each.
+        output: file to write; its name ends in .safetensors.
+        settings: how thoroughly.
+        overwrite: replace files that are there.
+        progress: called with a line of text at each stage.
+
+    Raises:
+        InputError: another suffix, a CT that cannot be read, or as `build_priors`.
+        OutputExistsError: one of the two files exists, and `overwrite` is not given.
+    """
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: priors are written as safetensors; choose a name that ends in .safetensors")
+    check_outputs(output.parent, [output.name, output.with_suffix(".json").name], overwrite=overwrite)
+    volumes = [(name, load_ct(path)) for name, path in cases]
+    return build_priors(volumes, settings=settings, progress=progress).save(output, overwrite=overwrite)
 
 
 def build_priors(
