@@ -1,6 +1,6 @@
 """What a constant of PTX-Seg does to planted train pockets: the same pockets with other values of it.
 
-python benchmarks/ptxseg_constants.py --constant pipeline._COMPRESSED_CLOSE_MM --values 5 7 9 --bins 600 1300 5000
+python benchmarks/ptxseg_constants.py --constant working_labels._COMPRESSED_CLOSE_MM --values 5 7 9 --bins 600 1300 5000
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def main() -> None:
     parser = chest_parser(__doc__)
     parser.add_argument("--cases", nargs="+", default=TRAIN, choices=TRAIN)
     parser.add_argument("--bins", nargs="+", type=int, default=[600, 1300, 5000], choices=list(BINS_ML))
-    parser.add_argument("--constant", default="pipeline._COMPRESSED_CLOSE_MM", help="module of xrecon.ptxseg and name")
+    parser.add_argument(
+        "--constant", default="working_labels._COMPRESSED_CLOSE_MM", help="module of xrecon.ptxseg and name"
+    )
     parser.add_argument("--values", nargs="+", type=float, default=[5.0, 7.0, 9.0])
     parser.add_argument("--json", type=Path, help="every pocket")
     given = parser.parse_args()

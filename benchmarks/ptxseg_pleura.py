@@ -22,7 +22,7 @@ from ptxseg import TRAIN, USUAL, chest_parser, dice, has_chests, planted
 from xrecon.anatomy.morphology import bounding_box
 from xrecon.planting.render import PLEURA_MM
 from xrecon.ptxseg.air import flooded
-from xrecon.ptxseg.describe import COMPRESSED_HU
+from xrecon.ptxseg.hemithoraces.collapse import COMPRESSED_HU
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, side_levels
 from xrecon.ptxseg.pleural_line import LINE_HU, line_rises
 from xrecon.segmentation import Label, Segmentation, Side

@@ -13,6 +13,7 @@ from support.voxel_shapes import LEVELS, SHAPE, D, H, W, ball
 from xrecon.anatomy import morphology
 from xrecon.ptxseg import judge
 from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
+from xrecon.ptxseg.features import measure
 from xrecon.ptxseg.levels import AirLevels
 
 
@@ -47,7 +48,7 @@ def test_air_in_front_of_the_lung_is_a_pneumothorax(thickness: int) -> None:
     assert count == 1
     truth = own & (4 + thickness > H)
     assert 2.0 * float(((labels > 0) & truth).sum()) / float((labels > 0).sum() + truth.sum()) > 0.97
-    features = judge.measure(labels > 0, own, hu, levels=LEVELS, spacing=spacing)
+    features = measure(labels > 0, own, hu, levels=LEVELS, spacing=spacing)
     verdict = judge.judge(features, LEVELS, pitch_mm=1.8)
     assert verdict.kind == judge.PNEUMOTHORAX
     assert features.wall_share > 0.3
@@ -98,6 +99,6 @@ def test_a_bubble_inside_the_lung_is_no_pneumothorax() -> None:
     hu[bubble] = -980.0
     hu[morphology.grown(bubble) & ~bubble] = -500.0
     assert find_candidates(hu, own, LEVELS, spacing=(1.8, 1.8, 1.8))[1] == 0
-    features = judge.measure(bubble, own, hu, levels=LEVELS, spacing=(1.8, 1.8, 1.8))
+    features = measure(bubble, own, hu, levels=LEVELS, spacing=(1.8, 1.8, 1.8))
     assert features.sphericity > 0.7
     assert judge.judge(features, LEVELS, pitch_mm=1.8).kind == judge.BULLA

@@ -8,6 +8,7 @@ import pytest
 
 from support.voxel_shapes import LEVELS
 from xrecon.ptxseg import judge
+from xrecon.ptxseg.features import Features
 from xrecon.ptxseg.levels import AirLevels
 
 FEATURES = {
@@ -47,7 +48,7 @@ FEATURES = {
     ],
 )
 def test_verdicts(change: dict[str, float], kind: str) -> None:
-    verdict = judge.judge(judge.Features(**(FEATURES | change)), LEVELS, pitch_mm=1.8)
+    verdict = judge.judge(Features(**(FEATURES | change)), LEVELS, pitch_mm=1.8)
     assert verdict.kind == kind
     assert 0.0 < verdict.confidence <= 1.0
     assert verdict.reason
@@ -55,18 +56,18 @@ def test_verdicts(change: dict[str, float], kind: str) -> None:
 
 def test_what_bulges_into_the_lung_is_counted_with_little_confidence_and_the_reason() -> None:
     plain, bulging = (
-        judge.judge(judge.Features(**(FEATURES | {"lung_share": share})), LEVELS, pitch_mm=1.8) for share in (0.5, 0.58)
+        judge.judge(Features(**(FEATURES | {"lung_share": share})), LEVELS, pitch_mm=1.8) for share in (0.5, 0.58)
     )
     assert plain.kind == bulging.kind == judge.PNEUMOTHORAX
     assert plain.confidence > 0.6 and bulging.confidence <= 0.3
     assert "bulges into the lung (58% lung" in bulging.reason and "bulges" not in plain.reason
-    on_wall = judge.judge(judge.Features(**(FEATURES | {"lung_share": 0.58, "wall_share": 0.6})), LEVELS, pitch_mm=1.8)
+    on_wall = judge.judge(Features(**(FEATURES | {"lung_share": 0.58, "wall_share": 0.6})), LEVELS, pitch_mm=1.8)
     assert on_wall.confidence > 0.6 and "bulges" not in on_wall.reason
 
 
 def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_reason() -> None:
     plain, lineless = (
-        judge.judge(judge.Features(**(FEATURES | {"edge_hu": rise})), LEVELS, pitch_mm=1.8) for rise in (440.0, 150.0)
+        judge.judge(Features(**(FEATURES | {"edge_hu": rise})), LEVELS, pitch_mm=1.8) for rise in (440.0, 150.0)
     )
     assert plain.kind == lineless.kind == judge.PNEUMOTHORAX
     assert plain.confidence > 0.6 and lineless.confidence <= 0.3
@@ -74,7 +75,7 @@ def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_re
 
 
 def test_what_bulges_into_the_lung_and_has_no_pleural_line_is_a_bulla() -> None:
-    both = judge.Features(**(FEATURES | {"edge_hu": 150.0, "lung_share": 0.58}))
+    both = Features(**(FEATURES | {"edge_hu": 150.0, "lung_share": 0.58}))
     verdict = judge.judge(both, LEVELS, pitch_mm=1.8)
     assert verdict.kind == judge.BULLA
     assert "bulges into the lung" in verdict.reason and "no pleural line" in verdict.reason
@@ -84,7 +85,7 @@ def test_what_bulges_into_the_lung_and_has_no_pleural_line_is_a_bulla() -> None:
 
 def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
     smooth = AirLevels(-975.0, 5.0, -880.0, smooth=True)
-    assert judge.judge(judge.Features(**FEATURES), smooth, pitch_mm=1.8).kind == judge.UNCERTAIN
+    assert judge.judge(Features(**FEATURES), smooth, pitch_mm=1.8).kind == judge.UNCERTAIN
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,6 @@ def test_in_smooth_images_thin_lung_is_not_told_from_air() -> None:
 )
 def test_in_smooth_images_the_middle_of_a_deep_pocket_is_empty_and_even(change: dict[str, float], kind: str) -> None:
     smooth = AirLevels(-975.0, 5.0, -800.0, smooth=True)
-    features = judge.Features(**(FEATURES | {"edge_hu": 200.0, "wall_share": 0.65} | change))
+    features = Features(**(FEATURES | {"edge_hu": 200.0, "wall_share": 0.65} | change))
     verdict = judge.judge(features, smooth, pitch_mm=6.0)
     assert verdict.kind == kind, verdict

@@ -11,6 +11,7 @@ from xrecon.anatomy.morphology import Mask, components
 from xrecon.ptxseg import judge
 from xrecon.ptxseg.levels import AirLevels
 from xrecon.ptxseg.necks import parts_behind_necks
+from xrecon.ptxseg.side_air import judged_parts
 
 SHAPE = (44, 44, 72)
 D, H, W = np.indices(SHAPE)
@@ -67,12 +68,12 @@ def test_of_a_pocket_and_a_bulla_over_a_thin_pleura_only_the_pocket_is_counted()
     hu[pleura & ~bulla] = -450.0
     hu[pleura & bulla] = -780.0
     whole = pocket | bulla
-    found = judge.judged(whole, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
+    found = judged_parts(whole, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
     kinds = {verdict.kind: part for part, _, verdict in found}
     assert set(kinds) == {judge.PNEUMOTHORAX, judge.BULLA}
     assert kinds[judge.PNEUMOTHORAX][pocket].mean() > 0.98
     assert kinds[judge.BULLA][bulla & (W > 16)].mean() > 0.98
-    alone = judge.judged(pocket, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
+    alone = judged_parts(pocket, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
     assert [(verdict.kind, int(part.sum())) for part, _, verdict in alone] == [(judge.PNEUMOTHORAX, int(pocket.sum()))]
-    blurred = judge.judged(whole, own, hu, levels=replace(LEVELS, smooth=True), spacing=SPACING, pitch_mm=2.0)
+    blurred = judged_parts(whole, own, hu, levels=replace(LEVELS, smooth=True), spacing=SPACING, pitch_mm=2.0)
     assert len(blurred) == 1 and np.array_equal(blurred[0][0], whole)

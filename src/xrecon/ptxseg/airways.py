@@ -23,7 +23,7 @@ _REACH_MM = 60.0
 """Bronchi are followed this far from the windpipe; a leak into the lung fills this box and is recognised by size."""
 _GROWTH_STEPS_HU = (180.0, 140.0, 110.0, 80.0, 60.0, 45.0)
 """Thresholds above the lumen's level that growing tries, the most generous first."""
-AIR_HU = -975.0
+TRACHEAL_AIR_HU = -975.0
 """Free air in the windpipe of most scans (-946 to -993 in the train cases), where it cannot be measured."""
 _PLAUSIBLE_LEVEL_HU = (-1100.0, -700.0)
 _WIDE = 2.0
@@ -73,7 +73,7 @@ def find_airways(hu: NDArray[np.float32], body: Mask, spacing: Spacing) -> Airwa
             continue
         mask = _grown(hu, windpipe, body, level=level, spacing=spacing)
         return Airways(mask, level, noise, _carina(windpipe), True)
-    return Airways(np.zeros(hu.shape, dtype=np.bool_), AIR_HU, 20.0, None, False)
+    return Airways(np.zeros(hu.shape, dtype=np.bool_), TRACHEAL_AIR_HU, 20.0, None, False)
 
 
 def _windpipe(hu: NDArray[np.float32], body: Mask, spacing: Spacing, threshold: float) -> Mask | None:

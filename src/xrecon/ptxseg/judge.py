@@ -1,18 +1,19 @@
-"""What a candidate is: pneumothorax, or one of the things that resemble it."""
+"""What a candidate is: pneumothorax, or one of the things that resemble it.
+
+Free pleural air lies on the chest wall and ends at the visceral pleura, a step against the lung; emphysema and bullae
+lie within the lung or have only a small foot on the wall; gut lies at the base behind the diaphragm. `RULES` says so in
+order: the first rule that applies to a candidate decides. A new rule is one more entry.
+
+Where the numbers come from: docs/results/ptx-seg-constants.md.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
-
-from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components, depth_mm, grown
-from xrecon.ptxseg.border import REACH_MM, lung_share
-from xrecon.ptxseg.levels import SHARP_REACH, AirLevels
-from xrecon.ptxseg.necks import parts_behind_necks
+from xrecon.ptxseg.features import Features
+from xrecon.ptxseg.levels import AirLevels
 
 PNEUMOTHORAX = "pneumothorax"
 BULLA = "bulla/emphysema"
@@ -20,78 +21,62 @@ BOWEL = "stomach/bowel"
 OESOPHAGUS = "oesophagus"
 UNCERTAIN = "uncertain"
 
-_MIN_ML = 2.0
+MIN_ML = 2.0
+"""What is smaller is too small to tell."""
 _SMALL_ML = 15.0
+"""Pockets below this are films: they have to show the pleural line, however broad they are."""
 _MIN_CONTRAST_HU = 130.0
+"""In smooth images lung has to lie this far above free air to be told from it."""
 _ENCLOSED_SHARE = 0.65
+"""What has more of its surface on the wall, and tissue round the rest, is enclosed."""
 _TISSUE_STEP_HU = 600.0
+"""Rise at the border of what is enclosed by tissue."""
 _MIN_WALL_SHARE = 0.1
+"""What has less of its surface on the wall lies inside the lung."""
 _BALL = 0.7
+"""Sphericity above which a candidate is a ball."""
 _ROUND = 0.6
+"""Sphericity above which a candidate is round, which air around a lung is not."""
 _SHEET_HU = 700.0
-"""The pleura's 1 mm rises this high only where the lung behind it is airless; diaphragm and gut wall do everywhere."""
+"""Rise at a border of tissue. The pleura's 1 mm rises so high only where the lung behind it is airless; the diaphragm
+and the wall of the gut do everywhere."""
 _AIRLESS_STEP_HU = 500.0
-"""Lung that rises less above free air holds half of its air or more; behind the stomach of train case_013 218."""
+"""Lung that rises less above free air holds half of its air or more."""
 _ROUND_WALL_SHARE = 0.3
+"""Share of the surface of what is round that lies on the wall, below which it is a bulla."""
 _BALL_WALL_SHARE = 0.45
+"""The same for a ball."""
 _HALF_BALL_WALL_SHARE = 1.0 / 3.0
-"""Air round a lung has the larger of its two faces on the wall; a bulla the smaller. A half ball's foot is a third."""
-_INTO_LUNG = 0.54
-_MOSTLY_WALL = 0.5
-"""Free pockets planted in train cases have 0.44 to 0.54 lung round their border at 600 mL (smaller ones up to 0.69) and
-54 % or more of their surface on the wall; bullae of 120 to 400 mL 0.53 to 0.59, and at most 33 % on it
-(`benchmarks/ptxseg_limits.py`)."""
+"""Air around a lung has the larger of its two faces on the wall, a bulla the smaller one. Between them stands half a
+ball, a third of whose surface is its flat face."""
+_INTO_LUNG_SHARE = 0.54
+"""Share of lung round the border above which a candidate bulges into the lung; a plane has half."""
+MOSTLY_WALL_SHARE = 0.5
+"""What has less of its surface on the wall lies off it for the most part."""
 _DOUBTFUL_CONFIDENCE = 0.3
+"""Confidence in a pneumothorax that is counted with a doubt."""
 _THICK_MM = 8.0
-"""Thick slices hide a part of the foot of pockets with a smaller inner radius: there the rule does not hold."""
+"""Depth from which a small foot on the wall is a sign: thick slices hide a part of the foot of thinner pockets."""
 _BROAD_MM = 6.0
-"""Planted pockets below `_SMALL_ML` are films, at most 5 mm deep: what is small and broad is no thin layer of air."""
+"""Depth from which a candidate is no film of air."""
 _THIN_MM = 4.0
 _THIN_VOXELS = 2.1
+"""Depth (the larger of both) below which a candidate is a film, all of it partial volume."""
 _THIN_HU = 60.0
+"""By how much more than others a film may lie above free air."""
 _LINE_HU = 40.0
+"""By how much a pleural line that is plain to see rises over the level of any edge."""
 _SMOOTH_DEEP_MM = 10.0
+"""Smooth images: depth from which the middle of a pocket is free of its blurred edge, so that it shows pure air."""
 _SMOOTH_PURE_SHARE = 0.2
+"""Smooth images: how far on the way from free air to lung the middle of a deep pocket may lie."""
 _SMOOTH_SPREAD_HU = 22.0
-"""Smooth images: the middle of a pocket this deep is free of its blurred edge, so it is as empty and even as air is.
-
-Chosen on train cases at 4 and 6 mm, where thin lung, and what `deform` makes of healthy chests, is less so."""
+"""Smooth images: standard deviation of HU up to which the middle of a deep pocket is as even as air."""
 _SMOOTH_WALL_SHARE = 0.57
-"""Smooth images hide the pleura, but not where air lies. Of what passes the other rules in planted train chests (at 6
-and 4 mm, and blurred) 56 pockets have 0.57 to 0.85 of their surface on the wall, 24 bullae 0.45 to 0.55
-(`benchmarks/ptxseg_limits.py`)."""
-_MIDDLE = 0.6
-"""Its middle is what lies deeper than this share of its greatest depth: no partial volume of its edge."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Measurements of a candidate on the working grid.
-
-    Attributes:
-        volume_ml: mL.
-        wall_share: share of its surface that lies on the chest wall, diaphragm or mediastinum, 0..1.
-        edge_hu: step from free air to the brightest voxel just inside the lung, lower quartile over that surface.
-        step_hu: step from free air to the lung three voxels behind that surface, median.
-        above_air_hu: mean above the level of free air in its middle.
-        spread_hu: standard deviation of HU in its middle.
-        depth_mm: radius of the largest ball that it holds.
-        sphericity: 1 for a ball, less for a crescent.
-        top, bottom: height of its ends in the hemithorax, 0 at the apex to 1 at the lowest recess.
-        lung_share: which way its border with the lung bulges, see `border.lung_share`; None if it lies at the wall.
-    """
-
-    volume_ml: float
-    wall_share: float
-    edge_hu: float
-    step_hu: float
-    above_air_hu: float
-    spread_hu: float
-    depth_mm: float
-    sphericity: float
-    top: float
-    bottom: float
-    lung_share: float | None = None
+"""Smooth images hide the pleura, but not where air lies: less of the surface on the wall is a bulla."""
+_FULL_ML = 60.0
+_LEAST_CONTACT_SHARE, _FULL_CONTACT_SHARE = 0.15, 0.4
+"""The confidence rises up to this size, and between these shares of the surface that lie on the wall."""
 
 
 @dataclass(frozen=True)
@@ -103,179 +88,255 @@ class Verdict:
     reason: str
 
 
-def judged(
-    candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing, pitch_mm: float
-) -> list[tuple[Mask, Features, Verdict]]:
-    """What a candidate [D, H, W] is taken for: as a whole, or part by part if a part behind a neck is no free air.
+@dataclass(frozen=True)
+class ScanContext:
+    """What a rule may ask about the scan beside the candidate.
 
-    Such a part lies off the wall for the most part, as a bulla does; a recess of a pocket lies on it.
-
-    Args as for `measure` and `judge`.
+    Attributes:
+        levels: HU of free air and lung in the hemithorax.
+        pitch_mm: longest side of a voxel of the input or of the working grid, mm.
     """
 
-    def taken_for(part: Mask) -> tuple[Mask, Features, Verdict]:
-        features = measure(part, own, hu, levels=levels, spacing=spacing)
-        return part & candidate, features, judge(features, levels, pitch_mm=pitch_mm)
-
-    # Smooth images show neither pleura nor leak.
-    split = [] if levels.smooth else parts_behind_necks(candidate, hu, levels, spacing)
-    parts = [taken_for(part) for part in split]
-    others = [one for one in parts if one[2].kind in (BULLA, BOWEL) and one[1].wall_share < _MOSTLY_WALL]
-    if not others:
-        return [taken_for(candidate)]
-    labels, sizes = components(candidate & ~np.logical_or.reduce([part for part, _, _ in others]))
-    left = 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_ML)
-    return others + [taken_for(labels == number) for number in left]
+    levels: AirLevels
+    pitch_mm: float
 
 
-def measure(candidate: Mask, own: Mask, hu: NDArray[np.float32], *, levels: AirLevels, spacing: Spacing) -> Features:
-    """Measure a candidate [D, H, W] of the hemithorax `own`."""
-    box = bounding_box(candidate, margin=levels.reach + 3)
-    assert box is not None
-    part, lung_side, values = candidate[box], own[box], hu[box]
-    # A sharp edge is passed in one step from the air's surface, a blurred one in several.
-    within = grown(part, levels.reach - SHARP_REACH)
-    near = grown(within)
-    surface = near & ~within
-    # The last step to the wall is partial volume, which belongs to the hemithorax but is not lung.
-    on_wall = surface & grown(~lung_side)
-    to_lung = surface & ~on_wall
-    inner = depth_mm(part, spacing)
-    middle = values[inner >= _MIDDLE * float(inner.max())]
-    bright = ndimage.maximum_filter(values, 3)[to_lung]
-    second = grown(near)
-    behind = grown(second) & ~second & lung_side
-    volume_mm3 = float(part.sum() * np.prod(spacing))
-    area_mm2 = _area_mm2(part, spacing)
-    return Features(
-        volume_ml=volume_mm3 / 1000.0,
-        wall_share=float(on_wall.sum() / max(1, surface.sum())),
-        edge_hu=float(np.percentile(bright, 25)) - levels.air_hu if bright.size else 1000.0,
-        step_hu=float(np.median(values[behind])) - levels.air_hu if behind.any() else 1000.0,
-        above_air_hu=float(middle.mean()) - levels.air_hu,
-        spread_hu=float(middle.std()),
-        depth_mm=float(inner.max()),
-        sphericity=float(min(1.0, np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / area_mm2)),
-        top=_height(candidate, own)[0],
-        bottom=_height(candidate, own)[1],
-        lung_share=_lung_share(candidate, own, spacing),
-    )
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the judgement.
 
+    Attributes:
+        name: for people who read or test the rules.
+        applies: whether it decides about a candidate that no earlier rule decided about.
+        kind: what the candidate is then taken for.
+        confidence: how sure that is, 0..1.
+        reason: why, as a sentence for findings.json.
+    """
 
-def _lung_share(candidate: Mask, own: Mask, spacing: Spacing) -> float | None:
-    box = bounding_box(candidate, margin=math.ceil(REACH_MM / min(spacing)))
-    assert box is not None
-    return lung_share(candidate[box], own[box], spacing)
+    name: str
+    applies: Callable[[Features, ScanContext], bool]
+    kind: str
+    confidence: Callable[[Features, ScanContext], float]
+    reason: Callable[[Features, ScanContext], str]
 
 
 def judge(features: Features, levels: AirLevels, *, pitch_mm: float) -> Verdict:
-    """Decide what a candidate is.
-
-    Free pleural air lies on the chest wall and ends at the visceral pleura, a step against the lung; emphysema and
-    bullae lie within the lung or have only a small foot on the wall; gut lies at the base behind the diaphragm.
+    """Decide what a candidate is, by the first of `RULES` that applies.
 
     Args:
         features: of the candidate.
         levels: of its hemithorax.
-        pitch_mm: longest side of a voxel of the input or of the working grid.
+        pitch_mm: longest side of a voxel of the input or of the working grid, mm.
     """
-    wall = f"{features.wall_share:.0%} of its surface lies on the wall of the chest"
-    if features.volume_ml < _MIN_ML:
-        return Verdict(UNCERTAIN, 0.9, f"{features.volume_ml:.1f} mL: too small to tell")
-    if features.wall_share > _ENCLOSED_SHARE and features.edge_hu > _TISSUE_STEP_HU:
-        if features.top > 0.5:
-            return Verdict(BOWEL, 0.7, f"at the base, and tissue parts it from the lung ({wall})")
-        if features.volume_ml < _SMALL_ML:
-            return Verdict(OESOPHAGUS, 0.6, f"small and enclosed by tissue ({wall}): oesophagus, airway or cavity")
-        return Verdict(PNEUMOTHORAX, 0.7, f"large, reaches the upper chest; hardly any aerated lung beside it ({wall})")
-    if features.wall_share < _MIN_WALL_SHARE:
-        return Verdict(BULLA, 0.8, f"inside the lung: only {wall}")
-    deep = levels.smooth and features.depth_mm >= _SMOOTH_DEEP_MM
-    # A film of one or two voxels is all partial volume; instead of pure air its pleural line has to be plain to see.
-    thin = (
+    scan = ScanContext(levels, pitch_mm)
+    rule = deciding_rule(features, scan)
+    return Verdict(rule.kind, rule.confidence(features, scan), rule.reason(features, scan))
+
+
+def deciding_rule(features: Features, scan: ScanContext) -> Rule:
+    """The first rule that applies; the last one always does."""
+    return next(rule for rule in RULES if rule.applies(features, scan))
+
+
+def _sure(confidence: float) -> Callable[[Features, ScanContext], float]:
+    return lambda _features, _scan: confidence
+
+
+def _on_wall(f: Features) -> str:
+    return f"{f.wall_share:.0%} of its surface lies on the wall of the chest"
+
+
+def _is_enclosed(f: Features) -> bool:
+    return f.wall_share > _ENCLOSED_SHARE and f.edge_hu > _TISSUE_STEP_HU
+
+
+def _is_deep_in_smooth(f: Features, scan: ScanContext) -> bool:
+    return scan.levels.smooth and f.depth_mm >= _SMOOTH_DEEP_MM
+
+
+def _is_impure(f: Features, scan: ScanContext) -> bool:
+    """Whether the middle holds tissue. A film is all partial volume; it has to show its pleural line instead."""
+    levels = scan.levels
+    if _is_deep_in_smooth(f, scan):
+        return f.above_air_hu > _SMOOTH_PURE_SHARE * (levels.lung_hu - levels.air_hu)
+    film = (
         not levels.smooth
-        and features.depth_mm < max(_THIN_MM, _THIN_VOXELS * pitch_mm)
-        and features.edge_hu > levels.step_hu + _LINE_HU
+        and f.depth_mm < max(_THIN_MM, _THIN_VOXELS * scan.pitch_mm)
+        and f.edge_hu > levels.step_hu + _LINE_HU
     )
-    if levels.smooth and levels.lung_hu - levels.air_hu < _MIN_CONTRAST_HU:
-        return Verdict(UNCERTAIN, 0.5, "the image is smooth and the lung too thin to be told from free air by its HU")
-    impure_hu = _SMOOTH_PURE_SHARE * (levels.lung_hu - levels.air_hu) if deep else levels.impure_hu
-    if features.above_air_hu > impure_hu + (_THIN_HU if thin else 0.0):
-        return Verdict(BULLA, 0.7, f"its middle lies {features.above_air_hu:.0f} HU above free air: rarefied lung")
-    if deep and features.spread_hu > _SMOOTH_SPREAD_HU:
-        return Verdict(
-            UNCERTAIN,
-            0.5,
-            f"HU vary by {features.spread_hu:.0f} in its middle, which those of air in a smooth image do not",
-        )
-    # Without a pleural line only a broad pocket of pure air counts; in a narrow one the line has to be plain to see.
-    broad = features.depth_mm >= _BROAD_MM and features.volume_ml >= _SMALL_ML
-    line_hu = levels.step_hu + (0.0 if broad or levels.smooth else _LINE_HU)
-    lineless = features.edge_hu < line_hu
-    if lineless and not (broad and levels.is_edge(features.edge_hu, features.above_air_hu)):
-        return Verdict(BULLA, 0.7, f"no edge: HU rises by no more than {features.edge_hu:.0f} towards the lung")
-    if features.edge_hu > _SHEET_HU:
-        sheet = f"behind a sheet of tissue ({features.edge_hu:.0f} HU above air)"
-        if features.sphericity > _BALL and features.bottom > 0.5:
-            return Verdict(BOWEL, 0.7, f"a ball {sheet}, low: {wall}")
-        if features.step_hu < _AIRLESS_STEP_HU and features.top > 0.5:
-            return Verdict(BOWEL, 0.7, f"at the base, {sheet} with aerated lung beyond it; {wall}")
-    foot = _BALL_WALL_SHARE if features.sphericity > _BALL else _ROUND_WALL_SHARE
-    if features.sphericity > _ROUND and features.wall_share < foot:
-        return Verdict(
-            BULLA, 0.6, f"round (sphericity {features.sphericity:.2f}), which air around a lung is not; {wall}"
-        )
-    if features.wall_share < _HALF_BALL_WALL_SHARE and features.depth_mm > _THICK_MM:
-        return Verdict(BULLA, 0.5, f"bulges into the lung: its foot is smaller than a half ball's ({wall})")
-    if levels.smooth and features.wall_share < _SMOOTH_WALL_SHARE:
-        return Verdict(BULLA, 0.5, f"{wall}, in a smooth image, where air round a lung has more of it there")
+    return f.above_air_hu > levels.impure_hu + (_THIN_HU if film else 0.0)
+
+
+def _is_broad(f: Features) -> bool:
+    return f.depth_mm >= _BROAD_MM and f.volume_ml >= _SMALL_ML
+
+
+def _line_hu(f: Features, scan: ScanContext) -> float:
+    """Rise of HU that counts as a pleural line; in a narrow candidate it has to be plain to see."""
+    return scan.levels.step_hu + (0.0 if _is_broad(f) or scan.levels.smooth else _LINE_HU)
+
+
+def _lacks_line(f: Features, scan: ScanContext) -> bool:
+    return f.edge_hu < _line_hu(f, scan)
+
+
+def _lacks_edge(f: Features, scan: ScanContext) -> bool:
+    """Whether nothing bounds it: without a pleural line only a broad pocket of pure air counts."""
+    return _lacks_line(f, scan) and not (_is_broad(f) and scan.levels.is_edge(f.edge_hu, f.above_air_hu))
+
+
+def _is_behind_sheet(f: Features) -> bool:
+    return f.edge_hu > _SHEET_HU
+
+
+def _sheet(f: Features) -> str:
+    return f"behind a sheet of tissue ({f.edge_hu:.0f} HU above air)"
+
+
+def _is_round_with_small_foot(f: Features, _scan: ScanContext) -> bool:
+    foot = _BALL_WALL_SHARE if f.sphericity > _BALL else _ROUND_WALL_SHARE
+    return f.sphericity > _ROUND and f.wall_share < foot
+
+
+def _doubts(f: Features, scan: ScanContext) -> list[str]:
+    """What speaks for a bulla, though neither of the two alone is enough."""
     doubts = []
-    if features.lung_share is not None and features.lung_share > _INTO_LUNG and features.wall_share < _MOSTLY_WALL:
+    if f.lung_share is not None and f.lung_share > _INTO_LUNG_SHARE and f.wall_share < MOSTLY_WALL_SHARE:
         doubts.append(
-            f"it bulges into the lung ({features.lung_share:.0%} lung round its border, a plane has 50 %), which "
-            "bullae do"
+            f"it bulges into the lung ({f.lung_share:.0%} lung round its border, a plane has 50 %), which bullae do"
         )
-    if lineless:
+    if _lacks_line(f, scan):
         doubts.append(
-            f"no pleural line is seen (HU rise by {features.edge_hu:.0f} towards the lung, a pleura by {line_hu:.0f}), "
-            "and a large bulla on the wall looks the same"
+            f"no pleural line is seen (HU rise by {f.edge_hu:.0f} towards the lung, a pleura by "
+            f"{_line_hu(f, scan):.0f}), and a large bulla on the wall looks the same"
         )
+    return doubts
+
+
+def _is_doubted_twice(f: Features, scan: ScanContext) -> bool:
     # Between slices far apart the line is lost, so that its absence is no second sign.
-    if len(doubts) == 2 and not any(levels.spread):
-        return Verdict(BULLA, 0.5, f"{'; and '.join(doubts)}; {wall}")
-    edge = "with a blurred edge (smooth image)" if levels.smooth else "with a sharp edge"
-    confidence = _confidence(features) * (0.7 if levels.smooth else 1.0)
-    if doubts:
-        confidence = min(confidence, _DOUBTFUL_CONFIDENCE)
-    reason = "; but ".join([f"free air {edge}; {wall}", *doubts])
-    return Verdict(PNEUMOTHORAX, round(confidence, 2), reason)
+    return len(_doubts(f, scan)) == 2 and not any(scan.levels.spread)
 
 
-def _confidence(features: Features) -> float:
-    """0.3 to 0.95: higher the larger it is and the more of it lies on the wall."""
-    size = min(1.0, features.volume_ml / 60.0)
-    contact = min(1.0, max(0.0, (features.wall_share - 0.15) / 0.25))
-    return 0.3 + 0.65 * size * contact
+def _confidence_in_free_air(f: Features, scan: ScanContext) -> float:
+    """0.3 to 0.95: higher the larger it is and the more of it lies on the wall; less with a doubt or a blurred edge."""
+    size = min(1.0, f.volume_ml / _FULL_ML)
+    contact = min(1.0, max(0.0, (f.wall_share - _LEAST_CONTACT_SHARE) / (_FULL_CONTACT_SHARE - _LEAST_CONTACT_SHARE)))
+    confidence = (0.3 + 0.65 * size * contact) * (0.7 if scan.levels.smooth else 1.0)
+    return round(min(confidence, _DOUBTFUL_CONFIDENCE) if _doubts(f, scan) else confidence, 2)
 
 
-def _height(candidate: Mask, own: Mask) -> tuple[float, float]:
-    """First and last row of the candidate, as shares of the hemithorax's height."""
-    rows = np.flatnonzero(own.any(axis=(1, 2)))
-    part = np.flatnonzero(candidate.any(axis=(1, 2)))
-    height = max(1, int(rows[-1] - rows[0]))
-    return float((part[0] - rows[0]) / height), float((part[-1] - rows[0]) / height)
+def _free_air(f: Features, scan: ScanContext) -> str:
+    edge = "with a blurred edge (smooth image)" if scan.levels.smooth else "with a sharp edge"
+    return "; but ".join([f"free air {edge}; {_on_wall(f)}", *_doubts(f, scan)])
 
 
-def as_json(features: Features) -> dict[str, float | None]:
-    """Rounded for findings.json."""
-    return {name: None if value is None else round(value, 2) for name, value in asdict(features).items()}
-
-
-def _area_mm2(mask: Mask, spacing: Spacing) -> float:
-    """Surface: faces between the mask and its outside, times 2/3 (staircase excess of a randomly oriented plane)."""
-    padded = np.pad(mask, 1)
-    total = 0.0
-    for axis in range(3):
-        face = float(np.prod(spacing)) / spacing[axis]
-        total += float(np.count_nonzero(np.diff(padded, axis=axis))) * face
-    return total * 2.0 / 3.0
+RULES = (
+    Rule(
+        "too small",
+        lambda f, _: f.volume_ml < MIN_ML,
+        UNCERTAIN,
+        _sure(0.9),
+        lambda f, _: f"{f.volume_ml:.1f} mL: too small to tell",
+    ),
+    Rule(
+        "enclosed at the base",
+        lambda f, _: _is_enclosed(f) and f.top > 0.5,
+        BOWEL,
+        _sure(0.7),
+        lambda f, _: f"at the base, and tissue parts it from the lung ({_on_wall(f)})",
+    ),
+    Rule(
+        "enclosed and small",
+        lambda f, _: _is_enclosed(f) and f.volume_ml < _SMALL_ML,
+        OESOPHAGUS,
+        _sure(0.6),
+        lambda f, _: f"small and enclosed by tissue ({_on_wall(f)}): oesophagus, airway or cavity",
+    ),
+    Rule(
+        "enclosed and large",
+        lambda f, _: _is_enclosed(f),
+        PNEUMOTHORAX,
+        _sure(0.7),
+        lambda f, _: f"large, reaches the upper chest; hardly any aerated lung beside it ({_on_wall(f)})",
+    ),
+    Rule(
+        "inside the lung",
+        lambda f, _: f.wall_share < _MIN_WALL_SHARE,
+        BULLA,
+        _sure(0.8),
+        lambda f, _: f"inside the lung: only {_on_wall(f)}",
+    ),
+    Rule(
+        "lung as dark as air in a smooth image",
+        lambda _, scan: scan.levels.smooth and scan.levels.lung_hu - scan.levels.air_hu < _MIN_CONTRAST_HU,
+        UNCERTAIN,
+        _sure(0.5),
+        lambda _f, _scan: "the image is smooth and the lung too thin to be told from free air by its HU",
+    ),
+    Rule(
+        "rarefied lung",
+        _is_impure,
+        BULLA,
+        _sure(0.7),
+        lambda f, _: f"its middle lies {f.above_air_hu:.0f} HU above free air: rarefied lung",
+    ),
+    Rule(
+        "uneven in a smooth image",
+        lambda f, scan: _is_deep_in_smooth(f, scan) and f.spread_hu > _SMOOTH_SPREAD_HU,
+        UNCERTAIN,
+        _sure(0.5),
+        lambda f, _: f"HU vary by {f.spread_hu:.0f} in its middle, which those of air in a smooth image do not",
+    ),
+    Rule(
+        "without an edge",
+        _lacks_edge,
+        BULLA,
+        _sure(0.7),
+        lambda f, _: f"no edge: HU rises by no more than {f.edge_hu:.0f} towards the lung",
+    ),
+    Rule(
+        "ball behind a sheet of tissue",
+        lambda f, _: _is_behind_sheet(f) and f.sphericity > _BALL and f.bottom > 0.5,
+        BOWEL,
+        _sure(0.7),
+        lambda f, _: f"a ball {_sheet(f)}, low: {_on_wall(f)}",
+    ),
+    Rule(
+        "aerated lung beyond a sheet of tissue",
+        lambda f, _: _is_behind_sheet(f) and f.step_hu < _AIRLESS_STEP_HU and f.top > 0.5,
+        BOWEL,
+        _sure(0.7),
+        lambda f, _: f"at the base, {_sheet(f)} with aerated lung beyond it; {_on_wall(f)}",
+    ),
+    Rule(
+        "round",
+        _is_round_with_small_foot,
+        BULLA,
+        _sure(0.6),
+        lambda f, _: f"round (sphericity {f.sphericity:.2f}), which air around a lung is not; {_on_wall(f)}",
+    ),
+    Rule(
+        "smaller foot than half a ball",
+        lambda f, _: f.wall_share < _HALF_BALL_WALL_SHARE and f.depth_mm > _THICK_MM,
+        BULLA,
+        _sure(0.5),
+        lambda f, _: f"bulges into the lung: its foot is smaller than a half ball's ({_on_wall(f)})",
+    ),
+    Rule(
+        "off the wall in a smooth image",
+        lambda f, scan: scan.levels.smooth and f.wall_share < _SMOOTH_WALL_SHARE,
+        BULLA,
+        _sure(0.5),
+        lambda f, _: f"{_on_wall(f)}, in a smooth image, where air round a lung has more of it there",
+    ),
+    Rule(
+        "doubted twice",
+        _is_doubted_twice,
+        BULLA,
+        _sure(0.5),
+        lambda f, scan: f"{'; and '.join(_doubts(f, scan))}; {_on_wall(f)}",
+    ),
+    Rule("free air", lambda _f, _scan: True, PNEUMOTHORAX, _confidence_in_free_air, _free_air),
+)
+"""From what is told by size and place to what takes HU and shape; the order matters."""

@@ -24,6 +24,8 @@ _BLUR_MM = 0.4
 _RIDGE_HU = 100.0
 AERATED_HU = -500.0
 """Brighter voxels are vessels, wall and airless lung."""
+USUAL_CONTRAST_HU = 130.0
+"""Usual rise from free air to lung, where it cannot be measured."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def side_levels(
     values = hu[own & (hu < AERATED_HU)]
     lung = values[values > air_hu + max(60.0, 3.0 * noise_hu)]
     # With hardly any parenchyma left to measure, the usual density of lung stands in.
-    lung_hu = float(np.median(lung)) if lung.size > 1000 else air_hu + 130.0
+    lung_hu = float(np.median(lung)) if lung.size > 1000 else air_hu + USUAL_CONTRAST_HU
     return AirLevels(air_hu, noise_hu, lung_hu, smooth, reach, spread)
 
 

@@ -15,6 +15,9 @@ from xrecon.jobs import at_once
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU
 from xrecon.ptxseg.levels import EdgeLevels
 from xrecon.ptxseg.work_grid import WorkingGrid
+from xrecon.ptxseg.working_labels import AIR_CLASS
+from xrecon.segmentation import Label
+from xrecon.volume import Volume
 
 _THREADS = 2
 
@@ -53,12 +56,32 @@ def onto_input(
         classes,
         mixed,
         np.array([[r.block, r.split] for r in grid.ratios]),
-        np.array([[air_hu, *one] for one in edges], dtype=np.float64),
+        np.array([[air_hu, *levels] for levels in edges], dtype=np.float64),
     )
     parts = np.array_split(np.arange(rows[0].start, rows[0].stop), 4 * _THREADS)
     boxes = [np.array([p[0], p[-1] + 1, *_ends(rows[1]), *_ends(rows[2])]) for p in parts if len(p)]
     at_once(lambda box: _decide(*task, target, box), boxes, threads=_THREADS)
     return out
+
+
+def as_stored(ct: Volume, classes: NDArray[np.uint8], canonical: Volume) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Labels and air side in the axis order of the input.
+
+    Args:
+        ct: the input.
+        classes: [D, H, W] as `onto_input` gives them; changed.
+        canonical: the input with canonical axes.
+
+    Returns:
+        As `Segmentation.labels` and `Segmentation.air_side`, on the grid of `ct`.
+    """
+    back = np.linalg.solve(ct.affine, canonical.affine)[:3, :3].round().astype(int)  # [input axis, canonical axis]
+    order = [int(np.flatnonzero(row)[0]) for row in back]
+    flips = tuple(slice(None, None, int(row.sum())) for row in back)
+    stored = np.ascontiguousarray(classes.transpose(order)[flips])
+    air_side = np.maximum(stored, np.uint8(AIR_CLASS))
+    air_side -= np.uint8(AIR_CLASS)
+    return np.minimum(stored, np.uint8(Label.AIR), out=stored), air_side
 
 
 class _Task(NamedTuple):

@@ -12,12 +12,11 @@ from xrecon.anatomy import morphology
 from xrecon.anatomy.body import find_body
 from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom
-from xrecon.ptxseg import pipeline
+from xrecon.ptxseg import working_labels
 from xrecon.ptxseg.airways import find_airways
-from xrecon.ptxseg.describe import collapsed_sides
 from xrecon.ptxseg.hemithoraces import lung_models, lungs
+from xrecon.ptxseg.hemithoraces.collapse import collapsed_sides
 from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, _reunited, split_sides
-from xrecon.ptxseg.pipeline import _dense_lung
 from xrecon.ptxseg.work_grid import working_grid
 from xrecon.segmentation import Side
 
@@ -69,7 +68,7 @@ def test_lung_models_are_named_and_unknown_ones_refused() -> None:
     with pytest.raises(InputError, match="'resnet' is unknown; choose one of auto, classical"):
         lung_models.resolve("resnet")
     with pytest.raises(ValueError, match="registered already"):
-        lung_models.register(lung_models.Entry("classical", lambda: lung_models.classical, ""))
+        lung_models.register(lung_models.LungModelEntry("classical", lambda: lung_models.classical, ""))
 
 
 def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() -> None:
@@ -78,7 +77,7 @@ def test_the_wide_closing_of_a_compressed_lung_takes_vessels_and_no_bronchi() ->
     wall = morphology.dilated(bronchus, 2.0, (2.0, 2.0, 2.0))
     classes = np.where(ball(17) & ~vessel & ~wall, np.uint8(RIGHT), np.uint8(0))
     hu = np.where(vessel, 50.0, np.where(bronchus, -980.0, -400.0)).astype(np.float32)
-    added = _dense_lung(hu, classes, bronchus, side=Side.RIGHT, spacing=(2.0, 2.0, 2.0))
+    added = working_labels.dense_lung(hu, classes, bronchus, side=Side.RIGHT, spacing=(2.0, 2.0, 2.0))
     assert added[ball(12) & vessel].all()
     assert not added[wall].any()
 
@@ -104,9 +103,9 @@ def test_small_airless_pieces_apart_from_a_lung_are_none() -> None:
     lung, dome, rest, lobe = ball(8), ball(3, (35, 35, 20)), ball(3, (35, 5, 20)), (D < 9) & (H < 9)
     whole = lung | dome | rest | lobe
     hu = np.where(dome | lobe, 45.0, -600.0).astype(np.float32)
-    stray = pipeline._stray(whole, hu)
+    stray = working_labels.stray_pieces(whole, hu)
     assert stray[dome].all() and not stray[lung | lobe | rest].any()
-    assert not pipeline._stray(np.zeros_like(whole), hu).any()
+    assert not working_labels.stray_pieces(np.zeros_like(whole), hu).any()
 
 
 def test_a_part_that_only_the_other_lung_meets_is_the_others() -> None:

@@ -1,7 +1,7 @@
-"""The interchangeable part: who finds the hemithoraces. Every model gives the same labels on the working grid.
+"""The lung models: interchangeable methods that find the hemithoraces, by name.
 
-A model is a function of the working volume and what is known already (body, airways). Networks are imported only when
-they are asked for.
+Every model gives the same labels on the working grid. It is a function of the working volume and what was measured
+before (body, airways). Networks are imported only when they are asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LungModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class LungModelEntry:
     """A registered model.
 
     Attributes:
@@ -69,11 +69,14 @@ def _totalsegmentator() -> LungModel:
     return TotalSegmentatorLungs()
 
 
-_ENTRIES: dict[str, Entry] = {
-    "classical": Entry("classical", lambda: classical, "thresholds, distance maps and watershed; no weights"),
-    "net": Entry("net", shipped_network, "own network of 4 mm, edges from the CT; also finds lung without air"),
-    "lungmask": Entry("lungmask", _lungmask, "the package lungmask (R231), with free air added"),
-    "totalsegmentator": Entry("totalsegmentator", _totalsegmentator, "the lobes of TotalSegmentator, air added"),
+_ENTRIES = {
+    entry.name: entry
+    for entry in (
+        LungModelEntry("classical", lambda: classical, "thresholds, distance maps and watershed; no weights"),
+        LungModelEntry("net", shipped_network, "own network of 4 mm, edges from the CT; also finds lung without air"),
+        LungModelEntry("lungmask", _lungmask, "the package lungmask (R231), with free air added"),
+        LungModelEntry("totalsegmentator", _totalsegmentator, "the lobes of TotalSegmentator, air added"),
+    )
 }
 AUTO, NETWORK = "classical", "net"
 """What `auto` means: the first; the second in smooth images, and for a collapsed lung that has lost its air.
@@ -82,7 +85,7 @@ On train cases held out the first is a little closer to contours of aerated lung
 where blur has joined the lungs, and finds lung that the first cannot see (docs/ptx-seg.md)."""
 
 
-def register(entry: Entry) -> None:
+def register(entry: LungModelEntry) -> None:
     """Add a model under its name. Raises ValueError if the name is taken."""
     if entry.name in _ENTRIES or entry.name == "auto":
         raise ValueError(f"a lung model named {entry.name!r} is registered already")
@@ -94,14 +97,14 @@ def names() -> tuple[str, ...]:
     return ("auto", *_ENTRIES)
 
 
-def resolve(name: str) -> Entry:
+def resolve(name: str) -> LungModelEntry:
     """The entry for a name; `auto` gives the default, a folder the network of `xrecon train lungs` in it.
 
     Raises:
         InputError: the name is unknown.
     """
     if (Path(name) / "model.safetensors").is_file():
-        return Entry("net", lambda: _own_net(name), f"the network in {Path(name).name}")
+        return LungModelEntry("net", lambda: _own_net(name), f"the network in {Path(name).name}")
     entry = _ENTRIES.get(AUTO if name == "auto" else name)
     if entry is None:
         raise InputError(

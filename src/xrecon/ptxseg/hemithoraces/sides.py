@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.morphology import Mask, Spacing, components, depth_mm, distance_mm, grown, select
 from xrecon.ptxseg.flood import flood
+from xrecon.segmentation import Side
 
 RIGHT, LEFT = 1, 2
+SIDE_NAMES = {Side.RIGHT: "right", Side.LEFT: "left"}
 _CORE_LIMITS_HU = (0.0, -600.0, -720.0)
 """Where two lungs touch over a wide area only the ridge between them, thinned by partial volume, parts them."""
 _EROSIONS_MM = (0.0, 4.0, 8.0, 13.0)
