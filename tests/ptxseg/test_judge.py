@@ -106,3 +106,56 @@ def test_in_smooth_images_the_middle_of_a_deep_pocket_is_empty_and_even(change: 
     features = Features(**(FEATURES | {"edge_hu": 200.0, "wall_share": 0.65} | change))
     verdict = judge.judge(features, smooth, pitch_mm=6.0)
     assert verdict.kind == kind, verdict
+
+
+SMOOTH = AirLevels(-975.0, 5.0, -800.0, smooth=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "levels"),
+    [
+        ("too small", {"volume_ml": 1.0}, LEVELS),
+        ("enclosed at the base", {"wall_share": 0.9, "edge_hu": 950.0, "top": 0.8}, LEVELS),
+        ("enclosed and small", {"wall_share": 0.9, "edge_hu": 950.0, "volume_ml": 6.0}, LEVELS),
+        ("enclosed and large", {"wall_share": 0.9, "edge_hu": 950.0}, LEVELS),
+        ("inside the lung", {"wall_share": 0.02}, LEVELS),
+        ("lung as dark as air in a smooth image", {}, replace(SMOOTH, lung_hu=-880.0)),
+        ("rarefied lung", {"above_air_hu": 80.0}, LEVELS),
+        ("uneven in a smooth image", {"depth_mm": 15.0, "spread_hu": 30.0}, SMOOTH),
+        ("without an edge", {"edge_hu": 150.0, "above_air_hu": 30.0}, LEVELS),
+        ("ball behind a sheet of tissue", {"sphericity": 0.9, "edge_hu": 900.0}, LEVELS),
+        ("aerated lung beyond a sheet of tissue", {"edge_hu": 850.0, "top": 0.7, "bottom": 1.0}, LEVELS),
+        ("round", {"sphericity": 0.9}, LEVELS),
+        ("smaller foot than half a ball", {"wall_share": 0.3, "depth_mm": 12.0}, LEVELS),
+        ("off the wall in a smooth image", {"wall_share": 0.5}, SMOOTH),
+        ("doubted twice", {"edge_hu": 150.0, "lung_share": 0.58}, LEVELS),
+        ("free air", {}, LEVELS),
+    ],
+)
+def test_every_rule_of_the_table_decides_about_something(
+    rule: str, change: dict[str, float], levels: AirLevels
+) -> None:
+    features, scan = Features(**(FEATURES | change)), judge.ScanContext(levels, 1.8)
+    deciding = judge.deciding_rule(features, scan)
+    assert deciding.name == rule
+    verdict = judge.judge(features, levels, pitch_mm=1.8)
+    expected = (deciding.kind, deciding.confidence(features, scan), deciding.reason(features, scan))
+    assert (verdict.kind, verdict.confidence, verdict.reason) == expected
+
+
+def test_the_rules_have_names_of_their_own_and_the_last_one_always_applies() -> None:
+    names = [rule.name for rule in judge.RULES]
+    assert len(set(names)) == len(names)
+    nothing = Features(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert judge.RULES[-1].applies(nothing, judge.ScanContext(LEVELS, 1.0))
+
+
+def test_a_rule_is_one_entry_and_stands_where_it_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = judge.Rule(
+        "any air", lambda _f, _s: True, judge.OESOPHAGUS, lambda _f, _s: 0.1, lambda f, _s: f"{f.volume_ml:.0f} mL"
+    )
+    monkeypatch.setattr(judge, "RULES", (judge.RULES[0], rule, *judge.RULES[1:]))
+    verdict = judge.judge(Features(**FEATURES), LEVELS, pitch_mm=1.8)
+    assert verdict == judge.Verdict(judge.OESOPHAGUS, 0.1, "80 mL")
+    small = Features(**(FEATURES | {"volume_ml": 1.0}))
+    assert judge.judge(small, LEVELS, pitch_mm=1.8).kind == judge.UNCERTAIN
