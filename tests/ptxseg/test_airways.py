@@ -42,7 +42,7 @@ def test_free_air_beside_a_bronchus_is_no_airway() -> None:
     hu, airways, pocket = chest()
     body = (H > 3) & (H < 66) & (W > 3) & (W < 86)
     found = find_airways(hu, body, SPACING)
-    assert found.found
+    assert found.measured
     assert found.air_hu == pytest.approx(-980.0, abs=3.0)
     assert (found.mask & airways).sum() > 0.9 * airways.sum()
     assert (found.mask & pocket).sum() < 0.03 * airways.sum()

@@ -59,21 +59,21 @@ def test_a_layer_with_a_few_bright_voxels_is_one(thickness: int) -> None:
 
 
 def test_of_a_pocket_and_a_bulla_over_a_thin_pleura_only_the_pocket_is_counted() -> None:
-    own = (D > 2) & (D < 41) & (H > 2) & (H < 41) & (W > 2) & (W < 69)
-    pocket = own & (W < 14)
+    hemithorax = (D > 2) & (D < 41) & (H > 2) & (H < 41) & (W > 2) & (W < 69)
+    pocket = hemithorax & (W < 14)
     bulla = ball(13, 28)
-    pleura = own & (W >= 14) & (W < 16)
+    pleura = hemithorax & (W >= 14) & (W < 16)
     hu = scan(pocket | bulla)
-    hu[~own] = 40.0
+    hu[~hemithorax] = 40.0
     hu[pleura & ~bulla] = -450.0
     hu[pleura & bulla] = -780.0
     whole = pocket | bulla
-    found = judged_parts(whole, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
-    kinds = {verdict.kind: part for part, _, verdict in found}
+    parts = judged_parts(whole, hemithorax, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
+    kinds = {verdict.kind: part for part, _, verdict in parts}
     assert set(kinds) == {judge.PNEUMOTHORAX, judge.BULLA}
     assert kinds[judge.PNEUMOTHORAX][pocket].mean() > 0.98
     assert kinds[judge.BULLA][bulla & (W > 16)].mean() > 0.98
-    alone = judged_parts(pocket, own, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
+    alone = judged_parts(pocket, hemithorax, hu, levels=LEVELS, spacing=SPACING, pitch_mm=2.0)
     assert [(verdict.kind, int(part.sum())) for part, _, verdict in alone] == [(judge.PNEUMOTHORAX, int(pocket.sum()))]
-    blurred = judged_parts(whole, own, hu, levels=replace(LEVELS, smooth=True), spacing=SPACING, pitch_mm=2.0)
+    blurred = judged_parts(whole, hemithorax, hu, levels=replace(LEVELS, smooth=True), spacing=SPACING, pitch_mm=2.0)
     assert len(blurred) == 1 and np.array_equal(blurred[0][0], whole)

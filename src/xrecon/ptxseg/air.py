@@ -29,18 +29,22 @@ from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
 from xrecon.ptxseg.pleural_line import without_line
 
 _FILM_NEIGHBOURS = 9
+"""Dark voxels in the cube of 27 round a seed: a film of one voxel has as many, noise and emphysema seldom have."""
 _MIN_SEED_ML = 0.3
+"""Smaller seeds, and smaller parts of plain lung or without a pleural line, do not count."""
 _MIN_LUNG_ML = 5.0
+"""Lung beyond doubt deep in the side is at least as large."""
 _MIN_WALL_SHARE = 0.08
+"""Share of the shell round a seed that lies outside the hemithorax, from which the seed reaches the wall."""
 _MIN_BLURRED_WALL_SHARE = 0.25
-"""One voxel further off, where more is near the wall: the pocket of train case_101 missed otherwise has 0.42."""
+"""The same one voxel further off, for a wall that is blurred: there more of the shell lies near the wall."""
 _FILM_MM = 6.0
 """Pockets thinner than this may hold no core: nothing so near the wall is taken for lung beyond doubt."""
 _LUNG, _AIR = 1, 2
 
 
 def find_candidates(
-    hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing
+    hu: NDArray[np.float32], hemithorax: Mask, levels: AirLevels, *, spacing: Spacing
 ) -> tuple[NDArray[np.uint32], int]:
     """Candidates of one hemithorax.
 
@@ -51,28 +55,29 @@ def find_candidates(
 
     Args:
         hu: [D, H, W] HU.
-        own: [D, H, W] the hemithorax.
+        hemithorax: [D, H, W] the side to search.
         levels: HU of free air and lung there.
-        spacing: mm.
+        spacing: (D, H, W) mm.
 
     Returns:
         Labels [D, H, W] from 1 (0 elsewhere), and how many there are.
     """
-    air = flooded(hu, own, levels, spacing=spacing)
+    air = flooded(hu, hemithorax, levels, spacing=spacing)
     if not levels.smooth and not any(levels.spread):
-        air &= ~without_line(hu, own, air, levels, least=_MIN_SEED_ML * 1000.0 / float(np.prod(spacing)))
+        least = _MIN_SEED_ML * 1000.0 / float(np.prod(spacing))
+        air &= ~without_line(hu, hemithorax, air, levels, least=least)
     labels, sizes = components(air)
     return labels, len(sizes)
 
 
-def flooded(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing) -> Mask:
+def flooded(hu: NDArray[np.float32], hemithorax: Mask, levels: AirLevels, *, spacing: Spacing) -> Mask:
     """What the flood of `find_candidates` takes for air [D, H, W], before what lacks a pleural line is taken back."""
-    seeds, count = _seeds(hu, own, levels, spacing=spacing)
+    seeds, count = _seeds(hu, hemithorax, levels, spacing=spacing)
     if count == 0:
         return np.zeros(hu.shape, dtype=np.bool_)
     steps: tuple[Callable[[], NDArray[np.float32]], ...] = (
-        partial(depth_mm, own, spacing),
-        partial(masked_mean, hu, own & (hu < AERATED_HU)),
+        partial(depth_mm, hemithorax, spacing),
+        partial(masked_mean, hu, hemithorax & (hu < AERATED_HU)),
         partial(_edge_hu, hu, levels, min(spacing)),
     )
     deep, mean, edge = at_once(lambda step: step(), steps)
@@ -81,15 +86,15 @@ def flooded(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: S
     voxel_ml = float(np.prod(spacing)) / 1000.0
     markers[at_least(lung, _MIN_LUNG_ML / voxel_ml)] = _LUNG
     if not levels.smooth:
-        plain = _plain_lung(hu, own, mean, levels, pitch_mm=min(spacing))
+        plain = _plain_lung(hu, hemithorax, mean, levels, pitch_mm=min(spacing))
         markers[at_least(plain, _MIN_SEED_ML / voxel_ml)] = _LUNG
     markers[seeds] = _AIR
-    flood(hu, markers, own, low_hu=levels.air_hu - 20.0, high_hu=0.0)
+    flood(hu, markers, hemithorax, low_hu=levels.air_hu - 20.0, high_hu=0.0)
     return holding((markers == _AIR) & (seeds | (hu < edge)), seeds)
 
 
 def _plain_lung(
-    hu: NDArray[np.float32], own: Mask, mean: NDArray[np.float32], levels: AirLevels, *, pitch_mm: float
+    hu: NDArray[np.float32], hemithorax: Mask, mean: NDArray[np.float32], levels: AirLevels, *, pitch_mm: float
 ) -> Mask:
     """Lung of any thickness: brighter than free air, and nothing near is bright enough to have made it so.
 
@@ -97,32 +102,31 @@ def _plain_lung(
     """
     near = tuple(2 * (1 + steps) + 1 for steps in levels.spread)
     around = ndimage.maximum_filter(hu, near)
-    return np.asarray(own & (mean > levels.seed_hu) & (around < edge_levels(levels, pitch_mm).plain_below_hu))
+    return np.asarray(hemithorax & (mean > levels.seed_hu) & (around < edge_levels(levels, pitch_mm).plain_below_hu))
 
 
-def _seeds(hu: NDArray[np.float32], own: Mask, levels: AirLevels, *, spacing: Spacing) -> tuple[Mask, int]:
+def _seeds(hu: NDArray[np.float32], hemithorax: Mask, levels: AirLevels, *, spacing: Spacing) -> tuple[Mask, int]:
     """Air beyond doubt, even in a film of one voxel, that reaches the wall and ends at a step; and how many parts."""
-    dark = own & (hu < levels.seed_hu)
-    # A film of one voxel has nine dark voxels in the cube round each of its own; noise and emphysema seldom have.
+    dark = hemithorax & (hu < levels.seed_hu)
     together = ndimage.uniform_filter(dark.astype(np.float32), 3) > (_FILM_NEIGHBOURS - 0.5) / 27.0
     labels, sizes = components(dark & together)
     boxes = cc3d.statistics(labels)["bounding_boxes"]
-    kept = []
+    numbers = []
     for number in 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_SEED_ML):
         box = widened(boxes[number], levels.reach + max(levels.spread) + 2, hu.shape)
-        if levels.smooth or _ends_at_wall_and_step(labels[box] == number, own[box], hu[box], levels):
-            kept.append(int(number))
-    return select(labels, kept, len(sizes)), len(kept)
+        if levels.smooth or _ends_at_wall_and_step(labels[box] == number, hemithorax[box], hu[box], levels):
+            numbers.append(int(number))
+    return select(labels, numbers, len(sizes)), len(numbers)
 
 
-def _ends_at_wall_and_step(part: Mask, own: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:
+def _ends_at_wall_and_step(part: Mask, hemithorax: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:
     inner = grown(part, levels.reach - 1)
     # Between slices that were far apart the wall lies further off than the pleura's ridge in the other directions.
     wide = stretched(inner, levels.spread)
-    at_wall = _share_outside(_shell(wide), own) >= _MIN_WALL_SHARE
-    if not at_wall and _share_outside(_shell(grown(wide)), own) < _MIN_BLURRED_WALL_SHARE:
+    at_wall = _share_outside(_shell(wide), hemithorax) >= _MIN_WALL_SHARE
+    if not at_wall and _share_outside(_shell(grown(wide)), hemithorax) < _MIN_BLURRED_WALL_SHARE:
         return False
-    to_lung = _shell(inner) & own
+    to_lung = _shell(inner) & hemithorax
     if not to_lung.any():
         return True
     rise = float(np.percentile(ndimage.maximum_filter(hu, 3)[to_lung], 25)) - levels.air_hu
@@ -135,8 +139,8 @@ def _shell(mask: Mask) -> Mask:
     return grown(mask) & ~mask
 
 
-def _share_outside(shell: Mask, own: Mask) -> float:
-    return int(np.count_nonzero(shell & ~own)) / max(1, int(np.count_nonzero(shell)))
+def _share_outside(shell: Mask, hemithorax: Mask) -> float:
+    return int(np.count_nonzero(shell & ~hemithorax)) / max(1, int(np.count_nonzero(shell)))
 
 
 def _edge_hu(hu: NDArray[np.float32], levels: AirLevels, pitch_mm: float) -> NDArray[np.float32]:

@@ -13,10 +13,13 @@ from xrecon.jobs import at_once
 from xrecon.ptxseg.flood import flood
 
 _LUMEN_THRESHOLDS_HU = (-850.0, -750.0, -650.0, -500.0)
-"""From sharp CTs to smooth reconstructed ones, whose windpipe is a shallow valley."""
+"""HU below which a lumen is looked for, in this order: from sharp CTs to smooth reconstructed ones, whose windpipe is
+a shallow valley."""
 _AREA_MM2 = (40.0, 700.0)
-"""Lumen of the adult windpipe 100 to 500 mm2; bronchi are smaller, the bifurcation larger."""
+"""Areas that a lumen of the windpipe may have. In adults it has 100 to 500 mm2; bronchi are smaller, the fork is
+larger."""
 _MIN_LENGTH_MM = 30.0
+"""Shortest chain of lumens that can be the windpipe."""
 _MAX_VOLUME_ML = 90.0
 """Windpipe and bronchi to the segments hold 40 to 80 mL in adults; more is a leak into the lung."""
 _REACH_MM = 60.0
@@ -24,11 +27,13 @@ _REACH_MM = 60.0
 _GROWTH_STEPS_HU = (180.0, 140.0, 110.0, 80.0, 60.0, 45.0)
 """Thresholds above the lumen's level that growing tries, the most generous first."""
 TRACHEAL_AIR_HU = -975.0
-"""Free air in the windpipe of most scans (-946 to -993 in the train cases), where it cannot be measured."""
+"""Free air in the windpipe as most scans show it, where it cannot be measured."""
 _PLAUSIBLE_LEVEL_HU = (-1100.0, -700.0)
+"""Levels that free air may have; another level was measured in no windpipe."""
 _WIDE = 2.0
-"""Lumens that together are wider than this, in areas of the windpipe, are more than it and its two bronchi."""
+"""Lumens that together are wider than this many windpipes are more than the windpipe and its two bronchi."""
 _LUNG_HU = -350.0
+"""What is darker than this and deeper than `_CORE_MM` is lung or free air."""
 _WINDPIPE, _CHEST = np.uint8(1), np.uint8(2)
 _CORE_MM = 12.0
 """Air this deep is lung or free air: bronchi are narrower, and the windpipe itself is left out."""
@@ -38,21 +43,21 @@ _APART_ML = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Airways:
-    """What is known of the windpipe.
+    """The windpipe, and the level of free air measured in it.
 
     Attributes:
         mask: [D, H, W] lumen of windpipe and main bronchi; empty if none was found.
         air_hu: level of free air, HU.
         noise_hu: standard deviation of HU inside the lumen, one working voxel.
         carina: [D, H, W] voxel position of the lowest slice in which the windpipe is one lumen; None if not found.
-        found: whether level and noise were measured in a lumen (otherwise they are assumed).
+        measured: whether level and noise were measured in a lumen; otherwise they are assumed.
     """
 
     mask: Mask
     air_hu: float
     noise_hu: float
     carina: tuple[int, int, int] | None
-    found: bool
+    measured: bool
 
 
 def find_airways(hu: NDArray[np.float32], body: Mask, spacing: Spacing) -> Airways:
@@ -61,7 +66,7 @@ def find_airways(hu: NDArray[np.float32], body: Mask, spacing: Spacing) -> Airwa
     Args:
         hu: [D, H, W] HU, canonical axes.
         body: [D, H, W] the body, filled.
-        spacing: mm.
+        spacing: (D, H, W) mm.
     """
     for threshold in _LUMEN_THRESHOLDS_HU:
         windpipe = _windpipe(hu, body, spacing, threshold)
@@ -120,10 +125,10 @@ def _followed(chain: Mask) -> Mask:
     for d in range(first + 1, int(used[-1]) + 1):
         labels, sizes = components(chain[d : d + 1])
         below = np.unique(labels[0][out[d - 1]])
-        kept = select(labels[0], below[below > 0], len(sizes))
-        if not kept.any() or np.count_nonzero(kept) > _WIDE * usual:
+        lumens = select(labels[0], below[below > 0], len(sizes))
+        if not lumens.any() or np.count_nonzero(lumens) > _WIDE * usual:
             break
-        out[d] = kept
+        out[d] = lumens
     return out
 
 

@@ -15,10 +15,12 @@ OFF_WALL_MM = 9.0
 REACH_MM = OFF_WALL_MM + 2.5 * BALL_MM
 """How far round the air the hemithorax is looked at."""
 _GRID_MM = 4.0
+"""Pitch of the coarser grid on which lung round the border is counted."""
 _LEAST_CM2 = 15.0
+"""Least border away from the wall that tells which way it bulges."""
 
 
-def lung_share(air: Mask, own: Mask, spacing: Spacing) -> float | None:
+def lung_share(air: Mask, hemithorax: Mask, spacing: Spacing) -> float | None:
     """Share of lung in a soft ball, averaged over the border of air and lung away from the wall.
 
     0.5 for a plane, less where the lung bulges into the air, as it does when it falls back from the chest wall, more
@@ -26,14 +28,15 @@ def lung_share(air: Mask, own: Mask, spacing: Spacing) -> float | None:
 
     Args:
         air: [D, H, W] the candidate.
-        own: [D, H, W] its hemithorax; what of it is not air counts as lung. Both reach `REACH_MM` beyond the air.
-        spacing: mm.
+        hemithorax: [D, H, W] what of it is not air counts as lung. Both masks reach `REACH_MM` beyond the air.
+        spacing: (D, H, W) mm.
 
-    Returns: 0..1, or None where less than 15 cm2 of the border lie away from the wall.
+    Returns:
+        0..1, or None where less than 15 cm2 of the border lie away from the wall.
     """
     blocks = [max(1, round(_GRID_MM / pitch)) for pitch in spacing]
     coarse: Spacing = (spacing[0] * blocks[0], spacing[1] * blocks[1], spacing[2] * blocks[2])
-    inside = _shares(own, blocks) >= 0.5
+    inside = _shares(hemithorax, blocks) >= 0.5
     empty = (_shares(air, blocks) >= 0.5) & inside
     lung = inside & ~empty
     border = ((empty & grown(lung)) | (lung & grown(empty))) & (depth_mm(inside, coarse) > OFF_WALL_MM)

@@ -46,7 +46,7 @@ def describe(
         "thick_slices": plausibility.is_thick(scan.grid.source.spacing_mm),
         "smooth_image": scan.smooth,
         "very_noisy": scan.noise_hu > NOISY_HU,
-        "airway_found": scan.airways.found,
+        "airway_found": scan.airways.measured,
     }
     return {
         "notice": RESEARCH_NOTICE,

@@ -9,6 +9,7 @@ from xrecon.anatomy.morphology import Mask
 from xrecon.compiled import compiled, inlined
 
 LEVELS = 256
+"""Steps in which HU are told apart."""
 
 
 def flood(hu: NDArray[np.float32], markers: NDArray[np.uint8], open_: Mask, *, low_hu: float, high_hu: float) -> None:
@@ -30,22 +31,22 @@ def flood(hu: NDArray[np.float32], markers: NDArray[np.uint8], open_: Mask, *, l
 
 
 @inlined
-def _neighbour(here: int, side: int, depth: int, height: int, width: int) -> int:
+def _neighbour(voxel: int, side: int, depth: int, height: int, width: int) -> int:
     """Flat index of one of the six neighbours of a voxel, -1 beyond the grid."""
     plane = height * width
-    d, rest = here // plane, here % plane
+    d, rest = voxel // plane, voxel % plane
     h, w = rest // width, rest % width
     if side == 0:
-        return here - plane if d > 0 else -1
+        return voxel - plane if d > 0 else -1
     if side == 1:
-        return here + plane if d < depth - 1 else -1
+        return voxel + plane if d < depth - 1 else -1
     if side == 2:
-        return here - width if h > 0 else -1
+        return voxel - width if h > 0 else -1
     if side == 3:
-        return here + width if h < height - 1 else -1
+        return voxel + width if h < height - 1 else -1
     if side == 4:
-        return here - 1 if w > 0 else -1
-    return here + 1 if w < width - 1 else -1
+        return voxel - 1 if w > 0 else -1
+    return voxel + 1 if w < width - 1 else -1
 
 
 @compiled()
@@ -73,18 +74,18 @@ def _flood(  # pragma: no cover
                     following[tail[level]] = near
                 tail[level] = near
     for water in range(LEVELS):
-        here = head[water]
-        while here != -1:
+        voxel = head[water]
+        while voxel != -1:
             for side in range(6):
-                near = _neighbour(here, side, depth, height, width)
+                near = _neighbour(voxel, side, depth, height, width)
                 if near < 0:
                     continue
                 if markers[near] == 0 and open_[near]:
-                    markers[near] = markers[here]
+                    markers[near] = markers[voxel]
                     level = max(water, relief[near])
                     if tail[level] == -1:
                         head[level] = near
                     else:
                         following[tail[level]] = near
                     tail[level] = near
-            here = following[here]
+            voxel = following[voxel]

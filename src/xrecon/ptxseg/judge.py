@@ -75,8 +75,9 @@ _SMOOTH_SPREAD_HU = 22.0
 _SMOOTH_WALL_SHARE = 0.57
 """Smooth images hide the pleura, but not where air lies: less of the surface on the wall is a bulla."""
 _FULL_ML = 60.0
+"""Size up to which the confidence in free air rises."""
 _LEAST_CONTACT_SHARE, _FULL_CONTACT_SHARE = 0.15, 0.4
-"""The confidence rises up to this size, and between these shares of the surface that lie on the wall."""
+"""Shares of the surface on the wall between which the confidence rises."""
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,33 @@ from numpy.typing import NDArray
 from xrecon.anatomy.morphology import Mask
 
 _SEED_SHARE = 0.45
-"""A seed's HU lies below this share of the way from free air to lung."""
+"""Share of the way from free air to lung below which a voxel among its like is free air."""
 _PURE_SHARE = 0.15
+"""The same for the mean of a region that holds no tissue."""
 _PLAIN_EDGE_SHARE = 0.8
+"""Rise at a border, as a share of the way from free air to lung, at which pure air ends at any lung."""
 _IMPURE_SHARE = 0.35
+"""Share of the way from free air to lung above which the mean of a region holds tissue."""
 _IMPURE_SLACK_HU = 10.0
+"""Added to it in sharp images."""
+_STEP_SHARE = 1.15
+"""Rise at a border, as a share of the way from free air to lung, from which pleura or collapsed lung bounds it."""
+_STEP_HU = 60.0
+"""Added to it."""
+_SMOOTH_STEP_SHARE = 0.65
+"""The same in smooth images, which do not show the pleura."""
 _LUNG_SHARE = 0.55
+"""Share of the way from free air to lung above which smoothed HU, away from the wall, are lung."""
 _TISSUE_HU = 40.0
+"""Soft tissue."""
 SHARP_REACH = 2
+"""Voxels over which HU rises at a sharp edge."""
 _PLEURA_MM = 1.0
+"""Visceral pleura with the tissue that is pressed against it."""
 _BLUR_MM = 0.4
+"""By how much the scanner's blur widens half a voxel."""
 _RIDGE_HU = 100.0
+"""Rise over lung (more by twice the noise) from which a neighbour shows a pleura."""
 AERATED_HU = -500.0
 """Brighter voxels are vessels, wall and airless lung."""
 USUAL_CONTRAST_HU = 130.0
@@ -57,8 +73,8 @@ class AirLevels:
     def step_hu(self) -> float:
         """Rise from free air to what bounds it, where that is pleura and collapsed lung and not just thin lung."""
         if self.smooth:
-            return 0.65 * (self.lung_hu - self.air_hu)
-        return 1.15 * (self.lung_hu - self.air_hu) + 60.0
+            return _SMOOTH_STEP_SHARE * (self.lung_hu - self.air_hu)
+        return _STEP_SHARE * (self.lung_hu - self.air_hu) + _STEP_HU
 
     @property
     def pure_hu(self) -> float:
@@ -83,7 +99,7 @@ class AirLevels:
 
 def side_levels(
     hu: NDArray[np.float32],
-    own: Mask,
+    hemithorax: Mask,
     *,
     air_hu: float,
     noise_hu: float,
@@ -92,7 +108,7 @@ def side_levels(
     spread: tuple[int, int, int] = (0, 0, 0),
 ) -> AirLevels:
     """Levels of one hemithorax. Free air is left out of the lung's median, or a large pocket would pull it down."""
-    values = hu[own & (hu < AERATED_HU)]
+    values = hu[hemithorax & (hu < AERATED_HU)]
     lung = values[values > air_hu + max(60.0, 3.0 * noise_hu)]
     # With hardly any parenchyma left to measure, the usual density of lung stands in.
     lung_hu = float(np.median(lung)) if lung.size > 1000 else air_hu + USUAL_CONTRAST_HU

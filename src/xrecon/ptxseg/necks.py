@@ -14,13 +14,18 @@ from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.levels import AirLevels
 
 _SHEET_HU = 100.0
+"""Rise over free air of a thin sheet between two parts: half of what a pleura of 0.9 mm adds to a voxel of 2 mm where
+two voxels share it."""
 _SHEET_NOISE = 4.0
-"""Above free air: half of what the planted pleura (0.9 mm) adds to a voxel of 2 mm where two voxels share it."""
+"""The same in standard deviations of the noise, where that is more."""
 _NECK_MM = 4.5
+"""A neck is nowhere deeper."""
 _NECK_VOXELS = 2.05
-"""A neck is nowhere deeper: a leak of up to three voxels. With 4.5 and 6 mm the same bullae of train cases part."""
+"""The same in voxels, where that is more: a leak is up to three voxels wide."""
 _MIN_CORE_ML = 2.0
+"""Least volume deeper than a neck that a part on either side of it has."""
 _MOST_PARTS = 255
+"""Most parts that a candidate may fall into: markers have 8 bits."""
 
 
 def parts_behind_necks(candidate: Mask, hu: NDArray[np.float32], levels: AirLevels, spacing: Spacing) -> list[Mask]:

@@ -10,13 +10,21 @@ from xrecon.errors import InputError
 from xrecon.volume import Volume
 
 _MIN_EXTENT_MM = 80.0
+"""Smallest extent of a chest CT."""
 _MAX_EXTENT_MM = 2500.0
+"""Largest extent."""
 _THICK_MM = 4.5
+"""Voxels longer than this hide thin pockets."""
 _AIR_BELOW_HU = -300.0
+"""A CT whose lowest value is above this shows no air."""
 _TISSUE_ABOVE_HU = -150.0
+"""A CT whose highest value is below this shows no tissue."""
 _CUT_SHARE = 0.08
+"""Section of the lungs in the outermost plane, as a share of the largest, from which they run out of the picture."""
 _SMOOTH_EDGE_MM = 7.0
+"""Width of the lungs' edges above which the pleura cannot be seen. CTs at 2 mm have 3 to 6 mm."""
 _CONTRAST_HU = 900.0
+"""Rise from lung to tissue, by which that width is reckoned."""
 
 
 def check_units(volume: Volume) -> None:
@@ -32,14 +40,16 @@ def check_units(volume: Volume) -> None:
             f"voxels, D x H x W); a chest is {_MIN_EXTENT_MM:.0f} mm or more each way: check the spacing in the file"
         )
     low, high = float(volume.hu.min()), float(volume.hu.max())
-    found = f"the values run from {low:.6g} to {high:.6g}"
+    values = f"the values run from {low:.6g} to {high:.6g}"
     if high - low <= 2.0:
-        raise InputError(f"{found}: constant, or scaled to [0, 1]; expected Hounsfield units (air near -1000, water 0)")
+        raise InputError(
+            f"{values}: constant, or scaled to [0, 1]; expected Hounsfield units (air near -1000, water 0)"
+        )
     if low >= _AIR_BELOW_HU:
         hint = "; this looks like HU + 1024: subtract 1024" if low >= -5.0 and high > 1000.0 else ""
-        raise InputError(f"{found}: no air; expected a chest CT in Hounsfield units (air near -1000, water 0){hint}")
+        raise InputError(f"{values}: no air; expected a chest CT in Hounsfield units (air near -1000, water 0){hint}")
     if high <= _TISSUE_ABOVE_HU:
-        raise InputError(f"{found}: nothing as dense as soft tissue; expected a chest CT in Hounsfield units")
+        raise InputError(f"{values}: nothing as dense as soft tissue; expected a chest CT in Hounsfield units")
 
 
 def cut_sides(sides: NDArray[np.uint8]) -> list[str]:
@@ -75,7 +85,7 @@ def edge_width_mm(hu: NDArray[np.float32], lung: Mask, spacing: Spacing) -> floa
 
 
 def is_smooth(edge_mm: float) -> bool:
-    """Whether edges are as wide as in reconstructions from radiographs (CTs at 2 mm: 3 to 6 mm)."""
+    """Whether edges are as wide as in reconstructions from radiographs."""
     return edge_mm > _SMOOTH_EDGE_MM
 
 

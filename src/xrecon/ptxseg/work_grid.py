@@ -18,7 +18,7 @@ from xrecon.volume import Volume
 TARGET_MM = 1.7
 """Pitch that the working grid comes nearest to."""
 _COARSEST_MM = 2.4
-"""An axis up to this pitch is not interpolated: the prototype's gain from doing so was below its cost in time."""
+"""An axis up to this pitch is not interpolated: the gain is below its cost in time."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def working_grid(volume: Volume, box: Box) -> WorkingGrid:
 
 
 def _ratios(spacing_mm: Spacing) -> tuple[Ratio, Ratio, Ratio]:
-    found = []
+    ratios = []
     for pitch in spacing_mm:
         if pitch > _COARSEST_MM:
-            found.append(Ratio(split=int(np.ceil(pitch / _COARSEST_MM))))
+            ratios.append(Ratio(split=int(np.ceil(pitch / _COARSEST_MM))))
         else:
-            found.append(Ratio(block=max(1, round(TARGET_MM / pitch - 0.1))))
-    return found[0], found[1], found[2]
+            ratios.append(Ratio(block=max(1, round(TARGET_MM / pitch - 0.1))))
+    return ratios[0], ratios[1], ratios[2]
 
 
 def _whole_blocks(box: Box, ratios: tuple[Ratio, Ratio, Ratio]) -> Box:

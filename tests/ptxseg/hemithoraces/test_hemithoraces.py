@@ -42,23 +42,23 @@ def test_a_single_lung_is_not_split() -> None:
 def test_body_is_the_patient_without_the_table(phantom64: Phantom) -> None:
     volume = phantom64.volume
     body = find_body(volume)
-    found = body.at([np.arange(n) for n in volume.shape])
-    assert (found & phantom64.structures["body"]).sum() > 0.95 * phantom64.structures["body"].sum()
+    inside = body.at([np.arange(n) for n in volume.shape])
+    assert (inside & phantom64.structures["body"]).sum() > 0.95 * phantom64.structures["body"].sum()
     table = phantom64.structures["table"] & ~phantom64.structures["body"]
-    assert (found & table).sum() < 0.1 * table.sum()
+    assert (inside & table).sum() < 0.1 * table.sum()
 
 
 def test_windpipe_gives_the_level_of_air(phantom64: Phantom) -> None:
     volume = phantom64.volume
     body = find_body(volume)
     grid = working_grid(volume, body.box())
-    found = find_airways(np.asarray(grid.volume.hu), body.at(grid.nearest_voxels()), grid.spacing_mm)
-    assert found.found
-    assert -1001.0 <= found.air_hu < -950.0
-    assert found.carina is not None
+    airways = find_airways(np.asarray(grid.volume.hu), body.at(grid.nearest_voxels()), grid.spacing_mm)
+    assert airways.measured
+    assert -1001.0 <= airways.air_hu < -950.0
+    assert airways.carina is not None
     trachea = phantom64.structures["airways"]
     at = [np.clip(i, 0, n - 1) for i, n in zip(grid.nearest_voxels(), volume.shape, strict=True)]
-    assert (found.mask & morphology.grown(trachea)[np.ix_(*at)]).sum() > 0.9 * found.mask.sum()
+    assert (airways.mask & morphology.grown(trachea)[np.ix_(*at)]).sum() > 0.9 * airways.mask.sum()
 
 
 def test_lung_models_are_named_and_unknown_ones_refused() -> None:

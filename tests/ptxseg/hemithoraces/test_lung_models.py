@@ -104,7 +104,7 @@ def test_one_side_alone_is_the_same_as_of_both(chest: Chest) -> None:
     both = hemithoraces_from_shares(shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING)
     for side in (1, 2):
         alone = hemithoraces_from_shares(
-            shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING, wanted=[side]
+            shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING, searched=[side]
         )
         assert np.array_equal(alone.sides, np.where(both.sides == side, both.sides, 0))
         assert alone.missing is None

@@ -1,1 +1,1 @@
-"""Who finds the hemithoraces, and how right and left are told apart."""
+"""The hemithoraces: the methods that find them, and how right and left are told apart."""

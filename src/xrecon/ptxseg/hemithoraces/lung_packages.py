@@ -25,6 +25,7 @@ from xrecon.volume import Volume
 LUNGMASK_WEIGHTS = "XRECON_LUNGMASK_WEIGHTS"
 """Environment variable: a file of lungmask weights (state dict of R231); else lungmask's own cache or download."""
 _MIN_SHARE = 0.03
+"""A side that holds less of both is missing."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -39,8 +40,8 @@ def with_free_air(
     if lungs.shape != hu.shape:
         raise InputError(f"the lungs have the shape {lungs.shape}, the CT {hu.shape}: another grid")
     classical = find_hemithoraces(hu, body, airways, spacing)
-    own = np.where(airways.mask | ~body, np.uint8(0), lungs)
-    sides = np.where(own > 0, own, classical.sides).astype(np.uint8)
+    labelled = np.where(airways.mask | ~body, np.uint8(0), lungs)
+    sides = np.where(labelled > 0, labelled, classical.sides).astype(np.uint8)
     for side in (RIGHT, LEFT):
         whole = filled(closed(sides == side, CLOSE_MM, spacing))
         sides[whole & (sides == 0) & body & ~airways.mask] = side
@@ -105,14 +106,14 @@ class TotalSegmentatorLungs:
         hu = np.asarray(volume.hu)
         image: Any = nibabel.Nifti1Image(hu.round().astype(np.int16), _LPS_TO_RAS @ volume.affine)  # type: ignore[no-untyped-call]
         try:
-            found = self._run(
+            image_of_lobes = self._run(
                 image, None, fast=self._fast, roi_subset=self._lobes, device="cpu", quiet=True, skip_saving=True
             )
         except OSError as error:
             raise MissingPartError(
                 f"TotalSegmentator has no weights and could not fetch them ({error}); set TOTALSEG_WEIGHTS_PATH"
             ) from error
-        labels = np.asarray(found.dataobj).astype(np.int64)
+        labels = np.asarray(image_of_lobes.dataobj).astype(np.int64)
         table = np.zeros(max(int(labels.max()), *self._sides) + 1, dtype=np.uint8)
         for number, side in self._sides.items():
             table[number] = side
@@ -126,15 +127,15 @@ def lobe_sides(names: dict[int, str]) -> dict[int, int]:
         InputError: there are no lobes of both sides: another version.
     """
     ends = {"_right": RIGHT, "_left": LEFT}
-    found = {
+    sides = {
         number: side
         for number, name in names.items()
         for end, side in ends.items()
         if name.startswith("lung_") and name.endswith(end)
     }
-    if set(found.values()) != {RIGHT, LEFT}:
+    if set(sides.values()) != {RIGHT, LEFT}:
         raise InputError(f"TotalSegmentator's classes hold no lobes of both lungs ({len(names)} classes); update it")
-    return found
+    return sides
 
 
 def _module(name: str, *, package: str) -> ModuleType | Any:

@@ -34,26 +34,35 @@ from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, split_sides
 
 EDGE_HU = -350.0
-"""Near the midpoint of aerated lung (-850) and soft tissue (+40); manual contours lie a little outside it."""
+"""What is brighter is no aerated lung. Near the midpoint of aerated lung (-850) and soft tissue (+40); manual
+contours lie a little outside it."""
 _LUNG_TEXTURE_HU = (60.0, 480.0)
-"""Aerated lung lies this far above the level of free air."""
+"""How far above the level of free air aerated lung lies."""
 _MIN_PART_ML = 3.0
+"""Smaller parts of the air are no lung."""
 MIN_LUNGS_ML = 300.0
+"""Aerated lung that a chest CT holds at least."""
 _LARGE_SHARE = 0.1
+"""Parts from this share of the largest on are lung wherever they lie."""
 _TEXTURE_SHARE = 0.3
+"""Share of a part with the density of aerated lung, from which the part is lung."""
 _MIN_POCKET_ML = 15.0
+"""Smaller parts without lung texture are no free air."""
 _PLEURA_GAP_MM = 3.5
 """Visceral pleura of 1 mm, widened by the blur of both edges; diaphragm with the wall of the stomach is thicker."""
 _SHARED_SURFACE = 0.15
+"""Share of a part's surface that lies as near to lung as a pleura is thick, from which the part belongs to the
+chest."""
 _SKIN_SHARE = 0.1
-"""Of a part's surface: no air in the chest comes so near the skin."""
+"""Share of a part's surface that runs along the skin, above which the part lies outside the chest."""
 _NECK_MM = 30.0
 """Air that ends above this depth below the apex of the lungs is throat, not chest."""
 WALL_MM = 2.0
+"""Thickness of the wall of windpipe and bronchi, which is not lung."""
 SKIN_VOXELS = 3
-"""The outline of the body is coarse: its outermost voxels may be outside air."""
+"""Outermost voxels of the body that may be outside air, because its outline is coarse."""
 CLOSE_MM = 4.5
-"""Vessels to about 9 mm belong to the lung, as in manual contours."""
+"""Gaps up to twice this are closed: vessels to about 9 mm belong to the lung, as in manual contours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +78,13 @@ class Hemithoraces:
     missing: str | None
 
 
-def with_sides(chest: Hemithoraces, other: Hemithoraces, wanted: Collection[int]) -> Hemithoraces:
-    """`chest`, to which `other` adds what it has of the wanted sides (1 right, 2 left) outside both of `chest`'s."""
+def with_sides(chest: Hemithoraces, other: Hemithoraces, added: Collection[int]) -> Hemithoraces:
+    """`chest`, to which `other` adds what it has of the `added` sides (1 right, 2 left) outside both of `chest`'s."""
     sides = chest.sides.copy()
-    for side in wanted:
+    for side in added:
         sides[(other.sides == side) & (sides == 0)] = side
     missing = {"right": RIGHT, "left": LEFT}.get(chest.missing or "")
-    return Hemithoraces(sides, None if missing in wanted else chest.missing)
+    return Hemithoraces(sides, None if missing in added else chest.missing)
 
 
 def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spacing: Spacing) -> Hemithoraces:
@@ -115,12 +124,12 @@ def _beside_lung(mask: Mask, inner: Mask) -> Mask:
     middle = (rows[0] + rows[-1]) / 2
     statistics = cc3d.statistics(labels)
     centres, boxes = statistics["centroids"][1:, 0], statistics["bounding_boxes"]
-    kept = [int(number) for number in 1 + np.flatnonzero(large)]
+    beside = [int(number) for number in 1 + np.flatnonzero(large)]
     for number in 1 + np.flatnonzero(~large & (centres < middle) & (centres > rows[0])):
         box = widened(boxes[number], 1, mask.shape)
         if not _along_skin(labels[box] == number, inner[box]):
-            kept.append(int(number))
-    return select(labels, kept, len(sizes))
+            beside.append(int(number))
+    return select(labels, beside, len(sizes))
 
 
 def _along_skin(part: Mask, inner: Mask) -> bool:
@@ -166,8 +175,8 @@ def _closed_sides(sides: NDArray[np.uint8], airways: Mask, body: Mask, spacing: 
     """Each side closed over its vessels; neither takes a voxel of the other, of the airways or from outside."""
     out = sides.copy()
     free = (sides == 0) & body & ~airways
-    both = (RIGHT, LEFT)
-    wholes = at_once(lambda side: filled(closed(sides == side, CLOSE_MM, spacing)), both)
-    for side, whole in zip(both, wholes, strict=True):
+    numbers = (RIGHT, LEFT)
+    wholes = at_once(lambda side: filled(closed(sides == side, CLOSE_MM, spacing)), numbers)
+    for side, whole in zip(numbers, wholes, strict=True):
         out[whole & free & (out == 0)] = side
     return out

@@ -45,27 +45,35 @@ if TYPE_CHECKING:
     from xrecon.models.lung_network import CoarseShares
 
 SHIPPED = "lungs-v1"
+"""Folder of the shipped weights."""
 _PART_SHARE = 0.4
-"""Air counts whose share of hemithorax reaches this: a little outside the network's own border, which is coarse."""
+"""Share of hemithorax from which air counts: a little outside the network's own border, which is coarse."""
 _EDGE_SHARE = 0.08
-"""In parts that are mostly chest, the CT alone says where they end, up to here: about a coarse voxel further."""
+"""The same in parts of the air that are mostly chest: the CT alone says where they end, about a coarse voxel
+further."""
 _COMPONENT_SHARE = 0.5
+"""Mean share of hemithorax from which a part of the air is mostly chest."""
 _SURE = 0.85
+"""Lead of one side over the other, as a share of both, from which the side is certain."""
 _DENSE_SHARE = 0.5
+"""Share of a side from which tissue may be its lung without air."""
 _DENSE_OPEN_MM = 4.5
-"""Lung without air is thicker than twice this; what is thinner is chest wall within the network's own error. Of 3.5,
-4.5 and 5 mm in 42 train pockets 3.5 has the highest Dice of lung, by 0.001 (`benchmarks/ptxseg_constants.py`); this
-keeps a voxel's erosion on grids of 4 mm."""
+"""Lung without air is thicker than twice this; what is thinner is chest wall within the network's own error."""
 _DENSE_RIM_MM = 2.0
-"""The corners that this takes away are given back this far."""
+"""How far the corners that this takes away are given back."""
 _DENSE_HU = 180.0
+"""What is denser is no lung."""
 _FAT_HU = (-140.0, -5.0)
-"""Mean over 27 voxels: fat round heart and hilum, with its partial volume. Lung without air is as dense as muscle."""
+"""Mean over 27 voxels that fat round heart and hilum has, with its partial volume. Lung without air is as dense as
+muscle."""
 _FAT_SPREAD_HU, _FAT_SPREAD_NOISE = 50.0, 1.5
-"""Standard deviation of those 27 voxels up to which they are fat: chosen on collapses planted in train cases, where
-without a limit up to 57 mL of lung were lost (007), and without the rule fat of the hilum was gained."""
+"""Standard deviation of those 27 voxels (and so many times the noise) up to which they are fat."""
+_MIN_SIDE_SHARE = 0.03
+"""A side that holds less of both is missing."""
 _MIN_DENSE_ML = 5.0
+"""Smaller parts of lung without air are left out."""
 _MIN_AIR_ML = 3.0
+"""Smaller parts of air are left out."""
 
 
 def hemithoraces_from_shares(
@@ -75,7 +83,7 @@ def hemithoraces_from_shares(
     body: Mask,
     airways: Airways,
     spacing: Spacing,
-    wanted: Sequence[int] = (RIGHT, LEFT),
+    searched: Sequence[int] = (RIGHT, LEFT),
 ) -> Hemithoraces:
     """Both hemithoraces, or one of them, which costs half.
 
@@ -84,14 +92,14 @@ def hemithoraces_from_shares(
         hu: [D, H, W] HU.
         body: [D, H, W] inside the skin.
         airways: of this CT.
-        spacing: mm.
-        wanted: sides to find; the other stays empty and is not called missing.
+        spacing: (D, H, W) mm.
+        searched: sides to find; the other stays empty and is not called missing.
 
     Raises:
         InputError: less than 300 mL of hemithorax where both were looked for.
     """
     sides = np.zeros(hu.shape, dtype=np.uint8)
-    box = shares.box(wanted, least=_EDGE_SHARE)
+    box = shares.box(searched, least=_EDGE_SHARE)
     if box is not None:
         box = widened(box, voxels(CLOSE_MM + WALL_MM, spacing), hu.shape)
         sides[box] = _sides(
@@ -101,18 +109,19 @@ def hemithoraces_from_shares(
             tubes=np.ascontiguousarray(airways.mask[box]),
             noise_hu=airways.noise_hu,
             spacing=spacing,
-            wanted=wanted,
+            searched=searched,
         )
-    if len(wanted) < 2:
+    if len(searched) < 2:
         return Hemithoraces(sides, None)
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    found = [float(np.count_nonzero(sides == side)) * voxel_ml for side in (RIGHT, LEFT)]
-    if sum(found) < MIN_LUNGS_ML:
+    volumes_ml = [float(np.count_nonzero(sides == side)) * voxel_ml for side in (RIGHT, LEFT)]
+    if sum(volumes_ml) < MIN_LUNGS_ML:
         raise InputError(
-            f"no lungs found: {sum(found):.0f} mL of hemithorax inside the body, expected at least "
+            f"no lungs found: {sum(volumes_ml):.0f} mL of hemithorax inside the body, expected at least "
             f"{MIN_LUNGS_ML:.0f} mL; is this a chest CT in Hounsfield units?"
         )
-    missing = next((name for name, ml in zip(("right", "left"), found, strict=True) if ml < 0.03 * sum(found)), None)
+    named = zip(("right", "left"), volumes_ml, strict=True)
+    missing = next((name for name, ml in named if ml < _MIN_SIDE_SHARE * sum(volumes_ml)), None)
     return Hemithoraces(sides, missing)
 
 
@@ -131,9 +140,9 @@ def _sides(
     tubes: Mask,
     noise_hu: float,
     spacing: Spacing,
-    wanted: Sequence[int],
+    searched: Sequence[int],
 ) -> NDArray[np.uint8]:
-    """Wanted sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
+    """The searched sides in the box round the chest: air by side, thick lung without air, closed over vessels."""
     voxel_ml = float(np.prod(spacing)) / 1000.0
     air = (hu < EDGE_HU) & inside & ~dilated(tubes, WALL_MM, spacing)
     steps: tuple[Callable[[], Mask], ...] = (
@@ -150,9 +159,9 @@ def _sides(
         thick = at_least(dense & dilated(core, _DENSE_OPEN_MM + _DENSE_RIM_MM, spacing), _MIN_DENSE_ML / voxel_ml)
         return filled(closed((parted == side) | thick, CLOSE_MM, spacing))
 
-    sides = np.where(np.isin(parted, wanted), parted, np.uint8(0))
-    for side, own in zip(wanted, at_once(whole, wanted), strict=True):
-        sides[own & (parted == 0) & (sides == 0) & inside & ~tubes] = side
+    sides = np.where(np.isin(parted, searched), parted, np.uint8(0))
+    for side, filled_side in zip(searched, at_once(whole, searched), strict=True):
+        sides[filled_side & (parted == 0) & (sides == 0) & inside & ~tubes] = side
     return sides
 
 
@@ -228,13 +237,13 @@ class NetLungs:
         """As `lung_models.LungModel`."""
         return self.only((RIGHT, LEFT), volume, body=body, airways=airways)
 
-    def only(self, wanted: Sequence[int], volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
-        """The wanted sides (1 right, 2 left) alone; the rest stays 0."""
+    def only(self, searched: Sequence[int], volume: Volume, *, body: Mask, airways: Airways) -> Hemithoraces:
+        """The `searched` sides (1 right, 2 left) alone; the rest stays 0."""
         from xrecon.models.lung_network import predict
 
         hu, spacing = np.asarray(volume.hu), volume.spacing_mm
         shares = predict(self.network, hu, spacing)
-        return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=spacing, wanted=wanted)
+        return hemithoraces_from_shares(shares, hu, body=body, airways=airways, spacing=spacing, searched=searched)
 
 
 @lru_cache(maxsize=2)

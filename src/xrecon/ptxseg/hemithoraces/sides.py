@@ -14,16 +14,22 @@ from xrecon.segmentation import Side
 RIGHT, LEFT = 1, 2
 SIDE_NAMES = {Side.RIGHT: "right", Side.LEFT: "left"}
 _CORE_LIMITS_HU = (0.0, -600.0, -720.0)
-"""Where two lungs touch over a wide area only the ridge between them, thinned by partial volume, parts them."""
+"""HU below which the cores of the lungs are looked for, in this order: where two lungs touch over a wide area only
+the ridge between them, thinned by partial volume, parts them."""
 _EROSIONS_MM = (0.0, 4.0, 8.0, 13.0)
+"""Depths beyond which cores are looked for, in this order."""
 _MIN_CORE_ML = 40.0
+"""Smallest core of a lung."""
 _MIN_SHARE = 0.03
+"""The smaller core holds at least this share of the air."""
 _MIN_APART_MM = 60.0
+"""Least distance between cores of the two lungs from right to left."""
 _BESIDE_MM = 35.0
-"""Lungs that nothing parts: what lies this far from the midline is taken for the core of its side."""
+"""Where nothing parts the lungs, what lies this far from the midline is taken for the core of its side."""
 _BAND_MM = 16.0
 """Voxels whose distances to the two cores differ by less than this are given to a side by the flood."""
 RELIEF_HU = (-1000.0, 50.0)
+"""HU between which the flood from both cores tells levels apart."""
 
 
 def split_sides(
