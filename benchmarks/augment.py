@@ -48,8 +48,8 @@ class Pairs(Dataset[tuple[Any, ...]]):
 
     def case(self, index: int) -> CaseData:
         """The case of a sample."""
-        one = self.cases[index % len(self.cases)]
-        return one if isinstance(one, CaseData) else one.load()
+        entry = self.cases[index % len(self.cases)]
+        return entry if isinstance(entry, CaseData) else entry.load()
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         sample = self.augmenter(self.case(index), index)

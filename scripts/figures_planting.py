@@ -66,8 +66,8 @@ def sheet(rows: Sequence[tuple[str, Volume, np.ndarray, Segmentation | None]], p
     figure.tight_layout(pad=0.4, rect=(0, 0.01, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
-    with Image.open(path) as drawn:  # 96 colours are enough for grey and three outlines, and halve the file
-        small = drawn.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    with Image.open(path) as picture:  # 96 colours are enough for grey and three outlines, and halve the file
+        small = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 
@@ -83,21 +83,21 @@ def main() -> None:
     parser.add_argument("ct", nargs="?", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--credit", default="", help="attribution of the CT, printed on the figures")
-    given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
-    if given.ct is None:
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.ct is None:
         ct = thorax_phantom(160, 2.4, parameters=ThoraxParameters(noise_hu=15.0)).volume
     else:
-        ct = load_ct(given.ct)
+        ct = load_ct(arguments.ct)
     patterns = [
         planted(ct, f"{name}, {side}, 20 %", side=side, pattern=name, occupancy=0.2)
         for name, side in (("supine", "right"), ("upright", "left"), ("lateral", "right"), ("loculated", "left"))
     ]
-    sheet(patterns, given.output / "planting-patterns.png", credit=given.credit)
+    sheet(patterns, arguments.output / "planting-patterns.png", credit=arguments.credit)
     sizes = [
         planted(ct, f"supine, {share:.0%}", outline=True, occupancy=share, side="right") for share in (0.05, 0.25, 0.6)
     ]
-    sheet(sizes, given.output / "planting-sizes.png", credit=given.credit)
+    sheet(sizes, arguments.output / "planting-sizes.png", credit=arguments.credit)
     bulla, streaks, gas = (plant_bulla(ct, volume_ml=80.0), plant_subcutaneous_emphysema(ct), plant_stomach_gas(ct))
     others = [
         planted(ct, "60 %, tension", occupancy=0.6, tension=1.0, pattern="upright", side="right"),
@@ -106,7 +106,7 @@ def main() -> None:
         ("subcutaneous", *streaks, None),
         ("stomach gas", *gas, None),
     ]
-    sheet(others, given.output / "planting-others.png", credit=given.credit)
+    sheet(others, arguments.output / "planting-others.png", credit=arguments.credit)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xrecon.data.cases import content_sha256
+from xrecon.data.ct_folder import content_sha256
 from xrecon.environment import run_environment
 from xrecon.volume import RESEARCH_NOTICE
 

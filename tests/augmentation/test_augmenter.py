@@ -41,10 +41,10 @@ def augmenter(config: AugmentConfig, case: CaseData, size: int = 32) -> Augmente
     return Augmenter(config, size=size, frame_mm=FRAME_MM, beams=case.beams)
 
 
-def same(one: Sample, other: Sample) -> bool:
+def same(first: Sample, second: Sample) -> bool:
     arrays = ("ct", "pa", "lateral", "sides", "air", "measured")
-    equal = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
-    return equal and one.record == other.record and one.beams == other.beams
+    equal = all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
+    return equal and first.record == second.record and first.beams == second.beams
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +58,23 @@ def test_a_sample_follows_from_settings_case_and_seed(case: CaseData) -> None:
     assert not same(augment(case, 8), first)  # and a call in between changes nothing
     assert same(augment(case, 7), first)
     assert same(pickle.loads(pickle.dumps(augment))(case, 7), first)
-    found: list[Sample] = []
+    samples: list[Sample] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        worker = threading.Thread(target=lambda: found.append(augment(case, 7)))
+        worker = threading.Thread(target=lambda: samples.append(augment(case, 7)))
         worker.start()
         worker.join()
     finally:
         torch.set_num_threads(threads)
-    assert same(found[0], first)
+    assert same(samples[0], first)
 
 
 def test_the_case_is_left_as_it_was(case: CaseData) -> None:
     before = [np.array(getattr(case, name)) for name in ("ct", "pa", "lateral", "sides", "air")]
     augmenter(everything(), case)(case, 3)
     after = [getattr(case, name) for name in ("ct", "pa", "lateral", "sides", "air")]
-    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(np.array_equal(array, array_after) for array, array_after in zip(before, after, strict=True))
 
 
 def test_what_a_sample_holds(case: CaseData) -> None:
@@ -104,17 +104,17 @@ def test_off_is_nothing_but_the_stored_case(case: CaseData) -> None:
     assert np.array_equal(sample.sides, case.sides)
     assert sample.measured.all()
     assert sample.beams == case.beams
-    for shown, stored in ((sample.pa, case.pa), (sample.lateral, case.lateral)):
-        assert np.abs(shown - network_film(stored)).mean() < 0.002
-        assert np.abs(shown - network_film(stored)).max() < 0.04
+    for sample_film, stored in ((sample.pa, case.pa), (sample.lateral, case.lateral)):
+        assert np.abs(sample_film - network_film(stored)).mean() < 0.002
+        assert np.abs(sample_film - network_film(stored)).max() < 0.04
 
 
 def test_what_the_cube_lacks_comes_from_the_stored_films(case: CaseData) -> None:
     thick = np.zeros((64, 64), dtype=np.float32)
     thick[:, :16] = np.linspace(2.0, 0.0, 16)  # an arm beside the cube
     wider = replace(case, pa=case.pa + thick)
-    shown = augmenter(AugmentConfig.off(), case, 64)(wider, 0).pa
-    assert np.abs(shown - network_film(wider.pa)).max() < 0.08
+    sample_film = augmenter(AugmentConfig.off(), case, 64)(wider, 0).pa
+    assert np.abs(sample_film - network_film(wider.pa)).max() < 0.08
     moved = augmenter(only(affine={"shift_mm": 30.0, "rotation_deg": 0.0, "axis_scale": 0.0}), case, 64)
     sample = moved(wider, 1)
     arm = network_film(sample.pa) - network_film(moved(case, 1).pa)
@@ -154,27 +154,27 @@ def test_films_belong_to_the_ct_and_the_beams_of_the_sample(case: CaseData) -> N
     sample = augmenter(only(affine={}, elastic={}, density={}, beam={"energy_kev": (60.0, 60.0)}), case, 64)(case, 2)
     mu = torch.from_numpy(hu_to_mu(sample.ct))[None, None]
     films = project(mu, FRAME_MM / 64, sample.beams)[0].numpy()
-    for shown, film in zip((sample.pa, sample.lateral), films, strict=True):
-        assert np.abs(shown - network_film(film)).mean() < 0.02
+    for sample_film, film in zip((sample.pa, sample.lateral), films, strict=True):
+        assert np.abs(sample_film - network_film(film)).mean() < 0.02
 
 
 def test_a_patients_own_films_are_kept_or_replaced(case: CaseData) -> None:
-    own = replace(case, pa=np.flip(case.pa, 0).copy() / 10, quantity="display")
-    kept = augmenter(only(affine={}).model_copy(), case, 64)(own, 0)
-    assert kept.record["own_films"] is True
-    assert "affine" not in kept.record
-    assert np.array_equal(kept.ct, case.ct)
-    assert np.allclose(kept.pa, network_film(own.pa), atol=1e-5)
+    patients_case = replace(case, pa=np.flip(case.pa, 0).copy() / 10, quantity="display")
+    kept_sample = augmenter(only(affine={}).model_copy(), case, 64)(patients_case, 0)
+    assert kept_sample.record["own_films"] is True
+    assert "affine" not in kept_sample.record
+    assert np.array_equal(kept_sample.ct, case.ct)
+    assert np.allclose(kept_sample.pa, network_film(patients_case.pa), atol=1e-5)
     values = {**only(affine={}).model_dump(), "own_films": {"probability": 0.0}}
-    made = augmenter(AugmentConfig.model_validate(values), case, 64)(own, 0)
-    assert made.record["affine"]
-    assert not np.allclose(made.pa, network_film(own.pa), atol=0.1)
+    simulated_sample = augmenter(AugmentConfig.model_validate(values), case, 64)(patients_case, 0)
+    assert simulated_sample.record["affine"]
+    assert not np.allclose(simulated_sample.pa, network_film(patients_case.pa), atol=0.1)
 
 
 def test_each_step_has_its_own_stream(case: CaseData) -> None:
-    both = augmenter(only(affine={}, beam={}), case)(case, 1)
+    together = augmenter(only(affine={}, beam={}), case)(case, 1)
     alone = augmenter(only(beam={}), case)(case, 1)
-    assert both.record["beam"] == alone.record["beam"]
+    assert together.record["beam"] == alone.record["beam"]
     assert alone.record["affine"] is None
 
 

@@ -90,11 +90,11 @@ def test_x2ct_axes_are_those_of_the_published_files(case: CaseData, tmp_path: Pa
 def test_stale_spacing_is_not_believed(
     case: CaseData, tmp_path: Path, more: dict[str, object], extent: float, words: str
 ) -> None:
-    found = read_x2ct(theirs(tmp_path / FILE_NAME, case, **more))
-    assert found.ct.spacing_mm == pytest.approx((extent / 32,) * 3)
-    assert words in " | ".join(found.ct.notes)
-    assert found.pa.quantity == "display"
-    assert found.pa.geometry == recipe_beam("pa", 32)
+    imported = read_x2ct(theirs(tmp_path / FILE_NAME, case, **more))
+    assert imported.ct.spacing_mm == pytest.approx((extent / 32,) * 3)
+    assert words in " | ".join(imported.ct.notes)
+    assert imported.pa.quantity == "display"
+    assert imported.pa.geometry == recipe_beam("pa", 32)
     assert read_x2ct(tmp_path / FILE_NAME, extent_mm=384.0).ct.spacing_mm == pytest.approx((12.0,) * 3)
 
 
@@ -143,11 +143,11 @@ def test_x2ct_layout_to_data_set_and_back(dataset: Path, case: CaseData, tmp_pat
 def test_triples_come_back_with_the_users_own_films(dataset: Path, case: CaseData, tmp_path: Path) -> None:
     export_triples(dataset, tmp_path / "plain")
     assert sorted(p.name for p in (tmp_path / "plain" / "a").iterdir())[:2] == ["ct.nii.gz", "lateral.json"]
-    given = SETTINGS.model_copy(update={"films": "given", "centre": "volume"})
+    with_films = SETTINGS.model_copy(update={"films": "given", "centre": "volume"})
     request = PrepareRequest(
         [str(tmp_path / "plain" / name) for name in "ab"],
         str(tmp_path / "set"),
-        settings=given,
+        settings=with_films,
         keep_names=True,
         workers=1,
         test_share=0.0,
@@ -180,7 +180,7 @@ def test_own_pictures_are_display_films_and_compared_with_the_ct(phantom64: Phan
     assert manifest.cases[0].films == "display"
     assert any("fits the CT better mirrored" in text for text in manifest.cases[0].warnings)
     assert not any("lateral film" in text for text in manifest.cases[0].warnings)
-    assert any("no PA and lateral film beside it" in one.reason for one in manifest.rejected)
+    assert any("no PA and lateral film beside it" in rejection.reason for rejection in manifest.rejected)
     arrays = PreparedDataset(tmp_path / "set")[0].load()
     assert arrays.quantity == "display"
     assert 0 <= arrays.pa.min() < arrays.pa.max() <= 1.001
@@ -200,8 +200,8 @@ def test_nnunet_layout(dataset: Path, case: CaseData, tmp_path: Path) -> None:
     import nibabel
 
     stored = nibabel.load(folder / "labelsTs" / "b.nii.gz")
-    own = nibabel.load(folder / "imagesTs" / "b_0000.nii.gz")
-    assert np.allclose(stored.affine, own.affine)
+    ct_image = nibabel.load(folder / "imagesTs" / "b_0000.nii.gz")
+    assert np.allclose(stored.affine, ct_image.affine)
     counts = np.bincount(np.asarray(stored.dataobj).astype(int).ravel(), minlength=4)
     assert np.array_equal(counts, np.bincount(lung_labels(case).ravel(), minlength=4))
     with pytest.raises(InputError, match="Dataset001_Thorax"):
@@ -210,8 +210,8 @@ def test_nnunet_layout(dataset: Path, case: CaseData, tmp_path: Path) -> None:
 
 def test_nnunet_folds_are_the_data_sets(case: CaseData, tmp_path: Path) -> None:
     subsets = {"a": "train", "b": "train", "c": "train", "d": "test"}
-    made = write_dataset(tmp_path / "set", subsets, cases=[case] * 4, folds=3)  # type: ignore[arg-type]
-    export_nnunet(made, tmp_path / "Dataset001_Thorax")
+    prepared = write_dataset(tmp_path / "set", subsets, cases=[case] * 4, folds=3)  # type: ignore[arg-type]
+    export_nnunet(prepared, tmp_path / "Dataset001_Thorax")
     folds = json.loads((tmp_path / "Dataset001_Thorax" / "splits_final.json").read_text())
     assert [fold["val"] for fold in folds] == [["a"], ["b"], ["c"]]
     assert all(set(fold["train"]) | set(fold["val"]) == {"a", "b", "c"} for fold in folds)

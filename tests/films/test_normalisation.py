@@ -38,22 +38,22 @@ def test_gain_and_offset_do_not_matter(seed: int, gain: float, offset: float) ->
 @given(st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
 def test_the_percentiles_get_their_levels(seed: int) -> None:
-    shown = network_film(smooth_film(seed))
-    assert shown.dtype == np.float32
-    assert shown.min() >= 0
-    assert shown.max() <= 1
-    assert np.percentile(shown, (2, 98)) == pytest.approx((0.05, 0.95), abs=0.01)
+    scaled = network_film(smooth_film(seed))
+    assert scaled.dtype == np.float32
+    assert scaled.min() >= 0
+    assert scaled.max() <= 1
+    assert np.percentile(scaled, (2, 98)) == pytest.approx((0.05, 0.95), abs=0.01)
 
 
 def test_order_is_kept_and_outliers_are_clipped() -> None:
     film = smooth_film(1)
     film[0, 0], film[0, 1] = 1e6, -1e6
-    shown = network_film(film)
-    assert shown[0, 0] == 1.0
-    assert shown[0, 1] == 0.0
-    inner = (shown > 0) & (shown < 1)
-    assert np.corrcoef(shown[inner], film[inner])[0, 1] > 0.9999
-    assert np.abs(shown - network_film(smooth_film(1)))[1:].max() < 0.02
+    scaled = network_film(film)
+    assert scaled[0, 0] == 1.0
+    assert scaled[0, 1] == 0.0
+    inner = (scaled > 0) & (scaled < 1)
+    assert np.corrcoef(scaled[inner], film[inner])[0, 1] > 0.9999
+    assert np.abs(scaled - network_film(smooth_film(1)))[1:].max() < 0.02
 
 
 def test_constant_and_nearly_empty_films() -> None:

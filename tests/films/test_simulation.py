@@ -80,13 +80,13 @@ def test_films_agree_with_plain_sums_over_the_frame(phantom64: Phantom) -> None:
 
 
 def test_the_table_is_kept_only_if_asked(phantom64: Phantom, films: tuple[Radiograph, Radiograph]) -> None:
-    kept = simulate(phantom64.volume, size=64, keep_table=True)
-    for without, with_table in zip(films, kept, strict=True):
+    films_with_table = simulate(phantom64.volume, size=64, keep_table=True)
+    for without, with_table in zip(films, films_with_table, strict=True):
         assert with_table.image.mean() > without.image.mean() + 0.02
     assert "(table, covers) removed" in " ".join(films[0].notes)
-    assert kept[0].notes == phantom64.volume.notes
+    assert films_with_table[0].notes == phantom64.volume.notes
     # On the lateral film the table stands at the far right, behind the back.
-    difference = kept[1].image - films[1].image
+    difference = films_with_table[1].image - films[1].image
     assert difference[:, 48:].sum() > 5 * np.abs(difference[:, :40]).sum()
 
 

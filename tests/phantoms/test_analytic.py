@@ -32,9 +32,9 @@ def test_tangent_and_miss_are_zero_and_near_tangent_is_the_closed_form() -> None
     offsets = np.array([10.0, 12.0, 9.999, 6.0])
     points = np.stack([offsets, np.full(4, 500.0), np.zeros(4)], axis=1)
     sources = points * [1, -1, 1]
-    found = ball.line_integral(sources, points)
-    np.testing.assert_allclose(found[:2], 0.0, atol=1e-6)
-    np.testing.assert_allclose(found[2:], 2 * np.sqrt(100 - offsets[2:] ** 2), rtol=1e-9)
+    integral = ball.line_integral(sources, points)
+    np.testing.assert_allclose(integral[:2], 0.0, atol=1e-6)
+    np.testing.assert_allclose(integral[2:], 2 * np.sqrt(100 - offsets[2:] ** 2), rtol=1e-9)
 
 
 def test_segment_that_ends_or_starts_inside_counts_its_inner_part() -> None:

@@ -17,7 +17,7 @@ from xrecon.phantoms.nurbs_thorax import GECATSIM, nurbs_phantom
 
 def test_what_is_read_is_what_was_written(nurbs_file: Path) -> None:
     surfaces = read_nrb(nurbs_file)
-    assert [(one.name, one.material) for one in surfaces] == [("body", 1), ("rlung", 2), ("llung", 2)]
+    assert [(surface.name, surface.material) for surface in surfaces] == [("body", 1), ("rlung", 2), ("llung", 2)]
     points = surfaces[1].sampled()
     assert np.allclose(points[0], points[0, 0], atol=1e-3) and np.allclose(points[:, 0], points[:, -1], atol=1e-3)
     radius = np.linalg.norm((points - np.asarray(RIGHT[2])) / np.asarray(RIGHT[3]), axis=-1)
@@ -25,25 +25,25 @@ def test_what_is_read_is_what_was_written(nurbs_file: Path) -> None:
 
 
 def test_volumes_places_and_hu(nurbs_file: Path) -> None:
-    made = nurbs_phantom(nurbs_file, size=48, spacing_mm=8.0)
-    assert made.names == ("body", "rlung", "llung") and made.volume.synthetic
+    phantom = nurbs_phantom(nurbs_file, size=48, spacing_mm=8.0)
+    assert phantom.names == ("body", "rlung", "llung") and phantom.volume.synthetic
     middle = np.array([-2.5, 10.0, 130.0])  # of the box round both lungs
-    share = (55.0 - made.volume.hu) / (55.0 + 770.0)
+    share = (55.0 - phantom.volume.hu) / (55.0 + 770.0)
     for label, (_, _, centre, radii) in ((1, RIGHT), (2, LEFT)):
-        own = np.zeros(share.shape, dtype=bool)
+        region = np.zeros(share.shape, dtype=bool)
         half = slice(0, 24) if label == 1 else slice(24, 48)
-        own[:, :, half] = (made.labels == 0)[:, :, half] | (made.labels == label)[:, :, half]
+        region[:, :, half] = (phantom.labels == 0)[:, :, half] | (phantom.labels == label)[:, :, half]
         truth_ml = 4 / 3 * np.pi * float(np.prod(radii)) / 1000
-        assert np.count_nonzero(made.labels == label) * made.volume.voxel_ml == pytest.approx(truth_ml, rel=0.03)
-        inside = own & (made.volume.hu < 54) & (made.volume.hu > -771)
+        assert np.count_nonzero(phantom.labels == label) * phantom.volume.voxel_ml == pytest.approx(truth_ml, rel=0.03)
+        inside = region & (phantom.volume.hu < 54) & (phantom.volume.hu > -771)
         # Partial volumes included, the share is exact to the facets; voxels with outside air are left out.
-        near = np.linalg.norm(_offsets(made.volume.shape, centre - middle) / (np.asarray(radii) + 12.0), axis=-1) < 1
-        assert (share * (inside & near)).sum() * made.volume.voxel_ml == pytest.approx(truth_ml, rel=0.01)
-        at = np.argwhere(made.labels == label).mean(axis=0)
+        near = np.linalg.norm(_offsets(phantom.volume.shape, centre - middle) / (np.asarray(radii) + 12.0), axis=-1) < 1
+        assert (share * (inside & near)).sum() * phantom.volume.voxel_ml == pytest.approx(truth_ml, rel=0.01)
+        at = np.argwhere(phantom.labels == label).mean(axis=0)
         expected = [-(centre[2] - middle[2]) / 8 + 23.5, (centre[1] - middle[1]) / 8 + 23.5]
         assert at[:2] == pytest.approx(expected, abs=0.2)
         assert at[2] == pytest.approx((centre[0] - middle[0]) / 8 + 23.5, abs=0.2)
-    assert made.volume.hu[0, 0, 0] == -1000.0
+    assert phantom.volume.hu[0, 0, 0] == -1000.0
 
 
 def _offsets(shape: tuple[int, ...], centre: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,10 +98,10 @@ def test_without_gecatsim_it_says_what_to_install() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec(GECATSIM) is None, reason="gecatsim is not installed")
 def test_the_chest_of_gecatsim() -> None:
-    made = nurbs_phantom(GECATSIM, size=64)
-    lungs = [np.count_nonzero(made.labels == label) * made.volume.voxel_ml for label in (1, 2)]
-    assert all(1200 < one < 1700 for one in lungs)
-    at = [np.argwhere(made.labels == label)[:, 2].mean() for label in (1, 2)]
+    phantom = nurbs_phantom(GECATSIM, size=64)
+    lungs = [np.count_nonzero(phantom.labels == label) * phantom.volume.voxel_ml for label in (1, 2)]
+    assert all(1200 < surface < 1700 for surface in lungs)
+    at = [np.argwhere(phantom.labels == label)[:, 2].mean() for label in (1, 2)]
     assert at[0] < 32 < at[1]  # the right lung on the left of the picture
-    bone = np.argwhere(made.volume.hu > 200)
+    bone = np.argwhere(phantom.volume.hu > 200)
     assert bone[:, 1].mean() < 28  # the sternum in front

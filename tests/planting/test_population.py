@@ -33,10 +33,10 @@ def test_everybody_ill_or_nobody() -> None:
 
 
 def test_confounders_are_no_free_air() -> None:
-    found = population_member(1, size=64, spacing_mm=6.0, disease=Disease(0.0, 1.0, 1.0))
-    assert not (found.labels == 3).any()
-    assert any("bulla" in name or "emphysema" in name for name in found.disease)
-    assert all(ml > 0 for ml in found.disease.values())
+    member = population_member(1, size=64, spacing_mm=6.0, disease=Disease(0.0, 1.0, 1.0))
+    assert not (member.labels == 3).any()
+    assert any("bulla" in name or "emphysema" in name for name in member.disease)
+    assert all(ml > 0 for ml in member.disease.values())
 
 
 def test_bad_questions() -> None:

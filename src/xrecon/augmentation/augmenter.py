@@ -1,6 +1,6 @@
 """Online augmentation: a prepared case and a seed give a new patient with new films, and the labels that go with them.
 
-The chest is changed first, then exposed, then its films are spoiled as life spoils them: the steps and their order are
+The chest is changed first, then exposed, then its films get the faults of real films: the steps and their order are
 the table in `settings.py`. Every step draws from a stream of its own (`random_streams`), so a sample follows from
 (settings, case, seed) alone. Left and right are never exchanged.
 """
@@ -102,7 +102,7 @@ class Augmenter:
             deformation, chest = self._changed(case, work)
             beams, films = self._exposed(case, chest, deformation, work)
         films = [
-            self._spoiled(film, FilmView(name, beam), work)
+            self._with_film_steps(film, FilmView(name, beam), work)
             for film, name, beam in zip(films, VIEWS, beams, strict=True)
         ]
         pa, lateral = (network_film(film) for film in films)
@@ -151,7 +151,7 @@ class Augmenter:
             work.clock.lap("beside the cube")
         return exposures.beams, films
 
-    def _spoiled(self, film: Floats, view: FilmView, work: _SampleInProgress) -> Floats:
+    def _with_film_steps(self, film: Floats, view: FilmView, work: _SampleInProgress) -> Floats:
         """The film after all film steps."""
         for name, step in steps_of(FilmStep):
             rng = work.generator(name, view.name)
@@ -164,7 +164,14 @@ class Augmenter:
 
 @dataclass(frozen=True, eq=False)
 class _SampleInProgress:
-    """What the steps of one sample share: who is done, with which random numbers, what was drawn, how long it took."""
+    """What the steps of one sample share.
+
+    Attributes:
+        config: settings of all steps.
+        seed: of the sample.
+        record: what was drawn so far, as in `Sample.record`.
+        clock: processor time per step.
+    """
 
     config: AugmentConfig
     seed: int
@@ -182,7 +189,7 @@ class _SampleInProgress:
 
 
 class _Clock:
-    """Processor seconds of this thread per part of the work: what else the machine does is left out."""
+    """Processor seconds of this thread per part of the work; the time of other threads and programs does not count."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -71,11 +71,11 @@ def chosen_cases(folder: Path, split: Path | None) -> tuple[tuple[str, Path], ..
     """(name, path) of the train cases of the split in `folder`; without a split, of all CTs in it.
 
     Raises:
-        InputError: as `xrecon.data.split.cases_in` and `xrecon.data.cases.find_cases`.
+        InputError: as `xrecon.data.split.cases_in` and `xrecon.data.ct_folder.find_cases`.
         ConfigError: the split cannot be read, or lists a case twice.
     """
     from xrecon.config import load_config
-    from xrecon.data.cases import find_cases
+    from xrecon.data.ct_folder import find_cases
     from xrecon.data.split import Split, cases_in
 
     return find_cases(folder) if split is None else cases_in(folder, load_config(Split, split), "train")

@@ -156,7 +156,7 @@ def _summary(result: Reconstruction) -> dict[str, Any]:
 
 def _bank_cases(bank: Path, split: Path | None, films: tuple[Path, Path], shell: Shell) -> tuple[tuple[str, Path], ...]:
     """The cases of the bank without the CT that the films were simulated from, which would be the answer itself."""
-    from xrecon.data.cases import content_sha256
+    from xrecon.data.ct_folder import content_sha256
     from xrecon.errors import InputError
     from xrecon.io.film_file import side_car_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xrecon.data.case_file import CaseData as CaseData
-    from xrecon.data.cases import find_cases as find_cases
+    from xrecon.data.ct_folder import find_cases as find_cases
     from xrecon.data.dataset import PreparedCase as PreparedCase
     from xrecon.data.dataset import PreparedDataset as PreparedDataset
     from xrecon.data.manifest import Manifest as Manifest
@@ -23,7 +23,7 @@ _HOME = {
     "Split": "xrecon.data.split",
     "Subset": "xrecon.data.split",
     "cases_in": "xrecon.data.split",
-    "find_cases": "xrecon.data.cases",
+    "find_cases": "xrecon.data.ct_folder",
 }
 __all__ = list(_HOME)
 

@@ -136,11 +136,7 @@ class PreparedDataset:
         if self.subset != "train":
             raise InputError(f"{self.path}: only train cases have folds, these are the {self.subset} cases")
         if not folds:
-            raise InputError(
-                f"{self.path}: the data set has no folds, so fold {number} cannot be held out; train on all its cases "
-                "with `--set data.fold=null` (`data: {fold: null}` in a settings file), or prepare it again with "
-                "`xrecon prepare --folds K`"
-            )
+            raise InputError(f"{self.path}: the data set has no folds; make them with `xrecon prepare --folds K`")
         if not 0 <= number < folds:
             raise InputError(f"{self.path}: there is no fold {number}; choose 0..{folds - 1}")
         held = [case.record for case in self.cases if case.record.fold == number]

@@ -16,7 +16,7 @@ def deal_subsets(
     """Train or test for every patient.
 
     The order in which patients are drawn for the test is a hash of seed and name, so it depends neither on the order of
-    the input nor on who else is there.
+    the input nor on the other patients.
 
     Args:
         patients: pseudonyms, repeats allowed.

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from xrecon.config import Config
-from xrecon.data.cases import find_cases
+from xrecon.data.ct_folder import find_cases
 from xrecon.errors import InputError
 
 Subset = Literal["train", "test", "aux"]

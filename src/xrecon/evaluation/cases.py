@@ -12,7 +12,7 @@ import torch
 
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
-from xrecon.data.cases import content_sha256
+from xrecon.data.ct_folder import content_sha256
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.prepared import centred_truth

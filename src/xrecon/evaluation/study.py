@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
-from xrecon.data.cases import content_sha256
+from xrecon.data.ct_folder import content_sha256
 from xrecon.errors import InputError
 from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
 from xrecon.evaluation.tables import PerCase

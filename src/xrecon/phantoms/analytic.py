@@ -1,4 +1,4 @@
-"""Ellipsoids whose line integrals are known exactly: the yardstick of every projector.
+"""Ellipsoids whose line integrals are known exactly: the reference for every projector.
 
 World frame LPS, mm (x to the patient's left, y to the back, z to the head). Voxel grids are canonical and centred at
 the origin: D = -z, H = +y, W = +x.
@@ -87,9 +87,9 @@ class Ellipsoid:
         nearest = (
             -np.sum(s * d, axis=-1) / safe
         )  # where along the line, 0 source .. 1 point, the middle of the chord is
-        foot = s + nearest[..., None] * d
-        # 1 - |foot|^2 from the foot itself: the textbook discriminant loses digits with a far source.
-        half = np.sqrt(np.clip(1.0 - np.sum(foot * foot, axis=-1), 0.0, None) / safe)
+        closest = s + nearest[..., None] * d
+        # From the point closest to the centre, because the usual discriminant loses digits with a far source.
+        half = np.sqrt(np.clip(1.0 - np.sum(closest * closest, axis=-1), 0.0, None) / safe)
         share = np.clip(np.minimum(nearest + half, 1.0) - np.maximum(nearest - half, 0.0), 0.0, None)
         length = np.linalg.norm(step, axis=-1)
         return np.asarray(np.where(dd > 0, self.mu_per_mm * share * length, 0.0), dtype=np.float64)

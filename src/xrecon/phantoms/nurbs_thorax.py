@@ -133,7 +133,7 @@ def _share(points: NDArray[np.float64], axis: NDArray[np.float64], pitch: float)
     for step_z in steps:
         for step_x in steps:
             total += _along_lines(crossings(points, axis + step_x, axis + step_z), axis, pitch)
-    # Rounding of the sums may leave a breath of the surface outside 0..1; z rises to the head, D to the feet.
+    # Rounding of the sums may leave values just outside 0..1; z rises to the head, D to the feet.
     return np.clip(total.transpose(0, 2, 1)[::-1] / _LINES**2, 0.0, 1.0)
 
 

@@ -28,7 +28,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class ThoraxParameters:
-    """Who lies on the table. Ranges are in `RANGES`; the defaults are a slim adult man at full inspiration.
+    """Habitus of the patient. Ranges are in `RANGES`; the defaults are a slim adult man at full inspiration.
 
     Attributes:
         chest_width_mm: outer width of the rib cage at its widest, 200..350 mm.

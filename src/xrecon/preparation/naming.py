@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from xrecon.data.cases import CT_SUFFIXES
+from xrecon.data.ct_folder import CT_SUFFIXES
 
 _GENERIC = re.compile(r"^(ct|volume|image|scan|chest|ct_xray_data|data)$", re.IGNORECASE)
 """Names that say nothing: the folder's is used."""

@@ -20,8 +20,8 @@ def test_the_angle_between_the_views_stays_in_its_range() -> None:
         angles.append(beams[1].angle_deg - beams[0].angle_deg)
         assert record["between_views_deg"] == pytest.approx(angles[-1])
         assert 50 <= energy <= 70
-        for beam, one in zip(beams, nominal.beams, strict=True):
-            assert beam.pixel_at_isocentre_mm == pytest.approx(one.pixel_at_isocentre_mm, rel=0.03)
+        for beam, nominal_beam in zip(beams, nominal.beams, strict=True):
+            assert beam.pixel_at_isocentre_mm == pytest.approx(nominal_beam.pixel_at_isocentre_mm, rel=0.03)
             assert max(map(abs, beam.translation_mm)) <= 8.0
     assert 80 <= min(angles) < 84
     assert 96 < max(angles) <= 100

@@ -54,20 +54,20 @@ def test_fewer_quanta_make_more_noise(case: CaseData) -> None:
 def test_scatter_takes_contrast(case: CaseData) -> None:
     clean = ExposureSettings(quanta_per_mm2=(1e9, 1e9), electronic=(0, 0), scatter=(0, 0), blur_mm=(0, 0))
     grey = clean.model_copy(update={"scatter": (0.6, 0.6)})
-    one, other = (expose(case.pa, VIEW, s, np.random.default_rng(0))[0] for s in (clean, grey))
-    assert np.abs(one - case.pa).max() < 0.01
-    assert other.max() < one.max() - 0.5
-    assert (other <= one + 0.01).all()
+    clean_film, scattered_film = (expose(case.pa, VIEW, s, np.random.default_rng(0))[0] for s in (clean, grey))
+    assert np.abs(clean_film - case.pa).max() < 0.01
+    assert scattered_film.max() < clean_film.max() - 0.5
+    assert (scattered_film <= clean_film + 0.01).all()
 
 
 def test_the_look_up_table_is_monotone(case: CaseData) -> None:
     for seed in range(5):
-        shown, draws = apply_tone_curve(case.pa, VIEW, ToneSettings(), np.random.default_rng(seed))
-        assert shown.min() == 0.0
-        assert shown.max() == 1.0
+        display, draws = apply_tone_curve(case.pa, VIEW, ToneSettings(), np.random.default_rng(seed))
+        assert display.min() == 0.0
+        assert display.max() == 1.0
         order = np.argsort(case.pa.ravel(), kind="stable")
-        assert (np.diff(shown.ravel()[order]) >= -1e-6).all()
-        assert len(np.unique(shown)) <= 2 ** draws["bits"]
+        assert (np.diff(display.ravel()[order]) >= -1e-6).all()
+        assert len(np.unique(display)) <= 2 ** draws["bits"]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_look_up_table_is_monotone(case: CaseData) -> None:
     ],
 )
 def test_steps_do_not_depend_on_gain_and_offset(case: CaseData, step: Callable[[Film], Film]) -> None:
-    other = (np.float32(3.0) * case.pa + np.float32(2.0)).astype(np.float32)
-    assert np.abs(network_film(step(other)) - network_film(step(case.pa))).max() < 0.02
+    rescaled = (np.float32(3.0) * case.pa + np.float32(2.0)).astype(np.float32)
+    assert np.abs(network_film(step(rescaled)) - network_film(step(case.pa))).max() < 0.02
     assert not np.allclose(network_film(step(case.pa)), network_film(case.pa), atol=0.05)
 
 
@@ -91,10 +91,10 @@ def test_local_contrast_is_evened_out(case: CaseData) -> None:
         blocks = film.reshape(8, 8, 8, 8).std(axis=(1, 3))[1:7, 1:7]
         return float(blocks.std() / blocks.mean())
 
-    shown, _ = equalise_contrast(
+    display, _ = equalise_contrast(
         case.pa, VIEW, EqualiseSettings(strength=(0.9, 0.9), window_mm=(60, 60)), np.random.default_rng(0)
     )
-    assert unevenness(shown) < unevenness(case.pa)
+    assert unevenness(display) < unevenness(case.pa)
 
 
 def test_shutters_cover_borders_only(case: CaseData) -> None:

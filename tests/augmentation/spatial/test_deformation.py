@@ -34,6 +34,6 @@ def test_the_jacobian_is_that_of_the_map() -> None:
     places = np.arange(-20.0, 21.0)
     origin = deformation.origin_mm(places).astype(np.float64)
     gradient = np.stack([np.stack(np.gradient(part, 1.0)) for part in origin])  # [component, axis, ...]
-    found = np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)))
+    determinant = np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)))
     inner = np.s_[2:-2, 2:-2, 2:-2]
-    assert np.allclose(found[inner], deformation.jacobian(places)[inner], rtol=2e-3)
+    assert np.allclose(determinant[inner], deformation.jacobian(places)[inner], rtol=2e-3)

@@ -30,13 +30,13 @@ def rng(seed: int) -> np.random.Generator:
 def test_the_planted_volume_lies_in_the_range_asked_for(
     chest: AugmentedChest, seed: int, limits: tuple[float, float]
 ) -> None:
-    asked = PneumothoraxSettings(occupancy=limits, effusion_probability=0.0)
-    sick, draws = plant(chest, asked, rng(seed))
+    wish = PneumothoraxSettings(occupancy=limits, effusion_probability=0.0)
+    sick, draws = plant(chest, wish, rng(seed))
     side, number = draws["side"], 1 if draws["side"] == "right" else 2
-    air, own = sick.air > 0, sick.sides == number
+    air, hemithorax = sick.air > 0, sick.sides == number
     assert air.any()
     assert (sick.sides[air] == number).all()
-    occupancy = np.count_nonzero(air) / np.count_nonzero(own)
+    occupancy = np.count_nonzero(air) / np.count_nonzero(hemithorax)
     assert occupancy == pytest.approx(draws["occupancy"])
     assert limits[0] - 0.01 <= occupancy <= limits[1] + 0.02
     # Small pockets are hardly thicker than the voxels of 6 mm: much of them is partial volume.
@@ -51,15 +51,15 @@ def test_the_planted_volume_lies_in_the_range_asked_for(
         assert np.array_equal(sick.sides == 3 - number, other)
         assert np.array_equal(sick.hu[other], chest.hu[other])
         # Lung and free air fill the old hemithorax but for its boundary voxels.
-        assert np.count_nonzero(own) == pytest.approx(np.count_nonzero(chest.sides == number), rel=0.08)
+        assert np.count_nonzero(hemithorax) == pytest.approx(np.count_nonzero(chest.sides == number), rel=0.08)
 
 
 def test_fluid_lies_below_the_air_and_is_neither_lung_nor_air(chest: AugmentedChest) -> None:
-    asked = PneumothoraxSettings(
+    wish = PneumothoraxSettings(
         occupancy=(0.4, 0.4), tension_probability=0.0, effusion_probability=1.0, effusion_ml=(200.0, 200.0)
     )
     for seed in range(8):
-        sick, draws = plant(chest, asked, rng(seed))
+        sick, draws = plant(chest, wish, rng(seed))
         if draws["pattern"] == "supine":
             break
     assert draws["pattern"] == "supine"
@@ -86,6 +86,6 @@ def test_a_side_with_free_air_is_left_alone(chest: AugmentedChest) -> None:
 
 
 def test_planting_repeats(chest: AugmentedChest) -> None:
-    one, other = (plant(chest, PneumothoraxSettings(), rng(9)) for _ in range(2))
-    assert one[1] == other[1]
-    assert np.array_equal(one[0].hu, other[0].hu)
+    first, other = (plant(chest, PneumothoraxSettings(), rng(9)) for _ in range(2))
+    assert first[1] == other[1]
+    assert np.array_equal(first[0].hu, other[0].hu)

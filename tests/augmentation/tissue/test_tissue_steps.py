@@ -58,8 +58,8 @@ def test_nodules_are_dense_and_inside_the_lung(chest: AugmentedChest) -> None:
     assert len(draws["nodules"]) == 3
     assert denser.any()
     assert (chest.sides[denser] > 0).all()
-    for one in draws["nodules"]:
-        assert changed.hu[tuple(one["place"])] > -30
+    for nodule in draws["nodules"]:
+        assert changed.hu[tuple(nodule["place"])] > -30
     assert np.array_equal(changed.sides, chest.sides)
 
 
@@ -76,8 +76,8 @@ def test_effusions_lie_at_the_bottom(chest: AugmentedChest, upright: float) -> N
 
 
 def test_the_scanner_adds_its_noise_to_the_patient_only(chest: AugmentedChest) -> None:
-    asked = ScannerSettings(blur_mm=(0.0, 0.0), noise_hu=(12.0, 12.0), grain_mm=(0.0, 4.0))
-    changed, _ = scan(chest, asked, rng(0))
+    wish = ScannerSettings(blur_mm=(0.0, 0.0), noise_hu=(12.0, 12.0), grain_mm=(0.0, 4.0))
+    changed, _ = scan(chest, wish, rng(0))
     patient = chest.hu > -1000
     assert (changed.hu - chest.hu)[patient].std() == pytest.approx(12.0, rel=0.05)
     assert (changed.hu[chest.hu == -1024] == -1024).all()

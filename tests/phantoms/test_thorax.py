@@ -19,7 +19,7 @@ SIZE, SPACING_MM = 96, 4.0
 
 
 @lru_cache(maxsize=8)
-def made(size: int = SIZE, spacing_mm: float = SPACING_MM, **values: object) -> Phantom:
+def phantom_of(size: int = SIZE, spacing_mm: float = SPACING_MM, **values: object) -> Phantom:
     return thorax_phantom(size, spacing_mm, parameters=ThoraxParameters(**values))  # type: ignore[arg-type]
 
 
@@ -38,15 +38,15 @@ def hemithorax_mass(phantom: Phantom, label: int, *, air_hu: float = -990.0) -> 
 
 
 def test_volume_is_canonical_synthetic_and_centred() -> None:
-    volume = made().volume
+    volume = phantom_of().volume
     assert volume.synthetic and volume.is_canonical
     np.testing.assert_allclose(volume.affine[:3, :3], CANONICAL * SPACING_MM)
     np.testing.assert_allclose(volume.centre_mm, 0.0, atol=1e-9)
-    assert made().labels.shape == volume.shape and made().labels.dtype == np.uint8
+    assert phantom_of().labels.shape == volume.shape and phantom_of().labels.dtype == np.uint8
 
 
 def test_organs_lie_on_their_sides() -> None:
-    phantom, middle = made(), (SIZE - 1) / 2
+    phantom, middle = phantom_of(), (SIZE - 1) / 2
     at = {name: centroid(mask) for name, mask in phantom.structures.items()}
     assert at["heart"][2] > middle + 2
     assert at["liver"][2] < middle - 4
@@ -61,7 +61,7 @@ def test_organs_lie_on_their_sides() -> None:
 
 
 def test_right_dome_is_higher_and_gas_lies_under_the_left_one() -> None:
-    phantom = made()
+    phantom = phantom_of()
     # The floor of each lung above the middle of its dome.
     column = {RIGHT_LUNG: int(SIZE / 2 - 17), LEFT_LUNG: int(SIZE / 2 + 17)}
     rows = slice(SIZE // 2 - 3, SIZE // 2 + 3)
@@ -72,13 +72,13 @@ def test_right_dome_is_higher_and_gas_lies_under_the_left_one() -> None:
 
 
 def test_no_flip_leaves_the_phantom_alike() -> None:
-    hu = made().volume.hu
+    hu = phantom_of().volume.hu
     for axis in range(3):
         assert np.abs(hu - np.flip(hu, axis)).mean() > 20.0
 
 
 def test_projections_show_more_heart_on_the_image_right() -> None:
-    phantom = made(table=False)
+    phantom = phantom_of(table=False)
     frontal = np.clip(phantom.volume.hu + 1000.0, 0.0, None).mean(axis=1)
     rows = np.unique(np.nonzero(phantom.structures["heart"])[0])
     right_half, left_half = frontal[rows, : SIZE // 2], frontal[rows, SIZE // 2 :]
@@ -86,7 +86,7 @@ def test_projections_show_more_heart_on_the_image_right() -> None:
 
 
 def test_hounsfield_values() -> None:
-    phantom = made()
+    phantom = phantom_of()
     hu, masks = phantom.volume.hu, phantom.structures
 
     def median(mask: NDArray[np.bool_]) -> float:
@@ -107,7 +107,7 @@ def test_hounsfield_values() -> None:
 
 
 def test_gravity_makes_the_back_of_the_lung_denser() -> None:
-    phantom = made()
+    phantom = phantom_of()
     d, h, w = np.nonzero(phantom.labels == RIGHT_LUNG)
     values = phantom.volume.hu[d, h, w]
     front, back = np.quantile(h, [0.2, 0.8])
@@ -126,20 +126,20 @@ def test_gravity_makes_the_back_of_the_lung_denser() -> None:
 )
 def test_lung_volume_follows_the_habitus(smaller: dict[str, float], larger: dict[str, float]) -> None:
     def lungs_ml(values: dict[str, float]) -> float:
-        phantom = made(48, 8.0, **values)
+        phantom = phantom_of(48, 8.0, **values)
         return phantom.label_ml(RIGHT_LUNG) + phantom.label_ml(LEFT_LUNG)
 
     assert lungs_ml(larger) > 1.05 * lungs_ml(smaller)
 
 
 def test_default_lungs_hold_what_a_man_inhales() -> None:
-    right, left = made().label_ml(RIGHT_LUNG), made().label_ml(LEFT_LUNG)
+    right, left = phantom_of().label_ml(RIGHT_LUNG), phantom_of().label_ml(LEFT_LUNG)
     assert 4500 < right + left < 6500
     assert left < right
 
 
 def test_same_person_at_every_voxel_size() -> None:
-    coarse, fine = made(64, 6.0), made(128, 3.0)
+    coarse, fine = phantom_of(64, 6.0), phantom_of(128, 3.0)
     for label in (RIGHT_LUNG, LEFT_LUNG):
         assert coarse.label_ml(label) == pytest.approx(fine.label_ml(label), rel=0.01)
     pooled = fine.volume.hu.reshape(64, 2, 64, 2, 64, 2).mean(axis=(1, 3, 5))
@@ -160,7 +160,7 @@ def test_seed_decides_vessels_and_noise_and_nothing_else() -> None:
 
 
 def test_table_can_be_left_out() -> None:
-    bare, lying = made(table=False), made()
+    bare, lying = phantom_of(table=False), phantom_of()
     assert not bare.structures["table"].any()
     assert lying.structures["table"].sum() > 1000
     assert not (lying.structures["table"] & lying.structures["body"]).any()
@@ -169,17 +169,18 @@ def test_table_can_be_left_out() -> None:
 
 
 def test_fat_and_breasts_enlarge_the_body_but_not_the_lungs() -> None:
-    slim, stout, woman = made(64, 6.0, fat_mm=5.0), made(64, 6.0, fat_mm=30.0), made(64, 6.0, breast_mm=45.0)
+    slim, stout = phantom_of(64, 6.0, fat_mm=5.0), phantom_of(64, 6.0, fat_mm=30.0)
+    woman = phantom_of(64, 6.0, breast_mm=45.0)
     np.testing.assert_array_equal(slim.labels, stout.labels)
     assert stout.structures["body"].sum() > 1.15 * slim.structures["body"].sum()
-    front = woman.structures["body"] & ~made(64, 6.0).structures["body"]
+    front = woman.structures["body"] & ~phantom_of(64, 6.0).structures["body"]
     assert front.sum() * woman.volume.voxel_ml > 300
     assert np.argwhere(front)[:, 1].max() < 32  # in front of the middle
 
 
 @pytest.mark.parametrize(("side", "volume_ml"), [("right", 60.0), ("right", 900.0), ("left", 250.0), ("left", 1600.0)])
 def test_pneumothorax_has_the_volume_side_and_mass_asked_for(side: str, volume_ml: float) -> None:
-    well, sick = made(), made(pneumothorax_side=side, pneumothorax_ml=volume_ml)
+    well, sick = phantom_of(), phantom_of(pneumothorax_side=side, pneumothorax_ml=volume_ml)
     label = RIGHT_LUNG if side == "right" else LEFT_LUNG
     other = LEFT_LUNG if side == "right" else RIGHT_LUNG
     assert sick.label_ml(FREE_AIR) == pytest.approx(volume_ml, rel=0.02)
@@ -194,13 +195,13 @@ def test_pneumothorax_has_the_volume_side_and_mass_asked_for(side: str, volume_m
 
 
 def test_free_air_gathers_at_apex_front_and_flank() -> None:
-    sick = made(pneumothorax_side="left", pneumothorax_ml=300.0)
+    sick = phantom_of(pneumothorax_side="left", pneumothorax_ml=300.0)
     air, lung = centroid(sick.labels == FREE_AIR), centroid(sick.labels == LEFT_LUNG)
     assert air[0] < lung[0] - 5 and air[1] < lung[1] and air[2] > lung[2]
 
 
 def test_pocket_is_gas_and_holds_no_vessel() -> None:
-    sick = made(pneumothorax_side="right", pneumothorax_ml=1200.0)
+    sick = phantom_of(pneumothorax_side="right", pneumothorax_ml=1200.0)
     pocket = sick.labels == FREE_AIR
     interior = pocket.copy()
     for axis in range(3):
@@ -210,16 +211,16 @@ def test_pocket_is_gas_and_holds_no_vessel() -> None:
 
 
 def test_larger_pneumothorax_contains_the_smaller() -> None:
-    small = made(pneumothorax_side="right", pneumothorax_ml=300.0).labels == FREE_AIR
-    large = made(pneumothorax_side="right", pneumothorax_ml=900.0).labels == FREE_AIR
+    small = phantom_of(pneumothorax_side="right", pneumothorax_ml=300.0).labels == FREE_AIR
+    large = phantom_of(pneumothorax_side="right", pneumothorax_ml=900.0).labels == FREE_AIR
     assert not (small & ~large).any()
 
 
 def test_impossible_pneumothorax_is_refused() -> None:
     with pytest.raises(InputError, match="does not fit into the left pleural cavity"):
-        made(64, 6.0, pneumothorax_side="left", pneumothorax_ml=4800.0)
+        phantom_of(64, 6.0, pneumothorax_side="left", pneumothorax_ml=4800.0)
     with pytest.raises(InputError, match="smaller voxels"):
-        made(32, 12.0, pneumothorax_side="left", pneumothorax_ml=0.3)
+        phantom_of(32, 12.0, pneumothorax_side="left", pneumothorax_ml=0.3)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_invalid_grids_are_refused(size: int, spacing_mm: float) -> None:
 
 
 def test_parameters_and_masks_cannot_be_changed() -> None:
-    phantom = made()
+    phantom = phantom_of()
     with pytest.raises(dataclasses.FrozenInstanceError):
         phantom.parameters.seed = 3  # type: ignore[misc]
     with pytest.raises(ValueError, match="read-only"):
@@ -256,7 +257,7 @@ def test_parameters_and_masks_cannot_be_changed() -> None:
 
 
 def test_a_small_cube_shows_the_same_thorax_cut_off() -> None:
-    whole, part = made(64, 6.0), made(32, 6.0)
+    whole, part = phantom_of(64, 6.0), phantom_of(32, 6.0)
     np.testing.assert_array_equal(part.labels, whole.labels[16:48, 16:48, 16:48])
     np.testing.assert_allclose(part.volume.hu, whole.volume.hu[16:48, 16:48, 16:48], atol=0.1)
 
