@@ -197,15 +197,15 @@ def test_mirror_flips_once(tmp_path: Path) -> None:
 
 
 def test_given_geometry_is_the_fallback(tmp_path: Path) -> None:
-    own = replace(ConeBeam.preset("chest", size=60), detector_shape=(60, 40), tilt_deg=3.0, name="mine")
-    radiograph = load_radiograph(png(tmp_path), "pa", geometry=own)
-    assert radiograph.geometry == own.with_detector((30, 20))
+    geometry = replace(ConeBeam.preset("chest", size=60), detector_shape=(60, 40), tilt_deg=3.0, name="mine")
+    radiograph = load_radiograph(png(tmp_path), "pa", geometry=geometry)
+    assert radiograph.geometry == geometry.with_detector((30, 20))
     assert said(radiograph, "fill the detector of mine")
     with pytest.raises(InputError, match="of another shape"):
-        load_radiograph(png(tmp_path), "pa", geometry=replace(own, detector_shape=(60, 50)))
+        load_radiograph(png(tmp_path), "pa", geometry=replace(geometry, detector_shape=(60, 50)))
     with pytest.raises(InputError, match="no lateral view"):
-        load_radiograph(png(tmp_path), "lateral", geometry=own)
-    ap = load_radiograph(film(tmp_path, ViewPosition="AP", ImagerPixelSpacing=[1, 1]), "pa", geometry=own).geometry
+        load_radiograph(png(tmp_path), "lateral", geometry=geometry)
+    ap = load_radiograph(film(tmp_path, ViewPosition="AP", ImagerPixelSpacing=[1, 1]), "pa", geometry=geometry).geometry
     assert (ap.angle_deg, ap.mirrored, ap.tilt_deg) == (180, True, 3.0)
 
 

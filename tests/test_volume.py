@@ -57,7 +57,7 @@ def test_all_48_orientations_load_to_the_same_volume(
 
 
 def test_the_48_are_all_different() -> None:
-    codes = {nib.aff2axcodes(stored_as(thorax(), *one)[1]) for one in ORIENTATIONS}
+    codes = {nib.aff2axcodes(stored_as(thorax(), *orientation)[1]) for orientation in ORIENTATIONS}
     assert len(codes) == 48
 
 
@@ -73,8 +73,8 @@ def test_oblique_scans_keep_their_affine(degrees: float) -> None:
     assert canonical.spacing_mm == pytest.approx(sorted(volume.spacing_mm, reverse=True), abs=4)
     for index in ((0, 0, 0), (3, 4, 5), (15, 19, 23)):
         place = volume.affine @ [*index, 1]
-        found = np.rint(np.linalg.solve(canonical.affine, place)[:3]).astype(int)
-        assert canonical.hu[tuple(found)] == volume.hu[index]
+        voxel = np.rint(np.linalg.solve(canonical.affine, place)[:3]).astype(int)
+        assert canonical.hu[tuple(voxel)] == volume.hu[index]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xrecon.errors import GeometryError
 
 FRAME_MM = 384.0
-"""Edge of the reconstruction cube, and width of a film at the isocentre plane (DESIGN 3)."""
+"""Edge of the reconstruction cube, and width of a film at the isocentre plane (docs/geometry-and-conventions.md)."""
 
 View = Literal["pa", "lateral"]
 """The two films of a study; every film is hung like one of them."""
@@ -46,8 +46,8 @@ class _Preset:
 
 PRESETS: Mapping[str, _Preset] = {
     "chest": _Preset(1540.0, 1800.0, None, "clinical stand: 180 cm source-detector, patient at the detector (26 cm)"),
-    "x2ct": _Preset(541.0, 949.0, None, "distances of the X2CT-GAN data recipe (SPEC 3)"),
-    "prost": _Preset(300.0, 700.0, 373.76, "distances and detector of the ProST projector (SPEC 2.5)"),
+    "x2ct": _Preset(541.0, 949.0, None, "distances of the X2CT-GAN data recipe (Ying et al., CVPR 2019)"),
+    "prost": _Preset(300.0, 700.0, 373.76, "distances and detector of the ProST projector (Gao et al., MICCAI 2020)"),
 }
 
 

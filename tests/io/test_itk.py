@@ -45,9 +45,9 @@ def test_direction_is_honoured(tmp_path: Path) -> None:
     image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
     image.SetOrigin((ORIGIN[0] + 27 * 1.5, *ORIGIN[1:]))
     sitk.WriteImage(image, str(tmp_path / "a.mha"))
-    one, other = load_ct(tmp_path / "a.mha"), load_ct(save(tmp_path / "b.mha"))
-    assert np.array_equal(one.hu, other.hu)
-    assert np.allclose(one.affine, other.affine)
+    flipped, straight = load_ct(tmp_path / "a.mha"), load_ct(save(tmp_path / "b.mha"))
+    assert np.array_equal(flipped.hu, straight.hu)
+    assert np.allclose(flipped.affine, straight.affine)
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])

@@ -211,10 +211,10 @@ def test_written_file_is_in_lps_order_with_both_forms_and_comment(tmp_path: Path
 
 
 def test_writing_is_deterministic_and_never_overwrites(tmp_path: Path) -> None:
-    one = write_nifti(tmp_path / "a.nii.gz", anatomy(), np.eye(4), description="x").read_bytes()
-    two = write_nifti(tmp_path / "other.nii.gz", anatomy(), np.eye(4), description="x").read_bytes()
-    assert one == two
-    assert struct.unpack("<I", one[4:8]) == (0,)  # no time stamp
+    first = write_nifti(tmp_path / "a.nii.gz", anatomy(), np.eye(4), description="x").read_bytes()
+    second = write_nifti(tmp_path / "other.nii.gz", anatomy(), np.eye(4), description="x").read_bytes()
+    assert first == second
+    assert struct.unpack("<I", first[4:8]) == (0,)  # no time stamp
     with pytest.raises(OutputExistsError, match="--overwrite"):
         write_nifti(tmp_path / "a.nii.gz", anatomy(), np.eye(4), description="x")
 

@@ -1,4 +1,4 @@
-"""Known deformations are found again, and a group's template keeps the group's mean shape."""
+"""Deformations that are known are recovered, and a group's template keeps the group's mean shape."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _elastic() -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("known", "factor"),
+    ("truth", "factor"),
     [
         (
             ChestMap(
@@ -62,16 +62,16 @@ def _elastic() -> torch.Tensor:
     ],
     ids=["affine", "elastic"],
 )
-def test_known_map_is_recovered(cases: tuple[FilmedChest, ...], known: ChestMap, factor: float) -> None:
+def test_known_map_is_recovered(cases: tuple[FilmedChest, ...], truth: ChestMap, factor: float) -> None:
     chest = cases[0].coarse()
-    template = _moved(chest, known)
+    template = _moved(chest, truth)
     weight = torch.ones_like(template)
     estimate = register(template, weight, chest, grid=WORK_GRID, start=_identity(), steps=50, bending=1e-6)
     assert _misfit(template, chest, estimate) * factor < _misfit(template, chest, _identity())
     positions = WORK_GRID.positions_mm()
     inside = template > -500
-    error = (estimate.positions(positions, _field()) - known.positions(positions, _field())).norm(dim=-1)[inside]
-    before = (positions - known.positions(positions, _field())).norm(dim=-1)[inside]
+    error = (estimate.positions(positions, _field()) - truth.positions(positions, _field())).norm(dim=-1)[inside]
+    before = (positions - truth.positions(positions, _field())).norm(dim=-1)[inside]
     # Far less than a voxel (12 mm) where tissue shows where it is.
     assert float(error.median()) < 0.4 * float(before.median()) and float(error.median()) < 4.0
 

@@ -1,4 +1,4 @@
-"""A prepared case of the standard phantom, made on the spot."""
+"""A prepared case of the standard phantom, without `xrecon prepare`."""
 
 from __future__ import annotations
 

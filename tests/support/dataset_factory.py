@@ -1,4 +1,4 @@
-"""Small prepared data sets made on the spot, without the whole of `xrecon prepare`."""
+"""Small prepared data sets, written directly instead of by `xrecon prepare`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xrecon.geometry import FRAME_MM
 
 
 def random_case(size: int = 16, seed: int = 0) -> CaseData:
-    """Arrays of the right kinds; noise, no anatomy."""
+    """A case with arrays of the right types and shapes that hold noise, no anatomy."""
     rng = np.random.default_rng(seed)
     spacing = FRAME_MM / size
     affine = np.array([[0, 0, spacing, -190], [0, spacing, 0, -180], [-spacing, 0, 0, 170], [0, 0, 0, 1]], dtype=float)
@@ -43,11 +43,11 @@ def write_dataset(
     records: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Path:
     """A data set of one case per name; `records` overrides fields of `CaseRecord` by case name."""
-    made = list(cases) if cases is not None else [random_case(seed=i) for i in range(len(subsets))]
+    arrays = list(cases) if cases is not None else [random_case(seed=i) for i in range(len(subsets))]
     entries = []
     (folder / "cases").mkdir(parents=True, exist_ok=True)
     trained = 0
-    for index, ((name, subset), case) in enumerate(zip(subsets.items(), made, strict=True)):
+    for index, ((name, subset), case) in enumerate(zip(subsets.items(), arrays, strict=True)):
         content = case_bytes(case)
         fold = None
         if folds and subset == "train":
@@ -70,7 +70,7 @@ def write_dataset(
         record = CaseRecord.model_validate(fields)
         (folder / record.file).write_bytes(content)
         entries.append(record)
-    size = made[0].size
+    size = arrays[0].size
     manifest = Manifest(
         size=size,
         frame_mm=FRAME_MM,

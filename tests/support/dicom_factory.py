@@ -1,4 +1,4 @@
-"""DICOM series and films made on the spot: small, complete, and easy to damage in one place."""
+"""Small, complete DICOM series and films that a test can damage in one place."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def anatomy(shape: tuple[int, int, int] = (20, 24, 28)) -> np.ndarray:
 
 
 def dataset(sop_class: str, pixels: np.ndarray, *, series: str, study: str) -> FileDataset:
+    """One image with the tags that CT and films share; its free text holds a name that no output may repeat."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = generate_uid()

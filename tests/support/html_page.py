@@ -1,4 +1,4 @@
-"""A page as tests read it: tags, attributes, text."""
+"""An HTML page parsed for tests: tags, attributes, text."""
 
 from __future__ import annotations
 

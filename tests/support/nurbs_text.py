@@ -34,4 +34,4 @@ def ellipsoid(name: str, material: int, centre: tuple[float, ...], radii: tuple[
 
 def chest() -> str:
     """Body, right and left lung as the text of a file."""
-    return "".join(ellipsoid(*one) for one in (BODY, RIGHT, LEFT))
+    return "".join(ellipsoid(*shape) for shape in (BODY, RIGHT, LEFT))

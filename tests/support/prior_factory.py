@@ -1,4 +1,4 @@
-"""Five small artificial patients and the priors of four of them: made once per session, shared by several folders."""
+"""Five small artificial patients and the priors of four of them; computed once per session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.volume import Volume
 
 SETTINGS = BuildSettings(rounds=((7, 3e-4),), inverse_steps=7, draws_per_case=6, modes=20)
-"""Far fewer steps than the shipped priors had: seconds, not minutes."""
+"""Far fewer steps than behind the shipped priors: seconds, not minutes."""
 SHORT = (Level(12.0, 25),)
 """One coarse level instead of the two of a real fit."""
 

@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cases() -> tuple[FilmedChest, ...]:
-    """Five framed patients; the priors know the first four."""
+    """Five framed patients with films; the priors are built from the first four."""
     torch.set_num_threads(1)
     return filmed_patients()
 
@@ -36,5 +36,5 @@ def asset(cases: tuple[FilmedChest, ...]) -> PriorAsset:
 
 @pytest.fixture
 def cpu() -> torch.device:
-    """Where the tests run."""
+    """The device of the tests."""
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""A data set and settings with which a training step takes a fraction of a second."""
+"""A data set and settings so small that a training step takes a fraction of a second."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def smooth_case(seed: int) -> CaseData:
 
 
 def small_dataset(folder: Path, count: int = 4) -> Path:
-    """Cases in two folds."""
+    """A prepared data set of `count` train cases in two folds."""
     names = [f"case{i}" for i in range(count)]
     return write_dataset(folder, dict.fromkeys(names, "train"), cases=[smooth_case(i) for i in range(count)], folds=2)
 

@@ -77,8 +77,8 @@ def _stored_bytes(path: Path) -> int:
         head = stream.read(HEADER_BYTES)
     if head.startswith(b"NRRD"):
         head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0] + b"\n"
-    found = _DATA_FILE.search(head)
-    name = found.group(1).decode("utf-8", "replace") if found else "LOCAL"
+    match = _DATA_FILE.search(head)
+    name = match.group(1).decode("utf-8", "replace") if match else "LOCAL"
     if name.upper() == "LOCAL":
         return path.stat().st_size
     if "LIST" in name.upper().split() or name.upper().startswith("LIST") or "%" in name:

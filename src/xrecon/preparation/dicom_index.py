@@ -13,7 +13,7 @@ from typing import Any
 
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, text
-from xrecon.io.dicom.slices import Entry, file_entry, rejection, zip_entries
+from xrecon.io.dicom.slices import DicomFile, dicom_file, files_in_zip, rejection
 from xrecon.io.guards.archives import open_zip
 
 _MIN_SLICES = 8
@@ -53,7 +53,7 @@ def index_files(paths: Sequence[str]) -> DicomIndex:
     entries = []
     for path in paths:
         with Path(path).open("rb") as stream:
-            entries.append(file_entry(Path(path), stream.read(1024)))
+            entries.append(dicom_file(Path(path), stream.read(1024)))
     return _index(entries, lambda entry: entry.name)
 
 
@@ -61,10 +61,10 @@ def index_zip(path: Path) -> DicomIndex:
     """Index the DICOM members of a zip. Raises InputError for a damaged or hostile one."""
     with contextlib.ExitStack() as stack:
         archive: zipfile.ZipFile = stack.enter_context(open_zip(path))
-        return _index(zip_entries(archive, path), lambda entry: entry.name)
+        return _index(files_in_zip(archive, path), lambda entry: entry.name)
 
 
-def _index(entries: Iterable[Entry], name_of: Any) -> DicomIndex:
+def _index(entries: Iterable[DicomFile], name_of: Any) -> DicomIndex:
     index = DicomIndex()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every odd value, also of those that nobody uses

@@ -1,1 +1,34 @@
-"""Training: what is learned, from which cases, and the loop that learns it."""
+"""Training of the reconstruction networks (`loop`, `gan`, `losses`) and of the lung network (`lungs`)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xrecon.training.ablations import run_grid as run_grid
+    from xrecon.training.config import Training as Training
+    from xrecon.training.loop import DivergedError as DivergedError
+    from xrecon.training.loop import Outcome as Outcome
+    from xrecon.training.loop import fit as fit
+    from xrecon.training.losses import GeneratorLoss as GeneratorLoss
+    from xrecon.training.lungs.loop import train_lungs as train_lungs
+    from xrecon.training.run_folder import RunFolder as RunFolder
+
+_HOME = {
+    "DivergedError": "xrecon.training.loop",
+    "GeneratorLoss": "xrecon.training.losses",
+    "Outcome": "xrecon.training.loop",
+    "RunFolder": "xrecon.training.run_folder",
+    "Training": "xrecon.training.config",
+    "fit": "xrecon.training.loop",
+    "run_grid": "xrecon.training.ablations",
+    "train_lungs": "xrecon.training.lungs.loop",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'xrecon.training' has no attribute {name!r}")

@@ -167,8 +167,8 @@ def test_two_phases_must_be_chosen(tmp_path: Path) -> None:
 def test_few_missing_slices_are_interpolated(tmp_path: Path, missing: tuple[int, ...]) -> None:
     raw = read_dicom_ct(write_series(tmp_path / "s", edit=lambda ds, k: k not in missing))
     assert raw.hu.shape == (20, 24, 28)
-    kept = [k for k in range(20) if k not in missing]
-    assert np.allclose(raw.hu[kept], expected()[kept], atol=0.01)
+    present = [k for k in range(20) if k not in missing]
+    assert np.allclose(raw.hu[present], expected()[present], atol=0.01)
     if missing == (7,):
         assert np.allclose(raw.hu[7], (expected()[6] + expected()[8]) / 2, atol=0.01)
     assert np.allclose(raw.affine[:3, 0], [0, 0, 5])
@@ -341,10 +341,10 @@ def enhanced(path: Path) -> Path:
     ds.Modality, ds.NumberOfFrames, ds.SeriesNumber = "CT", len(hu), 3
 
     def item(**values: Any) -> Dataset:
-        one = Dataset()
+        group = Dataset()
         for key, value in values.items():
-            setattr(one, key, value)
-        return one
+            setattr(group, key, value)
+        return group
 
     shared = Dataset()
     shared.PlaneOrientationSequence = Sequence([item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])])

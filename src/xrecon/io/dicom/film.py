@@ -105,36 +105,39 @@ def _one_grey_frame(pixels: NDArray[np.int32], dataset: Any, path: Path) -> NDAr
 
 
 def film_tags(dataset: Any, path: Path) -> FilmTags:
-    """What the data set states of its acquisition (DESIGN 3). Raises InputError for a tag that holds no number."""
+    """What the data set states of its acquisition (docs/geometry-and-conventions.md lists the tags).
+
+    Raises InputError for a tag that holds no number.
+    """
     name = str(path)
 
-    def one(keyword: str) -> float | None:
-        found = numbers(dataset, keyword, 1, name)
-        return found[0] if found else None
+    def number(keyword: str) -> float | None:
+        values = numbers(dataset, keyword, 1, name)
+        return values[0] if values else None
 
-    def two(keyword: str) -> tuple[float, float] | None:
-        found = numbers(dataset, keyword, 2, name)
-        return (found[0], found[1]) if found else None
+    def pair(keyword: str) -> tuple[float, float] | None:
+        values = numbers(dataset, keyword, 2, name)
+        return (values[0], values[1]) if values else None
 
     return FilmTags(
         view=_view(dataset),
-        source_to_detector_mm=one("DistanceSourceToDetector"),
-        source_to_patient_mm=one("DistanceSourceToPatient"),
-        imager_pixel_mm=two("ImagerPixelSpacing"),
-        pixel_spacing_mm=two("PixelSpacing") or two("NominalScannedPixelSpacing"),
+        source_to_detector_mm=number("DistanceSourceToDetector"),
+        source_to_patient_mm=number("DistanceSourceToPatient"),
+        imager_pixel_mm=pair("ImagerPixelSpacing"),
+        pixel_spacing_mm=pair("PixelSpacing") or pair("NominalScannedPixelSpacing"),
         pixel_spacing_calibration=text(dataset, "PixelSpacingCalibrationType") or None,
-        magnification=one("EstimatedRadiographicMagnificationFactor"),
+        magnification=number("EstimatedRadiographicMagnificationFactor"),
         patient_orientation=_orientation(dataset),
-        kvp=one("KVP"),
+        kvp=number("KVP"),
         log_relationship=text(dataset, "PixelIntensityRelationship") or None,
         intent=text(dataset, "PresentationIntentType") or None,
     )
 
 
 def _view(dataset: Any) -> str | None:
-    known = VIEW_POSITIONS.get(text(dataset, "ViewPosition"))
-    if known is not None:
-        return known
+    position = VIEW_POSITIONS.get(text(dataset, "ViewPosition"))
+    if position is not None:
+        return position
     for item in dataset.get("ViewCodeSequence") or []:
         meaning = text(item, "CodeMeaning")
         for words, view in _VIEW_MEANINGS:

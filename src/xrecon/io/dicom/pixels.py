@@ -70,23 +70,23 @@ def numbers(dataset: Any, keyword: str, count: int, name: str) -> tuple[float, .
             if value is None or value == "" or (hasattr(value, "__len__") and len(value) == 0):
                 return None
             many = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
-            found = tuple(float(v) for v in many)
+            values = tuple(float(v) for v in many)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: {tag_name(keyword)} does not hold numbers; correct it or export again") from error
-    if len(found) != count or not np.isfinite(found).all():
+    if len(values) != count or not np.isfinite(values).all():
         raise InputError(
-            f"{name}: {tag_name(keyword)} holds {found}; expected {count} finite number{'s' * (count > 1)}; correct "
+            f"{name}: {tag_name(keyword)} holds {values}; expected {count} finite number{'s' * (count > 1)}; correct "
             f"it or export again"
         )
-    return found
+    return values
 
 
 def required_numbers(dataset: Any, keyword: str, count: int, name: str, *, mend: str) -> tuple[float, ...]:
     """Like `numbers`, but an absent tag is an InputError that says how to mend it."""
-    found = numbers(dataset, keyword, count, name)
-    if found is None:
+    values = numbers(dataset, keyword, count, name)
+    if values is None:
         raise InputError(f"{name}: the tag {tag_name(keyword)} is missing; {mend}")
-    return found
+    return values
 
 
 def stored_pixels(dataset: Any, name: str) -> NDArray[np.int32]:

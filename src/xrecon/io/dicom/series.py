@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, padding_mask, stored_pixels, tag_name, text
 from xrecon.io.dicom.slices import (
-    Entry,
+    DicomFile,
     Slice,
-    file_entry,
-    folder_entries,
+    dicom_file,
+    files_in_folder,
+    files_in_zip,
     rejection,
     slices_of,
-    zip_entries,
 )
 from xrecon.io.guards.archives import open_zip
 from xrecon.io.guards.arrays import check_count
@@ -35,17 +35,17 @@ from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear, uniform_slices
 
 SAME_POSITION = 0.05
-"""Share of the slice spacing below which two positions are one."""
+"""Share of the slice spacing below which two positions count as the same."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """The CT files of one SeriesInstanceUID, headers only. Shown to people by number and end of UID."""
+    """The CT files of one SeriesInstanceUID, headers only. Messages name it by its number and the end of its UID."""
 
     uid: str
     number: str
     description: str  # for matching --series only: never printed, it may hold names
-    images: tuple[tuple[Entry, Any], ...]
+    images: tuple[tuple[DicomFile, Any], ...]
     axial: bool
 
     @property
@@ -74,20 +74,20 @@ def read_dicom_ct(path: Path, *, series: str | None = None) -> RawVolume:
     """
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every odd value, also of those that nobody uses
-        return _read(Path(path), _entries(Path(path), stack), series)
+        return _read(Path(path), _candidates(Path(path), stack), series)
 
 
-def _read(path: Path, entries: Iterable[Entry], series: str | None) -> RawVolume:
-    found, rejected = _collect(entries)
+def _read(path: Path, files: Iterable[DicomFile], series: str | None) -> RawVolume:
+    candidates, rejected = _collect(files)
     notes: tuple[str, ...] = ()
     if rejected:
         notes += ("skipped " + ", ".join(f"{n} x {reason}" for reason, n in sorted(rejected.items())),)
-    if not found:
+    if not candidates:
         what = notes[0] if notes else "found no DICOM files"
         raise InputError(f"{path}: no CT slices: {what}; give the folder, zip or multi-frame file of a CT series")
-    wanted, _, acquisition = (series or "").partition("@")
-    chosen, why = _choose(found, wanted, path)
-    slices = [one for entry, header in chosen.images for one in slices_of(entry, header)]
+    name, _, acquisition = (series or "").partition("@")
+    chosen, why = _choose(candidates, name, path)
+    slices = [plane for file, header in chosen.images for plane in slices_of(file, header)]
     if acquisition:
         slices = [s for s in slices if s.acquisition == acquisition]
         if not slices:
@@ -97,60 +97,65 @@ def _read(path: Path, entries: Iterable[Entry], series: str | None) -> RawVolume
     return RawVolume(volume.hu, volume.affine, path, notes + why + extra + volume.notes, _is_synthetic(chosen))
 
 
-def _entries(path: Path, stack: contextlib.ExitStack) -> Iterable[Entry]:
+def _candidates(path: Path, stack: contextlib.ExitStack) -> Iterable[DicomFile]:
     if path.is_dir():
-        return folder_entries(path)
+        return files_in_folder(path)
     with path.open("rb") as stream:
         head = stream.read(132)
     if head[:2] == b"PK":
-        return zip_entries(stack.enter_context(open_zip(path)), path)
-    return [file_entry(path, head)]
+        return files_in_zip(stack.enter_context(open_zip(path)), path)
+    return [dicom_file(path, head)]
 
 
-def _collect(entries: Iterable[Entry]) -> tuple[list[Series], Counter[str]]:
+def _collect(files: Iterable[DicomFile]) -> tuple[list[Series], Counter[str]]:
     rejected: Counter[str] = Counter()
-    groups: dict[str, list[tuple[Entry, Any]]] = {}
-    for entry in entries:
-        with guarded(entry.name):
-            header = entry.header()
-            reason = rejection(header, entry.name)
+    groups: dict[str, list[tuple[DicomFile, Any]]] = {}
+    for file in files:
+        with guarded(file.name):
+            header = file.header()
+            reason = rejection(header, file.name)
             uid = str(header.get("SeriesInstanceUID") or "")
             int(header.get("NumberOfFrames") or 1)
         if reason is None:
-            groups.setdefault(uid, []).append((entry, header))
+            groups.setdefault(uid, []).append((file, header))
         else:
             rejected[reason] += 1
-    found = [_series(uid, images) for uid, images in groups.items()]
-    return sorted(found, key=lambda one: (len(one.number), one.number, one.uid)), rejected
+    series = [_series(uid, images) for uid, images in groups.items()]
+    return sorted(series, key=lambda candidate: (len(candidate.number), candidate.number, candidate.uid)), rejected
 
 
-def _series(uid: str, images: list[tuple[Entry, Any]]) -> Series:
+def _series(uid: str, images: list[tuple[DicomFile, Any]]) -> Series:
     first = images[0][1]
     number = "".join(c for c in text(first, "SeriesNumber") if c.isalnum())
     directions = []
-    for entry, header in images[:1]:
+    for file, header in images[:1]:
         try:
-            directions = [one.normal for one in slices_of(entry, header)[:1]]
+            directions = [plane.normal for plane in slices_of(file, header)[:1]]
         except InputError:
-            directions = []  # said in full if this series is the one that is read
+            directions = []  # if this is the series that is read, its error is raised then
     axial = not directions or abs(float(directions[0][2])) >= 0.7
     return Series(uid, number, text(first, "SeriesDescription"), tuple(images), axial)
 
 
-def _choose(found: list[Series], wanted: str, path: Path) -> tuple[Series, tuple[str, ...]]:
-    listed = "; ".join(str(one) for one in found)
-    if wanted:
-        exact = [one for one in found if wanted in (one.uid, one.number) or wanted.upper() == one.description]
-        matching = exact or [one for one in found if len(wanted) >= 4 and one.uid.endswith(wanted)]
+def _choose(candidates: list[Series], name: str, path: Path) -> tuple[Series, tuple[str, ...]]:
+    """The series that `name` (number, UID or its end, description) means, or the largest where it is empty; notes."""
+    listing = "; ".join(map(str, candidates))
+    if name:
+        exact = [series for series in candidates if _is_named(series, name)]
+        matching = exact or [series for series in candidates if len(name) >= 4 and series.uid.endswith(name)]
         if len(matching) != 1:
             problem = "matches no series" if not matching else f"matches {len(matching)} series"
-            raise InputError(f"{path}: --series {wanted!r} {problem}; there are: {listed}; give a number or UID")
+            raise InputError(f"{path}: --series {name!r} {problem}; there are: {listing}; give a number or UID")
         return matching[0], (f"read {matching[0]}, as asked",)
-    best = max(found, key=lambda one: (one.axial, one.count))
-    others = [str(one) for one in found if one is not best]
+    best = max(candidates, key=lambda series: (series.axial, series.count))
+    others = [str(series) for series in candidates if series is not best]
     if not others:
         return best, ()
-    return best, (f"picked the largest of {len(found)} series: {best}; others (--series): {'; '.join(others)}",)
+    return best, (f"picked the largest of {len(candidates)} series: {best}; others (--series): {'; '.join(others)}",)
+
+
+def _is_named(series: Series, name: str) -> bool:
+    return name in (series.uid, series.number) or name.upper() == series.description
 
 
 def _header_notes(chosen: Series) -> tuple[str, ...]:
@@ -174,20 +179,20 @@ def _assemble(slices: list[Slice], chosen: Series, path: Path) -> RawVolume:
         hint = f"give its folder, {path.parent}" if path.is_file() else "copy the whole series into the folder"
         raise InputError(f"{path}: {chosen} is a single slice, a volume needs at least two; {hint}")
     normal = slices[0].normal
-    slices = sorted(slices, key=lambda one: float(one.position @ normal))
-    hu, kept, more = _decode(slices, chosen, path)
-    along = np.array([one.position @ normal for one in kept])
-    slope, intercept = _line(kept, along)
+    slices = sorted(slices, key=lambda plane: float(plane.position @ normal))
+    hu, slices, more = _decode(slices, chosen, path)
+    along = np.array([plane.position @ normal for plane in slices])
+    slope, intercept = _line(slices, along)
     hu, pitch, repaired = uniform_slices(hu, along, path)
     affine = np.eye(4)
     affine[:3, 0] = (normal + slope) * pitch
-    affine[:3, 1] = kept[0].along_column * kept[0].spacing_mm[0]
-    affine[:3, 2] = kept[0].along_row * kept[0].spacing_mm[1]
+    affine[:3, 1] = slices[0].along_column * slices[0].spacing_mm[0]
+    affine[:3, 2] = slices[0].along_row * slices[0].spacing_mm[1]
     affine[:3, 3] = intercept + along[0] * (normal + slope)
     affine = check_affine(affine, hu.shape, path, tag="ImagePositionPatient, ImageOrientationPatient and PixelSpacing")
     hu, values = check_hu(hu, path)
     hu, affine, sheared = remove_shear(hu, affine, path)
-    tilt = kept[0].tilt_deg
+    tilt = slices[0].tilt_deg
     if tilt is not None and abs(tilt) > 0.5 and not sheared:
         sheared = (f"{tag_name('GantryDetectorTilt')} says {tilt:g} degrees, the positions show none and are believed",)
     notes += more + repaired + values + sheared + orientation_notes(hu.shape, affine)
@@ -195,60 +200,60 @@ def _assemble(slices: list[Slice], chosen: Series, path: Path) -> RawVolume:
 
 
 def _majority(slices: list[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
-    """The slices of the commonest matrix, spacing and orientation; others in the series are overviews."""
+    """The slices of the commonest matrix, spacing and orientation; others in the series are overviews. Notes."""
 
-    def key(one: Slice) -> tuple[Any, ...]:
-        directions = np.round(np.concatenate([one.along_row, one.along_column]), 2) + 0.0
-        return one.shape, tuple(np.round(one.spacing_mm, 3)), tuple(directions)
+    def key(plane: Slice) -> tuple[Any, ...]:
+        directions = np.round(np.concatenate([plane.along_row, plane.along_column]), 2) + 0.0
+        return plane.shape, tuple(np.round(plane.spacing_mm, 3)), tuple(directions)
 
     commonest = Counter(map(key, slices)).most_common(1)[0][0]
-    kept = [one for one in slices if key(one) == commonest]
-    dropped = len(slices) - len(kept)
+    stack = [plane for plane in slices if key(plane) == commonest]
+    dropped = len(slices) - len(stack)
     note = f"{dropped} images of the series have another matrix, spacing or orientation and were left out"
-    return kept, ((note,) if dropped else ())
+    return stack, ((note,) if dropped else ())
 
 
 def _decode(
     slices: list[Slice], chosen: Series, path: Path
 ) -> tuple[NDArray[np.float32], list[Slice], tuple[str, ...]]:
-    """HU [k, rows, cols] of position-sorted slices, without duplicates."""
+    """HU [k, rows, cols] of position-sorted slices without duplicates, those slices, and notes."""
     check_count((len(slices), *slices[0].shape), path)
     normal = slices[0].normal
-    along = np.array([one.position @ normal for one in slices])
+    along = np.array([plane.position @ normal for plane in slices])
     steps = np.diff(along)
-    distinct = steps[steps > 0.01]
-    tolerance = max(0.01, SAME_POSITION * float(np.median(distinct))) if len(distinct) else np.inf
+    moves = steps[steps > 0.01]
+    tolerance = max(0.01, SAME_POSITION * float(np.median(moves))) if len(moves) else np.inf
     hu = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    kept: list[Slice] = []
+    unique: list[Slice] = []
     reader = _PlaneReader()
-    for one, position in zip(slices, along, strict=True):
-        plane = reader.read(one)
-        if kept and position - kept[-1].position @ normal < tolerance:
-            if not np.array_equal(plane, hu[len(kept) - 1]):
-                raise InputError(_several_images(kept[-1], one, chosen, path))
+    for plane, position in zip(slices, along, strict=True):
+        values = reader.read(plane)
+        if unique and position - unique[-1].position @ normal < tolerance:
+            if not np.array_equal(values, hu[len(unique) - 1]):
+                raise InputError(_several_images(unique[-1], plane, chosen, path))
             continue
-        hu[len(kept)] = plane
-        kept.append(one)
-    if len(kept) < 2:
+        hu[len(unique)] = values
+        unique.append(plane)
+    if len(unique) < 2:
         raise InputError(
             f"{path}: all {len(slices)} slices of {chosen} have the same {tag_name('ImagePositionPatient')}; a volume "
             f"needs at least two positions: export the series again"
         )
-    duplicates = len(slices) - len(kept)
+    duplicates = len(slices) - len(unique)
     notes = (f"{duplicates} duplicate slices (same position, same pixels) dropped",) if duplicates else ()
-    return hu[: len(kept)], kept, notes
+    return hu[: len(unique)], unique, notes
 
 
 def _several_images(first: Slice, second: Slice, chosen: Series, path: Path) -> str:
-    found = (
+    problem = (
         f"{path}: {chosen} holds two different images at one position ({first.name} and {second.name}): several phases "
         f"or reconstructions in one series"
     )
     if first.acquisition and second.acquisition and first.acquisition != second.acquisition:
         number = chosen.number or chosen.uid[-8:]
         choices = " or ".join(f"--series {number}@{a}" for a in sorted({first.acquisition, second.acquisition}))
-        return f"{found}; choose an acquisition: {choices}"
-    return f"{found}; choose one and keep only its files in the folder"
+        return f"{problem}; choose an acquisition: {choices}"
+    return f"{problem}; choose one and keep only its files in the folder"
 
 
 class _PlaneReader:
@@ -259,23 +264,25 @@ class _PlaneReader:
         self._pixels: NDArray[np.int32] | None = None
         self._padding: NDArray[np.bool_] | None = None
 
-    def read(self, one: Slice) -> NDArray[np.float32]:
+    def read(self, plane: Slice) -> NDArray[np.float32]:
         """HU [rows, cols] of one slice; padding is -1024. Raises InputError, MissingPartError."""
-        if self._name != one.entry.name or self._pixels is None:
-            with guarded(one.entry.name):
-                dataset = one.entry.dataset()
-                self._pixels = stored_pixels(dataset, one.entry.name)
+        if self._name != plane.file.name or self._pixels is None:
+            with guarded(plane.file.name):
+                dataset = plane.file.dataset()
+                self._pixels = stored_pixels(dataset, plane.file.name)
                 self._padding = padding_mask(dataset, self._pixels)
-            self._name = one.entry.name
+            self._name = plane.file.name
         frames = self._pixels if self._pixels.ndim == 3 else self._pixels[None]
-        plane = frames[one.frame or 0].astype(np.float32)
-        if plane.shape != one.shape:
-            raise InputError(f"{one.name}: the pixels have shape {plane.shape}, expected {one.shape}; export again")
-        plane = plane * np.float32(one.slope) + np.float32(one.intercept)
+        values = frames[plane.frame or 0].astype(np.float32)
+        if values.shape != plane.shape:
+            raise InputError(
+                f"{plane.name}: the pixels have shape {values.shape}, expected {plane.shape}; export again"
+            )
+        values = values * np.float32(plane.slope) + np.float32(plane.intercept)
         if self._padding is not None:
             padding = self._padding if self._padding.ndim == 3 else self._padding[None]
-            plane[padding[one.frame or 0]] = OUTSIDE_HU
-        return np.asarray(plane, dtype=np.float32)
+            values[padding[plane.frame or 0]] = OUTSIDE_HU
+        return np.asarray(values, dtype=np.float32)
 
 
 def _line(slices: list[Slice], along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -284,7 +291,7 @@ def _line(slices: list[Slice], along: NDArray[np.float64]) -> tuple[NDArray[np.f
     A drift is a tilted gantry. Raises InputError where the origins do not lie on a line.
     """
     normal = slices[0].normal
-    inplane = np.array([one.position for one in slices]) - along[:, None] * normal
+    inplane = np.array([plane.position for plane in slices]) - along[:, None] * normal
     design = np.stack([along, np.ones_like(along)], axis=1)
     solution = np.linalg.lstsq(design, inplane, rcond=None)[0]
     residual = np.linalg.norm(design @ solution - inplane, axis=1)

@@ -28,12 +28,18 @@ _EXPORT = "export the series again with its full headers"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file of a folder or zip, that can be opened as often as needed."""
+class DicomFile:
+    """A DICOM file of a folder or a zip; it can be opened as often as needed.
+
+    Attributes:
+        name: for messages.
+        open: gives a new stream from the beginning of the file.
+        bare: without the preamble and the letters DICM.
+    """
 
     name: str
     open: Callable[[], BinaryIO]
-    bare: bool = False  # without the DICM preamble
+    bare: bool = False
 
     def header(self) -> Any:
         """The data set without its pixels."""
@@ -50,7 +56,7 @@ class Entry:
 class Slice:
     """One CT image plane. Distances mm; directions are unit vectors in LPS."""
 
-    entry: Entry
+    file: DicomFile
     name: str
     frame: int | None  # index in a multi-frame file
     shape: tuple[int, int]  # rows, cols
@@ -69,9 +75,9 @@ class Slice:
         return np.asarray(np.cross(self.along_row, self.along_column), dtype=np.float64)
 
 
-def folder_entries(folder: Path) -> list[Entry]:
+def files_in_folder(folder: Path) -> list[DicomFile]:
     """The DICOM files below a folder, by content, in name order. Links to folders are not followed."""
-    entries: list[Entry] = []
+    dicom_files: list[DicomFile] = []
     seen = 0
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
@@ -87,20 +93,20 @@ def folder_entries(folder: Path) -> list[Entry]:
                 except OSError as error:
                     raise InputError(f"{path}: cannot be read ({error}); check the permissions") from error
                 if sniff_bytes(head) == "dicom":
-                    entries.append(file_entry(path, head))
-    return entries
+                    dicom_files.append(dicom_file(path, head))
+    return dicom_files
 
 
-def file_entry(path: Path, head: bytes) -> Entry:
-    """Entry of one file on disk; `head` holds its first bytes."""
+def dicom_file(path: Path, head: bytes) -> DicomFile:
+    """The DICOM file at `path`; `head` holds its first bytes."""
 
     def opened() -> BinaryIO:
         return check_file(path).open("rb")
 
-    return Entry(str(path), opened, bare=head[128:132] != b"DICM")
+    return DicomFile(str(path), opened, bare=head[128:132] != b"DICM")
 
 
-def zip_entries(archive: zipfile.ZipFile, path: Path) -> Iterator[Entry]:
+def files_in_zip(archive: zipfile.ZipFile, path: Path) -> Iterator[DicomFile]:
     """The DICOM files in an open zip, by content; they can be read as long as it is open. Nothing goes to disk."""
     for member in zip_members(archive, path):
         hidden = any(part.startswith((".", "__MACOSX")) for part in member.filename.split("/"))
@@ -108,7 +114,7 @@ def zip_entries(archive: zipfile.ZipFile, path: Path) -> Iterator[Entry]:
             continue
         head = read_member(archive, member, path, limit=1024)
         if sniff_bytes(head) == "dicom":
-            yield Entry(f"{path}/{member.filename}", _opener(archive, member, path), bare=head[128:132] != b"DICM")
+            yield DicomFile(f"{path}/{member.filename}", _opener(archive, member, path), bare=head[128:132] != b"DICM")
 
 
 def _opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Callable[[], BinaryIO]:
@@ -147,24 +153,24 @@ def rejection(header: Any, name: str) -> str | None:
     return None
 
 
-def slices_of(entry: Entry, header: Any) -> list[Slice]:
+def slices_of(file: DicomFile, header: Any) -> list[Slice]:
     """All slices of one file. Raises InputError, naming file and tag, for a missing or impossible tag."""
-    with guarded(entry.name):
-        return _slices_of(entry, header)
+    with guarded(file.name):
+        return _slices_of(file, header)
 
 
-def _slices_of(entry: Entry, header: Any) -> list[Slice]:
+def _slices_of(file: DicomFile, header: Any) -> list[Slice]:
     frames = int(header.get("NumberOfFrames") or 1)
     if text(header, "SOPClassUID") in MULTI_FRAME_CLASSES or frames > 1:
         groups = header.get("PerFrameFunctionalGroupsSequence")
         if groups is None or len(groups) != frames:
             raise InputError(
-                f"{entry.name}: a multi-frame file of {frames} frames without a matching "
+                f"{file.name}: a multi-frame file of {frames} frames without a matching "
                 f"{tag_name('PerFrameFunctionalGroupsSequence')}; export it as single CT slices"
             )
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
-        return [_frame(entry, header, k, (group, shared)) for k, group in enumerate(groups)]
-    return [_slice(entry, header, dict.fromkeys(_MACROS, header), None, entry.name)]
+        return [_frame(file, header, k, (group, shared)) for k, group in enumerate(groups)]
+    return [_slice(file, header, dict.fromkeys(_MACROS, header), None, file.name)]
 
 
 _MACROS = (
@@ -175,18 +181,18 @@ _MACROS = (
 )
 
 
-def _frame(entry: Entry, header: Any, index: int, groups: tuple[Any, Any]) -> Slice:
-    name = f"{entry.name}, frame {index + 1}"
+def _frame(file: DicomFile, header: Any, index: int, groups: tuple[Any, Any]) -> Slice:
+    name = f"{file.name}, frame {index + 1}"
     parts: dict[str, Any] = {}
     for macro in _MACROS:
-        found = [g.get(macro) for g in groups if g is not None and g.get(macro)]
-        if not found:
+        items = [g.get(macro) for g in groups if g is not None and g.get(macro)]
+        if not items:
             raise InputError(f"{name}: the functional group {tag_name(macro)} is missing; export as single CT slices")
-        parts[macro] = found[0][0]
-    return _slice(entry, header, parts, index, name)
+        parts[macro] = items[0][0]
+    return _slice(file, header, parts, index, name)
 
 
-def _slice(entry: Entry, header: Any, parts: dict[str, Any], frame: int | None, name: str) -> Slice:
+def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | None, name: str) -> Slice:
     position = required_numbers(parts["PlanePositionSequence"], "ImagePositionPatient", 3, name, mend=_EXPORT)
     orientation = required_numbers(parts["PlaneOrientationSequence"], "ImageOrientationPatient", 6, name, mend=_EXPORT)
     spacing = required_numbers(parts["PixelMeasuresSequence"], "PixelSpacing", 2, name, mend=_EXPORT)
@@ -195,7 +201,7 @@ def _slice(entry: Entry, header: Any, parts: dict[str, Any], frame: int | None, 
     along_row, along_column = _directions(np.asarray(orientation), name)
     tilt = numbers(header, "GantryDetectorTilt", 1, name)
     return Slice(
-        entry,
+        file,
         name,
         frame,
         (int(header.Rows), int(header.Columns)),

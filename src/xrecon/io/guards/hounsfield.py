@@ -25,16 +25,16 @@ def check_hu(hu: NDArray[np.float32], source: Path) -> tuple[NDArray[np.float32]
     check_finite(hu, source, what="voxels")
     check_not_constant(hu, source, what="voxels")
     low, high = float(hu.min()), float(hu.max())
-    found = f"{source}: the values run from {low:g} to {high:g}"
+    span = f"{source}: the values run from {low:g} to {high:g}"
     if max(abs(low), abs(high)) > HU_ABSURD:
-        raise InputError(f"{found}, which cannot be HU; check rescale slope and intercept, or convert to HU")
+        raise InputError(f"{span}, which cannot be HU; check rescale slope and intercept, or convert to HU")
     if low >= -1.5 and high <= 1.5:
-        raise InputError(f"{found}: normalised values, not HU; convert them back to HU (air -1000, water 0)")
+        raise InputError(f"{span}: normalised values, not HU; convert them back to HU (air -1000, water 0)")
     if low >= 0 and high <= 255:
-        raise InputError(f"{found}: 8-bit display values, not HU; export the CT with its HU (air -1000, water 0)")
+        raise InputError(f"{span}: 8-bit display values, not HU; export the CT with its HU (air -1000, water 0)")
     if low >= 0 and high > 1000:
         raise InputError(
-            f"{found}: nothing is below 0 HU, so this looks like HU + 1024 (a lost rescale intercept); subtract 1024 "
+            f"{span}: nothing is below 0 HU, so this looks like HU + 1024 (a lost rescale intercept); subtract 1024 "
             f"or export the CT with its rescale tags"
         )
     notes: list[str] = []

@@ -36,7 +36,7 @@ def check_outputs(folder: Path, names: Sequence[str], *, overwrite: bool) -> Non
 def staged_outputs(folder: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder in which to write the files `names`; they move into `folder` when the block ends well.
 
-    On any failure (also Ctrl-C) the temporary folder goes, and `folder` with it if it was made for this and is empty.
+    On any failure (also Ctrl-C) the temporary folder goes, and `folder` with it if it is new and empty.
 
     Raises:
         OutputExistsError: one of the files exists and `overwrite` is false.
@@ -44,7 +44,7 @@ def staged_outputs(folder: Path, names: Sequence[str], *, overwrite: bool) -> It
     """
     folder = Path(folder)
     check_outputs(folder, names, overwrite=overwrite)
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     stage = folder / f".{uuid.uuid4().hex[:12]}.partial"
     stage.mkdir()
@@ -55,6 +55,6 @@ def staged_outputs(folder: Path, names: Sequence[str], *, overwrite: bool) -> It
                 (stage / name).replace(temporary)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-        if made:
+        if is_new:
             with suppress(OSError):  # it holds the results
                 folder.rmdir()
