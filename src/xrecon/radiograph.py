@@ -24,7 +24,7 @@ Quantity = Literal["line_integral", "display"]
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """One film.
+    """One radiograph: its image, its view, and the geometry in which it was taken.
 
     Attributes:
         image: [rows, cols] float32; rows from head to feet. PA columns run from the patient's right to the left,
