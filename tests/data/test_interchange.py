@@ -11,6 +11,7 @@ import pytest
 from support.dataset_factory import write_dataset
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
+from xrecon.data.exported import Exported
 from xrecon.data.interchange_nnunet import LABELS, export_nnunet, lung_labels
 from xrecon.data.interchange_triples import export_triples
 from xrecon.data.interchange_x2ct import FILE_NAME, X2ctCase, export_x2ct, read_x2ct, recipe_beam, write_x2ct
@@ -119,7 +120,7 @@ def test_files_that_are_no_such_case_are_refused(case: CaseData, tmp_path: Path,
 
 
 def test_x2ct_layout_to_data_set_and_back(dataset: Path, case: CaseData, tmp_path: Path) -> None:
-    lists = export_x2ct(dataset, tmp_path / "x2ct")
+    lists = export_x2ct(dataset, tmp_path / "x2ct").cases
     assert lists == {"train": ["a"], "test": ["b"], "aux": ["c"]}
     assert (tmp_path / "x2ct" / "train.txt").read_text() == "a\n"
     split = {"a": "train"}
@@ -189,7 +190,7 @@ def test_own_pictures_are_display_films_and_compared_with_the_ct(phantom64: Phan
 def test_nnunet_layout(dataset: Path, case: CaseData, tmp_path: Path) -> None:
     folder = tmp_path / "Dataset007_Thorax"
     written = export_nnunet(dataset, folder)
-    assert (written["train"], written["test"], written["left_out"]) == (["a"], ["b"], 1)
+    assert written == Exported({"train": ["a"], "test": ["b"]}, left_out=1)
     description = json.loads((folder / "dataset.json").read_text())
     assert description["numTraining"] == 1
     assert description["channel_names"] == {"0": "CT"}

@@ -45,10 +45,9 @@ def convert(
 
     writers = {Layout.X2CT: export_x2ct, Layout.NNUNET: export_nnunet, Layout.TRIPLES: export_triples}
     with shell.progress("converting", total=len(load_manifest(dataset).cases)) as advance:
-        written = dict(writers[to](dataset, output, overwrite=overwrite, advance=advance))
-    left_out = written.pop("left_out", 0)
-    counts = ", ".join(f"{len(names)} {subset}" for subset, names in written.items())
+        written = writers[to](dataset, output, overwrite=overwrite, advance=advance)
+    counts = ", ".join(f"{len(names)} {subset}" for subset, names in written.cases.items())
     shell.print(f"{output}: {counts} cases in the layout {to.value}")
-    if left_out:
-        shell.note(f"{left_out} aux cases were left out: the layout has no place for them")
-    return {"output": output, "layout": to.value, "cases": written, "left_out": left_out}
+    if written.left_out:
+        shell.note(f"{written.left_out} aux cases were left out: the layout has no place for them")
+    return {"output": output, "layout": to.value, "cases": written.cases, "left_out": written.left_out}

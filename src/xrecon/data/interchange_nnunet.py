@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
+from xrecon.data.exported import Exported
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import InputError
@@ -37,7 +37,7 @@ def lung_labels(case: CaseData) -> NDArray[np.uint8]:
 
 def export_nnunet(
     dataset: Path, folder: Path, *, overwrite: bool = False, advance: Callable[[int], None] = lambda _n: None
-) -> dict[str, Any]:
+) -> Exported:
     """Write the train and test cases; aux cases have no place in the layout and are left out (the result counts them).
 
     Args:
@@ -45,8 +45,6 @@ def export_nnunet(
         folder: to write; its name must follow nnU-Net's rule, `Dataset001_Thorax`.
         overwrite: replace files.
         advance: called with 1 after each case.
-
-    Returns: {"train": names, "test": names, "left_out": number of aux cases}.
 
     Raises:
         InputError: the name of the folder, or the data set as `PreparedDataset`.
@@ -56,7 +54,7 @@ def export_nnunet(
     if not _FOLDER.match(folder.name):
         raise InputError(f"{folder}: nnU-Net expects a folder named like Dataset001_Thorax; choose such a name")
     manifest = load_manifest(dataset)
-    written: dict[str, Any] = {"train": [], "test": [], "left_out": len(manifest.of_subset("aux"))}
+    written: dict[str, list[str]] = {"train": [], "test": []}
     for subset, (images, labels) in _PLACES.items():
         if not manifest.of_subset(subset):
             continue
@@ -92,4 +90,4 @@ def export_nnunet(
     ]
     if folds:
         write_json_atomic(folder / "splits_final.json", folds, overwrite=overwrite)
-    return written
+    return Exported(written, left_out=len(manifest.of_subset("aux")))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from xrecon.data.dataset import PreparedDataset
+from xrecon.data.exported import Exported
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.io.output.atomic import write_text_atomic
@@ -14,12 +15,12 @@ from xrecon.io.output.atomic import write_text_atomic
 
 def export_triples(
     dataset: Path, folder: Path, *, overwrite: bool = False, advance: Callable[[int], None] = lambda _n: None
-) -> dict[str, list[str]]:
+) -> Exported:
     """Write `<case>/ct.nii.gz` with its `pa` and `lateral` film (float TIFF, 16-bit PNG, JSON geometry), and a split.
 
     The folder's `split.yaml` is the split file of `xrecon prepare`.
 
-    Returns: subset -> case names. Raises InputError, OutputExistsError.
+    Raises InputError, OutputExistsError.
     """
     manifest = load_manifest(dataset)
     lists: dict[str, list[str]] = {}
@@ -35,4 +36,4 @@ def export_triples(
             advance(1)
     text = "".join(f"{subset}: [{', '.join(names)}]\n" for subset, names in lists.items())
     write_text_atomic(folder / "split.yaml", text, overwrite=overwrite)
-    return lists
+    return Exported(lists)

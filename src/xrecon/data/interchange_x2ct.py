@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.data.dataset import PreparedDataset
+from xrecon.data.exported import Exported
 from xrecon.data.manifest import load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import GeometryError, InputError, MissingPartError
@@ -213,10 +214,10 @@ def write_x2ct(folder: Path, case: X2ctCase, *, overwrite: bool = False) -> Path
 
 def export_x2ct(
     dataset: Path, folder: Path, *, overwrite: bool = False, advance: Callable[[int], None] = lambda _n: None
-) -> dict[str, list[str]]:
+) -> Exported:
     """Write a prepared data set in the layout, with `train.txt`, `test.txt` and `aux.txt` (one case name per line).
 
-    Returns: subset -> case names. Raises InputError, OutputExistsError, MissingPartError.
+    Raises InputError, OutputExistsError, MissingPartError.
     """
     _h5py()
     lists: dict[str, list[str]] = {}
@@ -231,4 +232,4 @@ def export_x2ct(
             lists.setdefault(subset, []).append(case.name)
             advance(1)
         write_text_atomic(folder / f"{subset}.txt", "\n".join(sorted(lists[subset])) + "\n", overwrite=overwrite)
-    return lists
+    return Exported(lists)

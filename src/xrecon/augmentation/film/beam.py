@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,28 +50,49 @@ def draw_beams(
     beams: list[ConeBeam] = []
     draws: dict[str, Any] = {"angle_deg": together, "between_views_deg": 90.0 + between, "energy_kev": energy}
     for name, beam, angle in zip(VIEWS, nominal.beams, (together, together + between), strict=True):
-        of_view = {
-            "distance": log_uniform(rng, settings.distance),
-            "gap_mm": signed(rng, settings.gap_mm),
-            "scale": 1.0 + signed(rng, settings.scale_error),
-            "tilt_deg": signed(rng, settings.tilt_deg),
-            "roll_deg": signed(rng, settings.roll_deg),
-            "shift_mm": [signed(rng, settings.shift_mm) for _ in range(3)],
-        }
-        beams.append(_jittered(beam, angle, of_view))
-        draws[name] = {**of_view, "beam": beams[-1].to_dict()}
+        change = _BeamChange(
+            distance=log_uniform(rng, settings.distance),
+            gap_mm=signed(rng, settings.gap_mm),
+            scale=1.0 + signed(rng, settings.scale_error),
+            tilt_deg=signed(rng, settings.tilt_deg),
+            roll_deg=signed(rng, settings.roll_deg),
+            shift_mm=[signed(rng, settings.shift_mm) for _ in range(3)],
+        )
+        beams.append(change.applied_to(beam, angle_deg=angle))
+        draws[name] = {**asdict(change), "beam": beams[-1].to_dict()}
     return Exposures((beams[0], beams[1]), energy), draws
 
 
-def _jittered(beam: ConeBeam, angle_deg: float, draws: dict[str, Any]) -> ConeBeam:
-    distance = beam.source_to_isocentre_mm * draws["distance"]
-    gap = max(beam.source_to_detector_mm - beam.source_to_isocentre_mm + draws["gap_mm"], 1.0)
-    magnification = (distance + gap) / distance
-    rows, cols = (pitch * draws["scale"] * magnification for pitch in beam.pixel_at_isocentre_mm)
-    moved = beam.moved(
-        angle_deg=angle_deg,
-        tilt_deg=draws["tilt_deg"],
-        roll_deg=draws["roll_deg"],
-        translation_mm=tuple(draws["shift_mm"]),
-    )
-    return replace(moved, source_to_isocentre_mm=distance, source_to_detector_mm=distance + gap, pixel_mm=(rows, cols))
+@dataclass(frozen=True)
+class _BeamChange:
+    """How the exposure of one view differs from the nominal one.
+
+    Attributes:
+        distance: factor of the distance source-isocentre.
+        gap_mm: change of the distance isocentre-detector, mm.
+        scale: factor of the film's scale at the isocentre plane.
+        tilt_deg: cranio-caudal tilt, degrees.
+        roll_deg: turn in the film's plane, degrees.
+        shift_mm: (x, y, z) of the patient, mm.
+    """
+
+    distance: float
+    gap_mm: float
+    scale: float
+    tilt_deg: float
+    roll_deg: float
+    shift_mm: list[float]
+
+    def applied_to(self, beam: ConeBeam, *, angle_deg: float) -> ConeBeam:
+        """The changed beam, turned by a further angle about the patient's axis."""
+        distance = beam.source_to_isocentre_mm * self.distance
+        gap = max(beam.source_to_detector_mm - beam.source_to_isocentre_mm + self.gap_mm, 1.0)
+        magnification = (distance + gap) / distance
+        rows, cols = (pitch * self.scale * magnification for pitch in beam.pixel_at_isocentre_mm)
+        x, y, z = self.shift_mm
+        moved = beam.moved(
+            angle_deg=angle_deg, tilt_deg=self.tilt_deg, roll_deg=self.roll_deg, translation_mm=(x, y, z)
+        )
+        return replace(
+            moved, source_to_isocentre_mm=distance, source_to_detector_mm=distance + gap, pixel_mm=(rows, cols)
+        )
