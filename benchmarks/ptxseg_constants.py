@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     if not has_chests(given.dataset):
         return
-    module_name, _, name = given.constant.partition(".")
+    module_name, _, name = given.constant.rpartition(".")
     module = importlib.import_module(f"xrecon.ptxseg.{module_name}")
     if not isinstance(getattr(module, name, None), float):
         raise SystemExit(f"--constant {given.constant!r}: xrecon.ptxseg.{module_name} has no number of that name")

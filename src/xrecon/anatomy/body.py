@@ -30,13 +30,19 @@ from xrecon.errors import InputError
 from xrecon.volume import OUTSIDE_HU, Volume
 
 _SKIN_HU = -350.0
+"""What is denser is body, table or cloth: between fat and the partial volume of the skin."""
 _OPEN_MM = 5.0
 """Table tops, wires and blankets are thinner than twice this; arms and the neck are thicker."""
 _MASK_PITCH_MM = 3.0
+"""`body_mask`: pitch of the working grid."""
 _MASK_PART_SHARE = 0.2
+"""`body_mask`: smallest part that is kept, as a share of the largest: arms."""
 _MASK_RIM_MM = 6.0
+"""`body_mask`: how far round what survives the erosion tissue is given back."""
 _BLOCK_MM = 4.0
+"""`find_body`: size that blocks of voxels come nearest to."""
 _BLOCK_PART_SHARE = 0.05
+"""`find_body`: smallest part that is kept, as a share of the largest."""
 
 
 def body_mask(volume: Volume) -> Mask:

@@ -22,7 +22,7 @@ _TISSUE_ABOVE_HU = -150.0
 _CUT_SHARE = 0.08
 """Section of the lungs in the outermost plane, as a share of the largest, from which they run out of the picture."""
 _SMOOTH_EDGE_MM = 7.0
-"""Width of the lungs' edges above which the pleura cannot be seen. CTs at 2 mm have 3 to 6 mm."""
+"""Width of the lungs' edges above which the pleura cannot be seen."""
 _CONTRAST_HU = 900.0
 """Rise from lung to tissue, by which that width is reckoned."""
 

@@ -34,8 +34,7 @@ from xrecon.ptxseg.airways import Airways
 from xrecon.ptxseg.hemithoraces.sides import LEFT, RIGHT, split_sides
 
 EDGE_HU = -350.0
-"""What is brighter is no aerated lung. Near the midpoint of aerated lung (-850) and soft tissue (+40); manual
-contours lie a little outside it."""
+"""What is brighter is no aerated lung. Near the midpoint of aerated lung (-850) and soft tissue (+40)."""
 _LUNG_TEXTURE_HU = (60.0, 480.0)
 """How far above the level of free air aerated lung lies."""
 _MIN_PART_ML = 3.0
@@ -50,7 +49,7 @@ _MIN_POCKET_ML = 15.0
 """Smaller parts without lung texture are no free air."""
 _PLEURA_GAP_MM = 3.5
 """Visceral pleura of 1 mm, widened by the blur of both edges; diaphragm with the wall of the stomach is thicker."""
-_SHARED_SURFACE = 0.15
+_SHARED_SURFACE_SHARE = 0.15
 """Share of a part's surface that lies as near to lung as a pleura is thick, from which the part belongs to the
 chest."""
 _SKIN_SHARE = 0.1
@@ -62,7 +61,7 @@ WALL_MM = 2.0
 SKIN_VOXELS = 3
 """Outermost voxels of the body that may be outside air, because its outline is coarse."""
 CLOSE_MM = 4.5
-"""Gaps up to twice this are closed: vessels to about 9 mm belong to the lung, as in manual contours."""
+"""Gaps up to twice this are closed: vessels to about 9 mm belong to the lung."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +165,7 @@ def _pockets(
         reach = distance_mm(part, spacing) <= _PLEURA_GAP_MM
         shared = np.count_nonzero(reach & lung[box])
         beside = boxes[number][0].start < level and boxes[number][0].stop > below_neck
-        if beside or shared > _SHARED_SURFACE * np.count_nonzero(grown(part) & ~part):
+        if beside or shared > _SHARED_SURFACE_SHARE * np.count_nonzero(grown(part) & ~part):
             out[box] |= part
     return out
 
