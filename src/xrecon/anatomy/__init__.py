@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from xrecon.anatomy.frame import framed as framed
     from xrecon.anatomy.frame import lung_box as lung_box
     from xrecon.anatomy.frame import thorax_centre as thorax_centre
+    from xrecon.anatomy.healthy_lungs import ChestAir as ChestAir
     from xrecon.anatomy.healthy_lungs import find_lungs as find_lungs
     from xrecon.anatomy.healthy_lungs import split_lungs as split_lungs
 
 _HOME = {
+    "ChestAir": "xrecon.anatomy.healthy_lungs",
     "body_mask": "xrecon.anatomy.body",
     "find_lungs": "xrecon.anatomy.healthy_lungs",
     "framed": "xrecon.anatomy.frame",

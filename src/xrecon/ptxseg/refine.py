@@ -50,7 +50,7 @@ def onto_input(
     mixed[used] = highest != lowest
     pairs = zip(used, grid.ratios, strict=True)
     rows = [slice(part.start * r.block // r.split, -(-part.stop * r.block // r.split)) for part, r in pairs]
-    task = _Task(
+    task = _BoundaryTask(
         np.asarray(grid.source.hu[grid.box]),
         np.ascontiguousarray(grid.volume.hu),
         classes,
@@ -84,7 +84,7 @@ def as_stored(ct: Volume, classes: NDArray[np.uint8], canonical: Volume) -> tupl
     return np.minimum(stored, np.uint8(Label.AIR), out=stored), air_side
 
 
-class _Task(NamedTuple):
+class _BoundaryTask(NamedTuple):
     """What all threads of `_decide` share: its first arguments."""
 
     fine: NDArray[np.float32]
