@@ -16,8 +16,8 @@ import numpy as np
 import xrecon
 from xrecon.config import load_config
 from xrecon.data.split import Split, cases_in
+from xrecon.evaluation.cases import prepare_case
 from xrecon.evaluation.metrics.image import image_metrics
-from xrecon.evaluation.study import prepare_case
 from xrecon.geometry import FRAME_MM, ConeBeam
 
 SIZE, PIXELS = 64, 128

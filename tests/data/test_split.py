@@ -43,7 +43,7 @@ def test_all_missing_cases_are_named(folder: Path) -> None:
         ("train: [a, b]\ntest: [b]", "listed more than once: b"),
         ("train: [a, a]\ntest: [b]", "listed more than once: a"),
         ("train: [a]\ntest: [b]\naux: [a]", "listed more than once: a"),
-        ("train: []\ntest: [b]", "train"),
+        ("train: [a]\ntest: []", "test"),
         ("train: [a]", "'test' is required"),
         ("train: [../a]\ntest: [b]", "no plain name"),
         ("train: [a]\ntest: [b]\nvalidation: [c]", "unknown key 'validation'"),

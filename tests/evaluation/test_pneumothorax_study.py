@@ -17,7 +17,8 @@ from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.cases import file_sources, healthy_sources, prepared_sources
-from xrecon.evaluation.pneumothorax_study import BLIND, HEALTHY_CT, OTHER, TRUE_CT, change_of_density, plan
+from xrecon.evaluation.pneumothorax_job import change_of_density
+from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT, plan_plants
 from xrecon.evaluation.pneumothorax_summary import summarise_study
 from xrecon.phantoms.thorax import Phantom
 from xrecon.planting.pneumothorax import plant_pneumothorax
@@ -26,7 +27,7 @@ from xrecon.volume import RESEARCH_NOTICE
 
 
 def test_plan_is_balanced_and_seeded() -> None:
-    found = plan(4, sizes=(0.1, 0.4), repeats=2, seed=7)
+    found = plan_plants(4, sizes=(0.1, 0.4), repeats=2, seed=7)
     assert all(plants[0].occupancy == 0.0 for plants in found)
     for size in (0.1, 0.4):
         own = [one for plants in found for one in plants if one.occupancy == size]
@@ -34,10 +35,10 @@ def test_plan_is_balanced_and_seeded() -> None:
         assert {one.pattern for one in own} == {"upright", "supine"}
     seeds = [one.seed for plants in found for one in plants[1:]]
     assert len(set(seeds)) == len(seeds)
-    assert plan(4, sizes=(0.1, 0.4), repeats=2, seed=7) == found
+    assert plan_plants(4, sizes=(0.1, 0.4), repeats=2, seed=7) == found
     for wrong in ((), (0.001,), (0.95,)):
         with pytest.raises(InputError, match="sizes"):
-            plan(1, sizes=wrong)
+            plan_plants(1, sizes=wrong)
 
 
 def row(patient: str, asked: float, found_right: float, *, model: str = "m", planted: float = 100.0) -> dict[str, Any]:

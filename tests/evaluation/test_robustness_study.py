@@ -13,7 +13,7 @@ from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.cases import Films, prepared_sources
-from xrecon.evaluation.robustness_study import LEVELS, MEANINGS, disturbed
+from xrecon.evaluation.disturbances import LEVELS, MEANINGS, disturbed
 from xrecon.volume import Volume
 
 

@@ -83,6 +83,17 @@ class Shell:
             task = bar.add_task(description, total=total)
             yield lambda steps: bar.advance(task, steps)
 
+    @contextmanager
+    def steps(self, description: str, *, total: int) -> Iterator[Callable[[str], None]]:
+        """A bar that moves on with each line of text; yields `tell(text)`, which also notes the text."""
+        with self.progress(description, total=total) as advance:
+
+            def tell(text: str) -> None:
+                advance(1)
+                self.note(text)
+
+            yield tell
+
 
 def example(*lines: str) -> Callable[[CommandT], CommandT]:
     """Decorator: the command lines that open the command's `--help`."""

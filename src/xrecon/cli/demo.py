@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
-from xrecon.cli.options import AssetsOption, DeviceOption, SizeOption, usable_device
+from xrecon.cli.options import AssetsOption, DeviceOption, SizeOption
+from xrecon.inference.device import usable_device
 from xrecon.json_text import json_text
 
 NAMES = ("report.html", "ct.nii.gz", "demo.json")
@@ -48,42 +49,50 @@ def demo(
     check_outputs(output, NAMES, overwrite=overwrite)
     usable_device(device)
     with shell.progress("demo"):
-        made = run_demo(size=size, phantom=phantom, assets=assets, device=device, seed=seed, progress=shell.note)
-    metrics = {model: found.to_dict() for model, found in made.metrics.items()}
-    sample = None if made.is_phantom else find_lidc_sample()
+        demonstration = run_demo(
+            size=size, phantom=phantom, assets=assets, device=device, seed=seed, progress=shell.note
+        )
+    metrics = {model: values.to_dict() for model, values in demonstration.metrics.items()}
+    sample = None if demonstration.is_phantom else find_lidc_sample()
     inputs = {} if sample is None else {"ct": sample}
     settings = {"size": size, "phantom": phantom}
     record = RunRecord.of_files("xrecon demo", seed=seed, files=inputs, settings=settings)
     summary = {
         **record.to_dict(),
-        "subject": made.subject,
-        "is_phantom": made.is_phantom,
+        "subject": demonstration.subject,
+        "is_phantom": demonstration.is_phantom,
         "metrics": metrics,
-        "residual": dict(made.reconstruction.residual),
-        "reconstruction": made.reconstruction.provenance,
-        "seconds": made.runtime,
-        "peak_memory_mib": made.peak_memory_mib,
+        "residual": dict(demonstration.reconstruction.residual),
+        "reconstruction": demonstration.reconstruction.provenance,
+        "seconds": demonstration.runtime,
+        "peak_memory_mib": demonstration.peak_memory_mib,
     }
     shell.note("drawing the report")
     page = render_report(
-        title=f"xrecon demo: {made.subject}",
-        reconstruction=made.reconstruction,
-        truth=made.truth,
-        metrics=made.metrics,
-        credit=made.credit,
-        runtime=made.runtime,
-        peak_memory_mib=made.peak_memory_mib,
-        notes=made.notes,
+        title=f"xrecon demo: {demonstration.subject}",
+        reconstruction=demonstration.reconstruction,
+        truth=demonstration.truth,
+        metrics=demonstration.metrics,
+        credit=demonstration.credit,
+        runtime=demonstration.runtime,
+        peak_memory_mib=demonstration.peak_memory_mib,
+        notes=demonstration.notes,
     )
     with staged_outputs(output, NAMES, overwrite=overwrite) as stage:
         write_report(stage / "report.html", page)
-        made.reconstruction.volume.save(stage / "ct.nii.gz")
+        demonstration.reconstruction.volume.save(stage / "ct.nii.gz")
         (stage / "demo.json").write_text(json_text(summary) + "\n", encoding="utf-8")
-    rows = [[label(name), *(format_value(name, metrics[model][name]) for model in made.metrics)] for name in SHOWN]
-    shell.table(["", *made.metrics], rows, title=f"{made.subject}, {size}^3 voxels, against the true CT")
-    memory = "" if made.peak_memory_mib is None else f", peak memory {made.peak_memory_mib / 1024:.2f} GiB"
-    shell.print(f"{sum(made.runtime.values()):.0f} s{memory}. {RESEARCH_NOTICE}")
-    if made.is_phantom:
+    rows = [
+        [label(name), *(format_value(name, metrics[model][name]) for model in demonstration.metrics)] for name in SHOWN
+    ]
+    shell.table(
+        ["", *demonstration.metrics], rows, title=f"{demonstration.subject}, {size}^3 voxels, against the true CT"
+    )
+    memory = (
+        "" if demonstration.peak_memory_mib is None else f", peak memory {demonstration.peak_memory_mib / 1024:.2f} GiB"
+    )
+    shell.print(f"{sum(demonstration.runtime.values()):.0f} s{memory}. {RESEARCH_NOTICE}")
+    if demonstration.is_phantom:
         shell.print("The CT was the artificial thorax, not a patient's.")
     shell.print(f"report: {(output / NAMES[0]).resolve()}")
     return {**summary, "files": [output / name for name in NAMES]}

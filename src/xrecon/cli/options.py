@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from xrecon.errors import InputError
 from xrecon.inference.models import model_names
 
 
@@ -31,6 +30,19 @@ class SubsetName(str, Enum):
 MODEL_HELP = f"{', '.join(model_names())}, or the folder of a trained network"
 """What `--model` takes, from the table of models."""
 
+CasesOption = Annotated[
+    Path, typer.Option("--dataset", metavar="FOLDER", help="Data set of `xrecon prepare`, or a folder of CT files.")
+]
+CasesSplitOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--split", metavar="FILE", help="CT files: YAML with the lists train and test; default all CTs, as test."
+    ),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Cases at a time (more than 1 needs Dask).")]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Run on this Dask cluster.")
+]
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]
@@ -39,6 +51,10 @@ GeometryOption = Annotated[
 ]
 SizeOption = Annotated[
     int, typer.Option("--size", min=64, max=256, help="Voxels per edge of the 384 mm cube that is reconstructed.")
+]
+GivenGeometryOption = Annotated[
+    GeometryName | None,
+    typer.Option("--geometry", help="Films of CT files; default chest. A data set has films of its own."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 AssetsOption = Annotated[
@@ -49,22 +65,6 @@ SplitOption = Annotated[
     Path | None,
     typer.Option("--split", metavar="FILE", help="YAML with the lists train and test; only train cases are used."),
 ]
-
-
-def usable_device(name: str) -> str:
-    """`name` if torch can compute there.
-
-    Raises:
-        InputError: no device of that name, or not on this machine.
-    """
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"--device {name}: not usable here ({reason}); use --device cpu") from error
-    return name
 
 
 def chosen_cases(folder: Path, split: Path | None) -> tuple[tuple[str, Path], ...]:

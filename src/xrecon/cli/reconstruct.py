@@ -20,8 +20,8 @@ from xrecon.cli.options import (
     SizeOption,
     SplitOption,
     chosen_cases,
-    usable_device,
 )
+from xrecon.inference.device import usable_device
 from xrecon.json_text import json_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
-from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption, usable_device
+from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption
+from xrecon.inference.device import usable_device
 
 if TYPE_CHECKING:
     from xrecon.projector.physics import FilmPhysics

@@ -18,7 +18,9 @@ Subset = Literal["train", "test", "aux"]
 class Split(Config):
     """A fixed split of a data set by patient. A name is that of a CT file without its suffix, or of a DICOM folder."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="Cases to learn and to choose settings from.")
+    train: tuple[str, ...] = Field(
+        default=(), description="Cases to learn and to choose settings from; none where nothing is to be learned."
+    )
     test: tuple[str, ...] = Field(min_length=1, description="Cases that no prior, weight or threshold has seen.")
     aux: tuple[str, ...] = Field(default=(), description="Incomplete or special cases, for training of parts only.")
     source: str = Field(default="", description="Where the data come from.")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from xrecon.evaluation.metrics.image import ImageMetrics
-from xrecon.evaluation.study import peak_memory_mib, prepare_case, run_model
+from xrecon.evaluation.cases import prepare_case
+from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.models import baseline_names
+from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
 from xrecon.io.sample import SAMPLE_CREDIT, SAMPLE_HELP, find_lidc_sample
 from xrecon.phantoms.thorax import thorax_phantom
@@ -25,7 +27,7 @@ _ONE_PATIENT = "One patient is an example, not an evaluation: see `xrecon evalua
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo made.
+    """The results of the demo.
 
     Attributes:
         reconstruction: of the last model, the one that pictures show.
@@ -87,11 +89,13 @@ def run_demo(
     metrics = {}
     for model in models:
         started = time.perf_counter()
-        result, metrics[model], seconds = run_model(
-            case, model, assets=assets, device=device, seed=seed, progress=progress
+        result = reconstruct(
+            *case.films, model=model, size=size, assets=assets, device=device, seed=seed, progress=progress
         )
-        runtime[f"reconstruction, {model}"] = seconds
-        runtime[f"metrics, {model}"] = time.perf_counter() - started - seconds
+        runtime[f"reconstruction, {model}"] = time.perf_counter() - started
+        started = time.perf_counter()
+        metrics[model] = image_metrics(true=case.truth, estimate=result.volume, body=case.body)
+        runtime[f"metrics, {model}"] = time.perf_counter() - started
     notes = (*notes, f"The pictures show the model {models[-1]}; the metrics compare all of them.")
     return Demo(
         result, case.truth, metrics, subject, credit, notes, is_phantom=not credit, runtime=runtime,
@@ -107,9 +111,19 @@ def _subject(phantom: bool, progress: Callable[[str], None]) -> tuple[Volume, st
         return load_ct(sample), _SAMPLE_NAME, (_ONE_PATIENT,), SAMPLE_CREDIT
     why = "was asked for" if phantom else f"stands in: the real sample CT is not installed ({SAMPLE_HELP})"
     progress(f"the {_PHANTOM_NAME} {why}")
-    made = thorax_phantom(_PHANTOM_SIZE, FRAME_MM / _PHANTOM_SIZE)
+    phantom_ct = thorax_phantom(_PHANTOM_SIZE, FRAME_MM / _PHANTOM_SIZE)
     note = (
         f"This is no patient: an {_PHANTOM_NAME} {why}. Its smooth organs are unlike the chests that the priors know, "
         "so the figures say nothing about real patients."
     )
-    return made.volume, _PHANTOM_NAME, (note,), ""
+    return phantom_ct.volume, _PHANTOM_NAME, (note,), ""
+
+
+def peak_memory_mib() -> float | None:
+    """Largest resident memory of this process so far, MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

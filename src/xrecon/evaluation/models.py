@@ -1,4 +1,4 @@
-"""Which models an evaluation compares: the built-in ones by name, trained networks by folder; and results on disk."""
+"""Which models an evaluation compares, each with a digest that tells its results from those of any other model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from xrecon import __version__
 from xrecon.data.case_file import read_case
-from xrecon.data.dataset import PreparedCase, PreparedDataset
+from xrecon.data.dataset import PreparedCase
 from xrecon.errors import InputError
+from xrecon.evaluation.case_set import CaseSet
+from xrecon.evaluation.cases import CaseSource
 from xrecon.inference.models import baseline_names, find_model, model_names
 from xrecon.inference.protocol import ReconstructionModel
 from xrecon.inference.reconstruct import reconstruct
@@ -21,9 +23,7 @@ from xrecon.io.guards.files import sha256_of
 from xrecon.models.checkpoint import INFORMATION_NAME
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph
-
-BANK_MODEL = "deform+bank"
-"""`deform` with a bank: the train cases of the data set."""
+from xrecon.volume import load_ct
 
 
 @dataclass(frozen=True)
@@ -32,50 +32,83 @@ class ModelChoice:
 
     Attributes:
         label: how tables and files call it.
-        model: what `reconstruct` is given: a name or a folder.
-        digest: changes when the model does: hash of the network's model.json (which holds that of its weights), or the
-            version of xrecon.
+        model: what `reconstruct` is given: a name of the table of models, or a folder.
+        digest: changes when the model, its priors, its bank or its device does: version of xrecon, hashes of the
+            priors, of the network's model.json (which holds that of its weights) and of the bank, device if not cpu.
         bank: cases of other patients that are fitted one by one beside the prior; empty for none.
+        device: where it computes.
     """
 
     label: str
     model: str
     digest: str
-    bank: tuple[PreparedCase, ...] = ()
+    bank: tuple[CaseSource, ...] = ()
+    device: str = "cpu"
 
     def run(
-        self, films: tuple[Radiograph, Radiograph], *, size: int, assets: str | os.PathLike[str] | None, seed: int
+        self,
+        films: tuple[Radiograph, Radiograph],
+        *,
+        size: int,
+        assets: str | os.PathLike[str] | None,
+        seed: int,
+        case: CaseSource | None = None,
     ) -> Reconstruction:
-        """Reconstruct a pair of films. Raises as `reconstruct`."""
-        bank = [_on_shelf(case.name, case.path) for case in self.bank] or None
-        return reconstruct(*films, model=self.model, size=size, bank=bank, assets=assets, seed=seed)
+        """Reconstruct a pair of films.
+
+        Args:
+            films: PA and lateral.
+            size: voxels per edge.
+            assets: priors file; None for the shipped one.
+            seed: recorded.
+            case: whose films they are: it is never part of its own bank.
+
+        Raises:
+            InputError: nothing is left of the bank; and as `reconstruct`.
+        """
+        bank = [_framed(source) for source in self.bank_without(case)] if self.bank else None
+        return reconstruct(*films, model=self.model, size=size, bank=bank, assets=assets, device=self.device, seed=seed)
+
+    def bank_without(self, case: CaseSource | None) -> tuple[CaseSource, ...]:
+        """The bank without all cases that have the name or the content of `case`. Raises InputError if none is left."""
+        if case is None:
+            return self.bank
+        others = tuple(other for other in self.bank if other.name != case.name and other.digest != case.digest)
+        if not others:
+            raise InputError(
+                f"{case.name}: no CT of another patient is left for the bank of {self.label}; add train cases"
+            )
+        return others
+
+
+def _framed(source: CaseSource) -> FramedChest:
+    place = source.place.path if isinstance(source.place, PreparedCase) else source.place
+    return _framed_once(source.name, place, source.digest, is_prepared=source.is_prepared)
 
 
 @lru_cache(maxsize=256)
-def _on_shelf(name: str, path: Path) -> FramedChest:
+def _framed_once(name: str, path: Path, digest: str, *, is_prepared: bool) -> FramedChest:  # noqa: ARG001 (of the key)
     """A case of a bank: framed once per process, whatever the number of films."""
-    return frame_chest(name, read_case(path).volume())
+    return frame_chest(name, read_case(path).volume() if is_prepared else load_ct(path))
 
 
-def bank_for(names: Sequence[str], folder: Path | None, subset: str) -> tuple[PreparedCase, ...]:
-    """The bank of `BANK_MODEL` if it is among the names: the train cases of a prepared data set.
+def bank_for(names: Sequence[str], cases: CaseSet) -> tuple[CaseSource, ...]:
+    """The bank of the models that need one, the train cases beside the evaluated ones; empty if no model needs one.
 
     Args:
         names: of models.
-        folder: the data set; None where CT files are given instead.
-        subset: that is evaluated.
+        cases: that are evaluated.
 
     Raises:
-        InputError: there is no data set, or the train cases themselves are evaluated.
+        InputError: an unknown model, or there are no train cases that may serve.
     """
-    if BANK_MODEL not in names:
+    users = [name for name in names if find_model(name).needs.bank]
+    if not users:
         return ()
-    if folder is None or subset == "train":
-        raise InputError(
-            f"{BANK_MODEL}: its bank are the train cases of a data set of `xrecon prepare`, and only test cases can be "
-            "reconstructed with them; give such a data set, or leave the model out"
-        )
-    return PreparedDataset(folder, "train").cases
+    try:
+        return cases.bank()
+    except InputError as error:
+        raise InputError(f"{', '.join(users)}: {error}") from error
 
 
 def choose_models(
@@ -83,15 +116,17 @@ def choose_models(
     *,
     assets: str | os.PathLike[str] | None = None,
     baselines: Sequence[str] | None = None,
-    bank: Sequence[PreparedCase] = (),
+    bank: Sequence[CaseSource] = (),
+    device: str = "cpu",
 ) -> tuple[ModelChoice, ...]:
-    """The models by name or folder, after the `baselines` that every table shows, each once.
+    """The models by name or folder, after the `baselines`, each once.
 
     Args:
         names: of the table of models (`xrecon.inference.models`), or folders that hold a trained network.
-        assets: priors file that the built-in models use; None for the shipped one.
+        assets: priors file that all models use; None for the shipped one.
         baselines: names; None for those of the table of models.
-        bank: cases of `BANK_MODEL`, see `bank_for`.
+        bank: of the models that need one, see `bank_for`.
+        device: where they compute.
 
     Raises:
         InputError: the bank is empty, neither a known name nor the folder of a network, or two folders of one name.
@@ -99,8 +134,7 @@ def choose_models(
     prior = f"xrecon {__version__}" + ("" if assets is None else f" {sha256_of(Path(assets))}")
     chosen: dict[str, ModelChoice] = {}
     for name in (*(baseline_names() if baselines is None else baselines), *names):
-        entry = find_model(name)
-        choice = _choice(entry, prior, tuple(bank))
+        choice = _choice(find_model(name), prior, tuple(bank), device)
         other = chosen.setdefault(choice.label, choice)
         if other.model != choice.model:
             raise InputError(
@@ -109,17 +143,18 @@ def choose_models(
     return tuple(chosen.values())
 
 
-def _choice(entry: ReconstructionModel, prior: str, bank: tuple[PreparedCase, ...]) -> ModelChoice:
-    """A model of the table, or a network by its folder, with a digest of everything that it was learned from."""
+def _choice(entry: ReconstructionModel, prior: str, bank: tuple[CaseSource, ...], device: str) -> ModelChoice:
+    """A model of the table, or a network by its folder, with a digest of everything that its results depend on."""
     folder = entry.needs.network
     if folder is None:
         label, model, digest = entry.name, entry.name, f"{prior} {entry.name}"
     else:
         label = entry.name if entry.name in model_names() else folder.resolve().name
         model, digest = str(folder), f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
-    if not entry.needs.bank:
-        return ModelChoice(label, model, digest)
-    if not bank:
-        raise InputError(f"{entry.name} needs cases of other patients")
-    shelf = hashlib.sha256(" ".join(case.record.sha256 for case in bank).encode()).hexdigest()
-    return ModelChoice(label, model, f"{digest} {shelf}", bank)
+    if entry.needs.bank:
+        if not bank:
+            raise InputError(f"{entry.name} needs cases of other patients")
+        digest += f" {hashlib.sha256(' '.join(case.digest for case in bank).encode()).hexdigest()}"
+    if device != "cpu":
+        digest += f" {device}"  # other devices round otherwise
+    return ModelChoice(label, model, digest, bank if entry.needs.bank else (), device)

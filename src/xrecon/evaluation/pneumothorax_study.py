@@ -7,63 +7,62 @@ a mean chest that saw no film, and the reconstruction of another patient's films
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from xrecon.errors import InputError, XReconError
-from xrecon.evaluation.cases import Chest, ChestSource
-from xrecon.evaluation.metrics.anatomy import SegmentedVolume, find_anatomy
-from xrecon.evaluation.metrics.mask_agreement import compare_masks, region
-from xrecon.evaluation.models import ModelChoice
-from xrecon.evaluation.store import ResultStore
-from xrecon.geometry import FRAME_MM
+from xrecon.errors import InputError
+from xrecon.evaluation.case_set import CaseSet, find_case_set
+from xrecon.evaluation.cases import healthy_sources
+from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
+from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
+from xrecon.evaluation.pneumothorax_job import PneumothoraxJob, study_patient
+from xrecon.evaluation.pneumothorax_plan import OTHER, SIZES, Plant, plan_plants
+from xrecon.evaluation.pneumothorax_summary import DETECT_ML, StudyFigures, summarise_study
 from xrecon.jobs import gathered
-from xrecon.planting.pneumothorax import plant_pneumothorax
-from xrecon.planting.truth import Truth
-from xrecon.priors.asset import load_priors
-from xrecon.priors.deformation import mean_chest
-from xrecon.priors.warp import Grid
-from xrecon.segmentation import Label, Segmentation, Side
-from xrecon.volume import Volume
+from xrecon.records import RunRecord
 
-TRUE_CT, HEALTHY_CT, BLIND = "control: true CT", "control: healthy CT", "control: blind"
-OTHER = "control: other patient, "
-"""Names of the controls in tables; that of another patient's films is followed by the model."""
-
-SIZES = (0.05, 0.2, 0.5)
-"""Default planted sizes: occupancy of the side."""
-
-_TURNS = (("right", "upright"), ("left", "supine"), ("left", "upright"), ("right", "supine"))
+_FLOOR_NOTE = (
+    "PTX-Seg sees the true CT on the reconstruction's grid: its own misses and false alarms there are the floor."
+)
+DEFAULT_MODELS = ("atlas", "deform")
+"""Models that are studied where none is named."""
+DEFAULT_SIZE = 96
+"""Voxels per edge where CT files are studied and nothing else is asked for."""
 
 
 @dataclass(frozen=True)
-class Plant:
-    """One pneumothorax to plant, or none (`occupancy` 0)."""
+class PneumothoraxPlan:
+    """What is studied, checked before any work begins.
 
-    index: int
-    occupancy: float
-    side: str
-    pattern: str
-    seed: int
+    Attributes:
+        cases: chests in which one can plant.
+        plants: per case: the healthy chest, then every pneumothorax.
+        models: the models, in the order of the tables.
+        sizes: planted occupancies of the side.
+        repeats: plants of each size per patient.
+        detect_ml: air that counts as found, mL.
+        known_healthy: cases that were taken although free air was found in them.
+        assets: priors file, None for the shipped one.
+        seed: of all random choices.
+        device: where films are projected and models compute.
+        notes: who was left out or taken in spite of what was found.
+    """
 
-
-@dataclass(frozen=True)
-class PneumothoraxJob:
-    """One patient: all plants, all models."""
-
-    source: ChestSource
-    plants: tuple[Plant, ...]
+    cases: CaseSet
+    plants: tuple[tuple[Plant, ...], ...]
     models: tuple[ModelChoice, ...]
-    store: Path
+    sizes: tuple[float, ...]
+    repeats: int
+    detect_ml: float
+    known_healthy: tuple[str, ...]
     assets: Path | None
     seed: int
+    device: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,57 +73,139 @@ class StudyResults:
     failures: tuple[str, ...]
 
 
-def plan(
-    patients: int, *, sizes: Sequence[float] = SIZES, repeats: int = 1, seed: int = 0
-) -> tuple[tuple[Plant, ...], ...]:
-    """The plants of each patient: none first, then every size, `repeats` times; sides and patterns take turns.
+@dataclass(frozen=True)
+class PneumothoraxReport:
+    """The rows with their statistics, and what they were computed from."""
 
-    Over patients each size meets both sides and both patterns (upright: apex and side; supine: front and base).
+    results: StudyResults
+    plan: PneumothoraxPlan
+    record: RunRecord
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """One per patient, plant and model or control: JSON values."""
+        return self.results.rows
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed, by name."""
+        return self.results.failures
+
+    @cached_property
+    def statistics(self) -> dict[str, StudyFigures]:
+        """Model or control -> figures, see `summarise_study`."""
+        return summarise_study(self.results.rows, detect_ml=self.plan.detect_ml, seed=self.plan.seed)
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of summary.json."""
+        notes = [
+            *self.plan.notes,
+            "The pneumothoraces are planted, not real; films are line integrals without scatter and noise.",
+            _FLOOR_NOTE,
+            *([TRAIN_NOTE] if self.plan.cases.subset == "train" else []),
+        ]
+        return {
+            **self.record.to_dict(),
+            "notes": notes,
+            "detect_ml": self.plan.detect_ml,
+            "failures": self.results.failures,
+            "plants": dict(zip(self.plan.cases.names, self.plan.plants, strict=True)),
+            "results": self.statistics,
+        }
+
+
+def plan_pneumothorax_study(
+    dataset: str | os.PathLike[str],
+    *,
+    models: Sequence[str] = DEFAULT_MODELS,
+    subset: str = "test",
+    split: str | os.PathLike[str] | None = None,
+    sizes: Sequence[float] = SIZES,
+    repeats: int = 1,
+    detect_ml: float = DETECT_ML,
+    known_healthy: Sequence[str] = (),
+    limit: int | None = None,
+    size: int | None = None,
+    geometry: str | None = None,
+    assets: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> PneumothoraxPlan:
+    """Find chests and models, and refuse what does not fit together, before any work.
+
+    Args:
+        dataset: folder of a data set of `xrecon prepare`, or of CT files.
+        models: names (`xrecon models list`) or folders of trained networks.
+        subset, split, size, geometry: as for `find_case_set`.
+        sizes: planted occupancies of the side, 0.01..0.9.
+        repeats: plants of each size per patient.
+        detect_ml: air that counts as found, mL.
+        known_healthy: cases of a data set that a reader knows to be healthy, whatever `xrecon prepare` found in them.
+        limit: only so many patients; None for all.
+        assets: priors file; None for the shipped one.
+        device: torch device of films and models.
+        seed: of all random choices.
 
     Raises:
-        InputError: a size outside 0.01..0.9, none at all, or no repeats.
+        InputError: no cases, an unknown model, sizes out of range, or an option that does not apply.
+        ConfigError: the split cannot be read.
     """
-    if not sizes or any(not 0.01 <= size <= 0.9 for size in sizes) or repeats < 1:
-        raise InputError(f"sizes must lie in 0.01..0.9 and repeats be at least 1, got {list(sizes)} and {repeats}")
-    every = []
-    for patient in range(patients):
-        plants = [Plant(0, 0.0, "none", "none", seed)]
-        for number, size in enumerate(size for _ in range(repeats) for size in sizes):
-            side, pattern = _TURNS[(patient + number + number // len(sizes)) % len(_TURNS)]
-            plants.append(Plant(number + 1, size, side, pattern, seed + 1000 * patient + number))
-        every.append(tuple(plants))
-    return tuple(every)
+    cases = find_case_set(dataset, default_size=DEFAULT_SIZE, subset=subset, split=split, size=size, geometry=geometry)
+    chosen = choose_models(models, assets=assets, baselines=(), bank=bank_for(models, cases), device=device)
+    cases, notes = _healthy(cases, known_healthy)
+    cases = cases.limited(limit)
+    plants = plan_plants(len(cases.sources), sizes=sizes, repeats=repeats, seed=seed)
+    return PneumothoraxPlan(
+        cases, plants, chosen, tuple(sizes), repeats, detect_ml, tuple(known_healthy),
+        None if assets is None else Path(assets), seed, device, notes,
+    )  # fmt: skip
+
+
+def _healthy(cases: CaseSet, known: Sequence[str]) -> tuple[CaseSet, tuple[str, ...]]:
+    """The chests in which one can plant, and in words who was left out or taken in spite of what was found."""
+    if cases.dataset is None:
+        if known:
+            raise InputError("--known-healthy is for a data set of `xrecon prepare`; of CT files none is left out")
+        return cases, cases.notes
+    healthy = replace(cases, sources=healthy_sources(cases.dataset, known=known))
+    left_out = [name for name in cases.names if name not in healthy.names]
+    notes = []
+    if left_out:
+        notes.append(f"Left out, because `xrecon prepare` found free pleural air in them: {', '.join(left_out)}.")
+    if known:
+        notes.append(f"Taken as healthy on a reader's word, whatever `xrecon prepare` found: {', '.join(known)}.")
+    return healthy, tuple(notes)
 
 
 def run_pneumothorax_study(
-    sources: Sequence[ChestSource],
-    plants: Sequence[Sequence[Plant]],
-    models: Sequence[ModelChoice],
+    plan: PneumothoraxPlan,
     store: Path,
     *,
-    assets: Path | None = None,
-    seed: int = 0,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> StudyResults:
-    """Run the whole chain; `plants` holds one plan per source. What `store` holds already is not computed again.
+) -> PneumothoraxReport:
+    """Run the whole chain.
+
+    Args:
+        plan: see `plan_pneumothorax_study`.
+        store: folder of the results of single chests; what it holds already is not computed again.
+        workers: patients at a time on this machine (more than one needs Dask).
+        scheduler: address of a Dask scheduler.
+        progress: called with a line of text after each patient.
 
     Raises:
-        InputError: not a single result.
-        MissingPartError: a scheduler without Dask.
+        InputError: not a single result, workers beside a scheduler, or no scheduler answers.
+        MissingPartError: more than one worker, or a scheduler, without Dask.
     """
+    check_machine(workers=workers, scheduler=scheduler, device=plan.device)
     jobs = [
-        PneumothoraxJob(source, tuple(own), tuple(models), Path(store), assets, seed)
-        for source, own in zip(sources, plants, strict=True)
+        PneumothoraxJob(source, plants, plan.models, Path(store), plan.assets, plan.seed, plan.device)
+        for source, plants in zip(plan.cases.sources, plan.plants, strict=True)
     ]
     rows, failures = gathered(
-        study_patient,
-        jobs,
-        [source.name for source in sources],
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
+        study_patient, jobs, plan.cases.names, workers=workers, scheduler=scheduler, progress=progress
     )
     failures += [
         f"{row['case']}, plant {row['plant']}, {row['model']}: {row['failure']}" for row in rows if "failure" in row
@@ -132,190 +213,45 @@ def run_pneumothorax_study(
     good = [row for row in rows if "failure" not in row]
     if not good:
         raise InputError("nothing could be studied: " + "; ".join(failures[:5]))
-    return StudyResults((*good, *_of_other_patients(good, [one.label for one in models])), tuple(failures))
+    rows = [*good, *_of_other_patients(good, [choice.label for choice in plan.models])]
+    return PneumothoraxReport(StudyResults(tuple(rows), tuple(failures)), plan, _record(plan))
 
 
-def study_patient(job: PneumothoraxJob) -> list[dict[str, Any]]:
-    """All plants and models of one patient: JSON values, from the store where it has them."""
-    store = ResultStore(job.store)
-    rows: list[dict[str, Any]] = []
-    chest = _Lazy(job.source)
-    for plant in job.plants:
-        base = _base(job, plant)
-        told = {"case": job.source.name, "patient": job.source.patient, "plant": plant.index}
-        models: list[ModelChoice | str] = [TRUE_CT, HEALTHY_CT, BLIND, *job.models]
-        for choice in models:
-            label = choice if isinstance(choice, str) else choice.label
-            digest = "control" if isinstance(choice, str) else choice.digest
-            settings = {**base, "model": digest, "label": label}
-            place = f"{label.replace(': ', '-').replace(' ', '-')}/{job.source.name}-{plant.index}"
-
-            def make(plant: Plant = plant, choice: ModelChoice | str = choice, label: str = label) -> dict[str, Any]:
-                return {**told_of(job, plant, label), **_measure(job, store, chest, plant, choice)}
-
-            try:
-                rows.append(store.values(place, settings, make))
-            except (XReconError, RuntimeError, MemoryError) as error:
-                rows.append({**told, "model": label, "failure": f"{type(error).__name__}: {error}"})
-    return rows
-
-
-def told_of(job: PneumothoraxJob, plant: Plant, label: str) -> dict[str, Any]:
-    """What identifies a row."""
-    return {
-        "case": job.source.name,
-        "patient": job.source.patient,
-        "plant": plant.index,
-        "asked": plant.occupancy,
-        "side": plant.side,
-        "pattern": plant.pattern,
-        "model": label,
+def _record(plan: PneumothoraxPlan) -> RunRecord:
+    settings = {
+        "subset": plan.cases.subset,
+        "sizes": ",".join(f"{size:g}" for size in plan.sizes),
+        "repeats": plan.repeats,
+        "detect_ml": plan.detect_ml,
+        "size": plan.cases.size,
+        "geometry": plan.cases.geometry,
+        "known_healthy": list(plan.known_healthy),
+        "device": plan.device,
     }
-
-
-def _base(job: PneumothoraxJob, plant: Plant) -> dict[str, Any]:
-    """What a stored result depends on beside the model."""
-    source = job.source
-    return {
-        "source": source.digest,
-        "size": source.size,
-        "geometry": source.geometry,
-        "plant": asdict(plant),
-        "seed": job.seed,
-    }
-
-
-class _Lazy:
-    """The chest and its planted versions, made when first needed: a study that goes on needs few of them."""
-
-    def __init__(self, source: ChestSource) -> None:
-        self._source = source
-        self._chest: Chest | None = None
-        self._versions: dict[int, tuple[Volume, Truth | None]] = {}
-        self._controls: dict[str, SegmentedVolume] = {}
-
-    @property
-    def chest(self) -> Chest:
-        if self._chest is None:
-            self._chest = self._source.open()
-        return self._chest
-
-    def version(self, plant: Plant) -> tuple[Volume, Truth | None]:
-        """The CT with the plant and its truth on the planting grid; the healthy CT and None for no plant."""
-        if plant.occupancy == 0:
-            return self.chest.volume, None
-        if plant.index not in self._versions:
-            self._versions = {
-                plant.index: plant_pneumothorax(
-                    self.chest.volume,
-                    side=plant.side,
-                    occupancy=plant.occupancy,
-                    seed=plant.seed,
-                    pattern=plant.pattern,
-                )
-            }
-        return self._versions[plant.index]
-
-    def anatomy(self, estimate: Volume, choice: ModelChoice | str) -> SegmentedVolume:
-        """PTX-Seg on an estimate; once for the controls that look the same for every plant."""
-        if choice not in (HEALTHY_CT, BLIND):
-            return find_anatomy(estimate)
-        if str(choice) not in self._controls:
-            self._controls[str(choice)] = find_anatomy(estimate)
-        return self._controls[str(choice)]
-
-
-def _measure(
-    job: PneumothoraxJob, store: ResultStore, lazy: _Lazy, plant: Plant, choice: ModelChoice | str
-) -> dict[str, Any]:
-    chest = lazy.chest
-    sick, truth = lazy.version(plant)
-    seconds = time.perf_counter()
-    estimate = _estimate(job, store, lazy, plant, choice)
-    seconds = time.perf_counter() - seconds
-    found = lazy.anatomy(estimate, choice)
-    row: dict[str, Any] = {"seconds": seconds, "found": found.volumes().to_dict(), **found.decision().to_dict()}
-    if truth is None:
-        return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
-    row["true"] = {
-        "occupancy": 100 * truth.occupancy.of(plant.side),
-        "whole_chest": 100 * truth.occupancy.whole_chest,
-        "air_ml": truth.volumes_ml.air,
-    }
-    labels = chest.truth_on_frame(truth)
-    row["air_dice"] = _air_dice(found, labels)
-    healthy = _estimate(job, store, lazy, job.plants[0], choice)
-    framed = chest.on_frame(sick).hu - chest.on_frame(chest.volume).hu
-    row["change"] = change_of_density(estimate.hu - healthy.hu, framed, labels, side=plant.side)
-    return row
-
-
-def _estimate(job: PneumothoraxJob, store: ResultStore, lazy: _Lazy, plant: Plant, choice: ModelChoice | str) -> Volume:
-    """What stands for the reconstruction: of a model (kept in the store), or a control."""
-    size, spacing = job.source.size, FRAME_MM / job.source.size
-    if choice == BLIND:
-        grid = Grid((size, size, size), spacing)
-        with torch.no_grad():
-            hu = mean_chest(load_priors(job.assets).prior).hu(grid).numpy()
-        return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True)
-    if isinstance(choice, str):
-        return lazy.chest.on_frame(lazy.version(plant)[0] if choice == TRUE_CT else lazy.chest.volume)
-
-    def make() -> dict[str, np.ndarray[Any, Any]]:
-        result = choice.run(lazy.chest.films(lazy.version(plant)[0]), size=size, assets=job.assets, seed=job.seed)
-        return {"hu": np.clip(np.rint(result.volume.hu), -32768, 32767).astype(np.int16)}
-
-    settings = {**_base(job, plant), "model": choice.digest}
-    hu = store.arrays(f"volumes/{choice.label}/{job.source.name}-{plant.index}", settings, make)["hu"]
-    return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True)
-
-
-def _air_dice(found: SegmentedVolume, truth: Segmentation) -> float | None:
-    if found.segmentation is None:
-        return None
-    masks = region(found.segmentation, "air"), region(truth, "air")
-    return compare_masks(*masks, spacing_mm=truth.spacing_mm).dice
-
-
-def change_of_density(
-    found: NDArray[np.floating[Any]], true: NDArray[np.floating[Any]], labels: Segmentation, *, side: str
-) -> dict[str, float | None]:
-    """Mean change of HU by the plant, in the true air and in its mirror image in the other lung.
-
-    Args:
-        found: reconstruction with minus reconstruction without the plant, HU [D, H, W].
-        true: the same of the CT.
-        labels: truth on the same grid.
-        side: of the plant.
-
-    Returns:
-        `true` and `found` in the air, `mirror_true` and `mirror_found` in the mirrored region, HU; None where the
-        region holds no voxel. A model that knows where the air is changes only the first.
-    """
-    own, other = (Side.RIGHT, Label.LEFT_LUNG) if side == "right" else (Side.LEFT, Label.RIGHT_LUNG)
-    air = labels.air_side == own
-    mirror = air[..., ::-1] & (labels.labels == other)
-    values: dict[str, float | None] = {}
-    for name, mask in (("", air), ("mirror_", mirror)):
-        for word, change in (("true", true), ("found", found)):
-            values[name + word] = float(change[mask].mean()) if mask.any() else None
-    return values
+    return RunRecord(
+        command="xrecon study pneumothorax",
+        seed=plan.seed,
+        inputs={source.name: source.digest for source in plan.cases.sources},
+        models={choice.label: choice.digest for choice in plan.models},
+        settings=settings,
+    )
 
 
 def _of_other_patients(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> list[dict[str, Any]]:
     """The truth of every patient beside what the model made of the next patient's films with another plant."""
     patients = list(dict.fromkeys(row["patient"] for row in rows))
+    if len(patients) < 2:
+        return []
     by_key = {(row["patient"], row["plant"], row["model"]): row for row in rows}
-    made = []
-    if len(patients) > 1:
-        for row in rows:
-            if row["model"] not in models:
-                continue
-            following = patients[(patients.index(row["patient"]) + 1) % len(patients)]
-            plants = sorted(key[1] for key in by_key if key[0] == following and key[2] == row["model"])
-            if not plants:
-                continue
-            other = by_key[following, plants[(row["plant"] + 1) % len(plants)], row["model"]]
-            kept = {key: row[key] for key in ("case", "patient", "plant", "asked", "side", "pattern", "true")}
-            made.append({**kept, "model": OTHER + row["model"], "found": other["found"], "seconds": 0.0})
-    return made
+    controls = []
+    for row in rows:
+        if row["model"] not in models:
+            continue
+        following = patients[(patients.index(row["patient"]) + 1) % len(patients)]
+        plants = sorted(key[1] for key in by_key if key[0] == following and key[2] == row["model"])
+        if not plants:
+            continue
+        other = by_key[following, plants[(row["plant"] + 1) % len(plants)], row["model"]]
+        truth = {key: row[key] for key in ("case", "patient", "plant", "asked", "side", "pattern", "true")}
+        controls.append({**truth, "model": OTHER + row["model"], "found": other["found"], "seconds": 0.0})
+    return controls

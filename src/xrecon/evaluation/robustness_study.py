@@ -1,261 +1,240 @@
-"""How much worse does a model become when its films are not what it was told? One disturbance at a time.
-
-The geometry that the model is told stays the nominal one. Disturbances of the rig are projected anew; the part of the
-film that comes from outside the cube is kept as it was.
-"""
+"""How much worse does a model become when its films are not what it was told? One disturbance at a time."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from xrecon.anatomy.body import body_mask
 from xrecon.errors import InputError, XReconError
-from xrecon.evaluation.cases import ChestSource, Films, beams_of
+from xrecon.evaluation.case_set import CaseSet, find_case_set
+from xrecon.evaluation.cases import CaseSource
+from xrecon.evaluation.disturbances import LEVELS, disturbed
 from xrecon.evaluation.metrics.image import mae_hu, psnr_volumetric
 from xrecon.evaluation.metrics.similarity import similarities
-from xrecon.evaluation.models import ModelChoice
+from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
+from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
+from xrecon.evaluation.statistics.comparison import mean_by_patient
 from xrecon.evaluation.store import ResultStore
-from xrecon.geometry import ConeBeam
 from xrecon.jobs import gathered
-from xrecon.priors.asset import load_priors
-from xrecon.priors.deformation import mean_chest
-from xrecon.priors.warp import Grid
-from xrecon.projector.attenuation import hu_to_mu
-from xrecon.projector.operator import project
-from xrecon.radiograph import Radiograph
-from xrecon.volume import Volume
-
-Images = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-LEVELS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {
-        "angle": (1.0, 2.0, 5.0, 10.0),
-        "distance": (2.0, 5.0, 10.0, 20.0),
-        "rotation": (1.0, 2.0, 5.0, 10.0),
-        "shift": (2.0, 5.0, 10.0, 20.0),
-        "noise": (0.01, 0.05, 0.2),
-        "gain": (0.9, 0.95, 1.05, 1.1),
-        "gamma": (0.8, 0.9, 1.1, 1.25),
-        "crop": (5.0, 10.0, 20.0),
-        "mirror": (1.0,),
-        "swap": (1.0,),
-        "missing": (1.0,),
-    }
-)
-"""Disturbance -> levels. The undisturbed films are always run, too."""
-
-MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "angle": "lateral rig turned further, degrees",
-        "distance": "focal spot further away than told, % of the distance to the isocentre",
-        "rotation": "both films turned in their own plane, degrees",
-        "shift": "PA film moved sideways, mm at the isocentre",
-        "noise": "Gaussian noise, standard deviation of the line integral",
-        "gain": "line integrals multiplied by",
-        "gamma": "line integrals (over their maximum) to the power of",
-        "crop": "border of both films without signal, % of the edge on each side",
-        "mirror": "PA film mirrored (1)",
-        "swap": "films exchanged (1)",
-        "missing": "lateral film replaced by that of the mean chest (1)",
-    }
-)
-"""Disturbance -> what its levels are."""
+from xrecon.records import RunRecord
 
 METRICS = ("psnr_2500_db", "ssim_unit_3d", "mae_body_hu")
+"""Metrics of the study, in the order of its tables."""
+DEFAULT_MODELS = ("atlas", "pca")
+"""Models that are studied where none is named."""
+DEFAULT_SIZE = 64
+"""Voxels per edge where CT files are studied and nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class RobustnessPlan:
+    """What is studied, checked before any work begins.
+
+    Attributes:
+        cases: the cases.
+        models: the models, in the order of the tables.
+        kinds: disturbances, see `LEVELS`.
+        assets: priors file, None for the shipped one.
+        seed: of the noise and of the bootstrap.
+        device: where films are projected and models compute.
+    """
+
+    cases: CaseSet
+    models: tuple[ModelChoice, ...]
+    kinds: tuple[str, ...]
+    assets: Path | None
+    seed: int
+    device: str
 
 
 @dataclass(frozen=True)
 class RobustnessJob:
-    """One case: all disturbances, all models."""
+    """One case: all disturbances, all models; travels to other processes."""
 
-    source: ChestSource
+    source: CaseSource
     kinds: tuple[str, ...]
     models: tuple[ModelChoice, ...]
     store: Path
     assets: Path | None
     seed: int
+    device: str = "cpu"
 
 
-def run_robustness_study(
-    sources: Sequence[ChestSource],
-    models: Sequence[ModelChoice],
-    store: Path,
+@dataclass(frozen=True)
+class RobustnessReport:
+    """The rows with their means, and what they were computed from.
+
+    Attributes:
+        rows: JSON values: case, model, kind, level, metrics.
+        failures: what failed, by name.
+        plan: what was studied.
+        record: command, environment, seed, digests and settings.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    failures: tuple[str, ...]
+    plan: RobustnessPlan
+    record: RunRecord
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know."""
+        count = len(self.plan.cases.sources)
+        return [
+            f"{count} cases; films are line integrals without scatter and noise before the disturbance.",
+            *self.plan.cases.notes,
+            *([TRAIN_NOTE] if self.plan.cases.subset == "train" else []),
+        ]
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """Per model, disturbance and level, see `summarise_robustness`."""
+        return summarise_robustness(self.rows, seed=self.plan.seed)
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of summary.json."""
+        return {
+            **self.record.to_dict(), "notes": self.notes, "failures": list(self.failures), "results": self.entries
+        }  # fmt: skip
+
+
+def plan_robustness_study(
+    dataset: str | os.PathLike[str],
     *,
+    models: Sequence[str] = DEFAULT_MODELS,
+    subset: str = "test",
+    split: str | os.PathLike[str] | None = None,
     kinds: Sequence[str] = tuple(LEVELS),
-    assets: Path | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+    geometry: str | None = None,
+    assets: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
     seed: int = 0,
-    workers: int = 1,
-    scheduler: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of JSON values (case, model, kind, level, metrics), and what failed by name.
+) -> RobustnessPlan:
+    """Find cases and models, and refuse what does not fit together, before any work.
+
+    Args:
+        dataset: folder of a data set of `xrecon prepare`, or of CT files.
+        models: names (`xrecon models list`) or folders of trained networks.
+        subset, split, size, geometry: as for `find_case_set`.
+        kinds: disturbances, keys of `LEVELS`.
+        limit: only so many cases; None for all.
+        assets: priors file; None for the shipped one.
+        device: torch device of films and models.
+        seed: of the noise and of the bootstrap.
 
     Raises:
-        InputError: an unknown disturbance, or not a single result.
+        InputError: no cases, an unknown model or disturbance, or an option that does not apply.
+        ConfigError: the split cannot be read.
     """
     unknown = [kind for kind in kinds if kind not in LEVELS]
     if unknown or not kinds:
         raise InputError(f"unknown disturbances {unknown}; choose from {', '.join(LEVELS)}")
-    jobs = [RobustnessJob(source, tuple(kinds), tuple(models), Path(store), assets, seed) for source in sources]
+    cases = find_case_set(dataset, default_size=DEFAULT_SIZE, subset=subset, split=split, size=size, geometry=geometry)
+    chosen = choose_models(models, assets=assets, baselines=(), bank=bank_for(models, cases), device=device)
+    folder = None if assets is None else Path(assets)
+    return RobustnessPlan(cases.limited(limit), chosen, tuple(kinds), folder, seed, device)
+
+
+def run_robustness_study(
+    plan: RobustnessPlan,
+    store: Path,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> RobustnessReport:
+    """Disturb the films of every case, reconstruct and measure.
+
+    Args:
+        plan: see `plan_robustness_study`.
+        store: folder of the results of single films; what it holds already is not computed again.
+        workers: cases at a time on this machine (more than one needs Dask).
+        scheduler: address of a Dask scheduler.
+        progress: called with a line of text after each case.
+
+    Raises:
+        InputError: not a single result, workers beside a scheduler, or no scheduler answers.
+        MissingPartError: more than one worker, or a scheduler, without Dask.
+    """
+    check_machine(workers=workers, scheduler=scheduler, device=plan.device)
+    jobs = [
+        RobustnessJob(source, plan.kinds, plan.models, Path(store), plan.assets, plan.seed, plan.device)
+        for source in plan.cases.sources
+    ]
     rows, failures = gathered(
-        disturb_case,
-        jobs,
-        [source.name for source in sources],
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
+        disturb_case, jobs, plan.cases.names, workers=workers, scheduler=scheduler, progress=progress
     )
     failures += [
         f"{row['case']}, {row['kind']} {row['level']:g}, {row['model']}: {row['failure']}"
         for row in rows
         if "failure" in row
     ]
-    good = [row for row in rows if "failure" not in row]
+    good = tuple(row for row in rows if "failure" not in row)
     if not good:
         raise InputError("nothing could be studied: " + "; ".join(failures[:5]))
-    return good, failures
+    record = RunRecord(
+        command="xrecon study robustness",
+        seed=plan.seed,
+        inputs={source.name: source.digest for source in plan.cases.sources},
+        models={choice.label: choice.digest for choice in plan.models},
+        settings={
+            "subset": plan.cases.subset, "kinds": list(plan.kinds), "size": plan.cases.size, "device": plan.device
+        },
+    )  # fmt: skip
+    return RobustnessReport(good, tuple(failures), plan, record)
 
 
 def disturb_case(job: RobustnessJob) -> list[dict[str, Any]]:
     """All disturbances and models of one case, from the store where it has them."""
     store, source = ResultStore(job.store), job.source
-    chest = source.open()
+    chest = source.open_with_line_integrals(device=job.device)
     films, truth = chest.films(chest.volume), chest.on_frame(chest.volume)
     body = body_mask(truth)
     rows = []
     for kind, level in [("none", 0.0), *((name, value) for name in job.kinds for value in LEVELS[name])]:
         for choice in job.models:
-            told = {"case": source.name, "patient": source.patient, "model": choice.label, "kind": kind, "level": level}
-            settings = {**told, "source": source.digest, "size": source.size, "digest": choice.digest, "seed": job.seed}
+            key = {"case": source.name, "patient": source.patient, "model": choice.label, "kind": kind, "level": level}
+            settings = {**key, "source": source.digest, "size": source.size, "digest": choice.digest, "seed": job.seed}
+            if not source.is_prepared:
+                settings |= {"geometry": source.geometry}
 
-            def make(kind: str = kind, level: float = level, choice: ModelChoice = choice) -> dict[str, Any]:
+            def measured(kind: str = kind, level: float = level, choice: ModelChoice = choice) -> dict[str, Any]:
                 changed = disturbed(films, truth, kind=kind, level=level, assets=job.assets, seed=job.seed)
-                result = choice.run(changed, size=source.size, assets=job.assets, seed=job.seed).volume
+                result = choice.run(changed, size=source.size, assets=job.assets, seed=job.seed, case=source).volume
                 return {
                     "psnr_2500_db": psnr_volumetric(result.hu, truth.hu),
                     "ssim_unit_3d": similarities(result.hu, truth.hu)["ssim_unit_3d"],
                     "mae_body_hu": mae_hu(result.hu, truth.hu, mask=body),
                 }
 
+            name = f"{choice.label}/{source.name}-{kind}-{level:g}"
             try:
-                rows.append({**told, **store.values(f"{choice.label}/{source.name}-{kind}-{level:g}", settings, make)})
+                rows.append({**key, **store.values(name, settings, measured)})
             except (XReconError, RuntimeError, MemoryError) as error:
-                rows.append({**told, "failure": f"{type(error).__name__}: {error}"})
+                rows.append({**key, "failure": f"{type(error).__name__}: {error}"})
     return rows
 
 
-def disturbed(
-    films: Films, truth: Volume, *, kind: str, level: float, assets: Path | None = None, seed: int = 0
-) -> Films:
-    """The films with one disturbance, under the geometry that they had.
+def summarise_robustness(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
+    """One entry per model, disturbance and level: mean and interval of each metric over the cases.
 
-    Args:
-        films: PA and lateral, line integrals.
-        truth: the CT in the frame, centred; for what must be projected anew.
-        kind: of `LEVELS`, or "none".
-        level: see `MEANINGS`.
-        assets: priors whose mean chest stands in for a missing film.
-        seed: of the noise.
-
-    Raises:
-        InputError: an unknown kind.
+    The undisturbed films are kind "none".
     """
-    if kind not in (*LEVELS, "none"):
-        raise InputError(f"unknown disturbance {kind!r}; choose from {', '.join(LEVELS)}")
-    beams = beams_of(films)
-    images: Images = (films[0].image, films[1].image)
-    if kind in ("angle", "distance", "rotation"):
-        images = _with_rig(images, truth, beams, _moved(beams, kind, level))
-    elif kind == "missing":
-        images = (images[0], _mean_lateral(truth, beams, assets))
-    elif kind != "none":
-        images = _PLAIN[kind](images, level, beams, seed)
-    pa, lateral = (
-        Radiograph(np.ascontiguousarray(image, dtype=np.float32), film.view, film.geometry, quantity=film.quantity)
-        for image, film in zip(images, films, strict=True)
-    )
-    return pa, lateral
-
-
-def _moved(beams: tuple[ConeBeam, ConeBeam], kind: str, level: float) -> tuple[ConeBeam, ConeBeam]:
-    if kind == "angle":
-        return beams[0], beams[1].moved(angle_deg=level)
-    if kind == "rotation":
-        return beams[0].moved(roll_deg=level), beams[1].moved(roll_deg=level)
-    pa, lateral = (
-        replace(
-            beam,
-            source_to_isocentre_mm=beam.source_to_isocentre_mm * (1 + level / 100),
-            source_to_detector_mm=beam.source_to_detector_mm + beam.source_to_isocentre_mm * level / 100,
-        )
-        for beam in beams
-    )
-    return pa, lateral
-
-
-def _with_rig(images: Images, truth: Volume, told: Sequence[ConeBeam], real: Sequence[ConeBeam]) -> Images:
-    mu = hu_to_mu(torch.from_numpy(np.array(truth.hu)))[None, None]
-    before, after = (project(mu, truth.spacing_mm, list(beams))[0].numpy() for beams in (told, real))
-    pa, lateral = (image + b - a for image, a, b in zip(images, before, after, strict=True))
-    return pa, lateral
-
-
-def _mean_lateral(truth: Volume, beams: Sequence[ConeBeam], assets: Path | None) -> NDArray[np.float32]:
-    spacing = truth.spacing_mm[0]
-    with torch.no_grad():
-        mu = hu_to_mu(mean_chest(load_priors(assets).prior).hu(Grid(truth.shape, spacing)))
-        return np.asarray(project(mu.float()[None, None], spacing, beams[1])[0, 0].numpy())
-
-
-def _shift(images: Images, level: float, beams: tuple[ConeBeam, ConeBeam], _: int) -> Images:
-    pixels = level / beams[0].pixel_at_isocentre_mm[1]
-    return np.asarray(ndimage.shift(images[0], (0.0, pixels), order=1, mode="nearest")), images[1]
-
-
-def _noise(images: Images, level: float, _: tuple[ConeBeam, ConeBeam], seed: int) -> Images:
-    rng = np.random.default_rng(seed)
-    pa, lateral = (image + rng.normal(0.0, level, image.shape).astype(np.float32) for image in images)
-    return pa, lateral
-
-
-def _gain(images: Images, level: float, _: tuple[ConeBeam, ConeBeam], __: int) -> Images:
-    return images[0] * np.float32(level), images[1] * np.float32(level)
-
-
-def _gamma(images: Images, level: float, _: tuple[ConeBeam, ConeBeam], __: int) -> Images:
-    pa, lateral = (
-        (np.clip(image / image.max(), 0.0, None) ** level * image.max()).astype(np.float32) for image in images
-    )
-    return pa, lateral
-
-
-def _crop(images: Images, level: float, _: tuple[ConeBeam, ConeBeam], __: int) -> Images:
-    def inner(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows, cols = (round(n * level / 100) for n in image.shape)
-        out = np.zeros_like(image)
-        window = np.s_[rows : image.shape[0] - rows, cols : image.shape[1] - cols]
-        out[window] = image[window]
-        return out
-
-    return inner(images[0]), inner(images[1])
-
-
-_PLAIN: Mapping[str, Callable[[Images, float, tuple[ConeBeam, ConeBeam], int], Images]] = {
-    "shift": _shift,
-    "noise": _noise,
-    "gain": _gain,
-    "gamma": _gamma,
-    "crop": _crop,
-    "mirror": lambda images, *_: (images[0][:, ::-1], images[1]),
-    "swap": lambda images, *_: (images[1], images[0]),
-}
-"""Disturbances of the images alone."""
+    entries = []
+    for key in dict.fromkeys((row["model"], row["kind"], row["level"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["kind"], row["level"]) == key]
+        patients = [row["patient"] for row in group]
+        entry: dict[str, Any] = {"model": key[0], "kind": key[1], "level": key[2], "n": len(group)}
+        for name in METRICS:
+            mean = mean_by_patient([row[name] for row in group], patients, seed=seed)
+            entry[name] = {"value": mean.value, "low": mean.low, "high": mean.high}
+        entries.append(entry)
+    return entries

@@ -33,14 +33,25 @@ class ResultStore:
         """The stored JSON values, or those of `make`, stored for the next time."""
         path = self.path(name, settings, ".json")
         if path.is_file():
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return found
-        made = make()
+            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return stored
+        values = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         # NaN and infinity as such: identical volumes have an infinite PSNR, and None would mean "not measured".
         with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_text(json_text(made, non_finite="literal", indent=1), encoding="utf-8")
-        return made
+            temporary.write_text(json_text(values, non_finite="literal", indent=1), encoding="utf-8")
+        return values
+
+    def forget(self, name: str, settings: Mapping[str, Any], suffix: str) -> None:
+        """Remove one stored file, if it is there, so that it is made anew."""
+        self.path(name, settings, suffix).unlink(missing_ok=True)
+
+    def write(self, name: str, settings: Mapping[str, Any], suffix: str, content: bytes) -> None:
+        """Store a file of any other kind."""
+        path = self.path(name, settings, suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_bytes(content)
 
     def arrays(
         self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray[Any, Any]]]
@@ -48,10 +59,10 @@ class ResultStore:
         """The stored arrays, or those of `make`, stored for the next time."""
         path = self.path(name, settings, ".npz")
         if path.is_file():
-            with np.load(path, allow_pickle=False) as found:
-                return {key: found[key] for key in found.files}
-        made = make()
+            with np.load(path, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        arrays = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **made)  # type: ignore[arg-type]
-        return made
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        return arrays

@@ -1,4 +1,4 @@
-"""The report of `xrecon evaluate` on a prepared data set."""
+"""The report of `xrecon evaluate`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xrecon.evaluation.metrics.catalogue import HEADLINE, TESTED, section
-from xrecon.evaluation.prepared import DatasetResults
+from xrecon.evaluation.results import EvaluationResults
 from xrecon.evaluation.summary import pairs_of
 from xrecon.evaluation.tables import format_value, label, metric_names
 from xrecon.report.parts.evaluation_page import (
@@ -43,7 +43,7 @@ _STRUCTURES = (
 
 
 def evaluation_report(
-    results: DatasetResults, *, summary: Mapping[str, Any], record: Mapping[str, Any], spacing_mm: float
+    results: EvaluationResults, *, summary: Mapping[str, Any], record: Mapping[str, Any], spacing_mm: float
 ) -> str:
     """The page as HTML text.
 
@@ -103,7 +103,7 @@ def evaluation_report(
     )
 
 
-def _anatomy(results: DatasetResults, summary: Mapping[str, Any]) -> list[PageSection]:
+def _anatomy(results: EvaluationResults, summary: Mapping[str, Any]) -> list[PageSection]:
     names = section("anatomy", metric_names(results.rows))
     if not names:
         return []
@@ -133,7 +133,7 @@ def _anatomy(results: DatasetResults, summary: Mapping[str, Any]) -> list[PageSe
     ]  # fmt: skip
 
 
-def _cases(results: DatasetResults, names: Sequence[str]) -> PageSection:
+def _cases(results: EvaluationResults, names: Sequence[str]) -> PageSection:
     body = [
         [row.case, row.model, *(format_value(name, row.metrics.get(name)) for name in names)] for row in results.rows
     ]

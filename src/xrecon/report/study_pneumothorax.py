@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT
 from xrecon.evaluation.pneumothorax_row import StudyRow
-from xrecon.evaluation.pneumothorax_study import BLIND, HEALTHY_CT, OTHER, TRUE_CT, StudyResults
+from xrecon.evaluation.pneumothorax_study import StudyResults
 from xrecon.evaluation.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
 from xrecon.report.parts.evaluation_page import (
     PageSection,

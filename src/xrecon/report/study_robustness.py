@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xrecon.evaluation.robustness_study import MEANINGS, METRICS
-from xrecon.evaluation.statistics.comparison import mean_by_patient
+from xrecon.evaluation.disturbances import MEANINGS
+from xrecon.evaluation.robustness_study import METRICS
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.evaluation_page import PageSection, render_evaluation
 from xrecon.report.parts.evaluation_plots import CurvePoint, curve_figure
@@ -14,24 +14,6 @@ from xrecon.report.parts.page import PageTable
 
 _NEUTRAL = {"gain": 1.0, "gamma": 1.0}
 """Level at which a disturbance does nothing; 0 for all others."""
-
-
-def summarise_robustness(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
-    """One entry per model, disturbance and level: mean and interval of each metric over the cases.
-
-    The undisturbed films are kind "none".
-    """
-    keys = list(dict.fromkeys((row["model"], row["kind"], row["level"]) for row in rows))
-    found = []
-    for key in keys:
-        own = [row for row in rows if (row["model"], row["kind"], row["level"]) == key]
-        patients = [row["patient"] for row in own]
-        entry: dict[str, Any] = {"model": key[0], "kind": key[1], "level": key[2], "n": len(own)}
-        for name in METRICS:
-            one = mean_by_patient([row[name] for row in own], patients, seed=seed)
-            entry[name] = {"value": one.value, "low": one.low, "high": one.high}
-        found.append(entry)
-    return found
 
 
 def robustness_report(

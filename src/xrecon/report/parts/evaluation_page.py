@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
-from xrecon.evaluation.prepared import DatasetResults
+from xrecon.evaluation.results import EvaluationResults
 from xrecon.evaluation.statistics.agreement import Agreement, Estimate, TooFewPairs
 from xrecon.evaluation.statistics.comparison import smallest_p
 from xrecon.evaluation.summary import MetricSummary, PairedTest
@@ -167,7 +167,7 @@ def conventions_section(names: Sequence[str]) -> PageSection:
     )
 
 
-def limits_section(results: DatasetResults, *, cases: int, patients: int, notes: Sequence[str] = ()) -> PageSection:
+def limits_section(results: EvaluationResults, *, cases: int, patients: int, notes: Sequence[str] = ()) -> PageSection:
     """What is missing, and how far so few patients carry."""
     text = [f"{cases} cases of {patients} patients."]
     if patients < _FEWEST:

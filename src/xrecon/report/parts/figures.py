@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -134,6 +135,14 @@ def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> Path:
     with atomic_path(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, facecolor="auto", metadata=png_metadata())
     return path
+
+
+def preview_png(reconstruction: Reconstruction, truth: Volume) -> bytes:
+    """`reconstruction_preview` as the bytes of a PNG whose text chunks carry the research notice."""
+    buffer = io.BytesIO()
+    figure = reconstruction_preview(reconstruction, truth)
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="auto", metadata=png_metadata())
+    return buffer.getvalue()
 
 
 def png_metadata() -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""`xrecon evaluate` on a prepared data set: results, denominators, going on after a stop, refusals."""
+"""`xrecon evaluate`: results, denominators, going on after a stop, devices, refusals."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import xrecon.evaluation
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
-from xrecon.errors import InputError
+from xrecon.errors import InputError, OutputExistsError
+from xrecon.evaluation.case_set import find_case_set
+from xrecon.evaluation.evaluation import run_evaluation
 from xrecon.evaluation.metrics.anatomy import ANATOMY_METRICS
 from xrecon.evaluation.metrics.catalogue import PAIR_METRICS
-from xrecon.evaluation.models import BANK_MODEL, ModelChoice, bank_for, choose_models
-from xrecon.evaluation.prepared import evaluate_dataset
+from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
+from xrecon.evaluation.plan import plan_evaluation
 from xrecon.evaluation.statistics.comparison import smallest_p
 from xrecon.evaluation.store import ResultStore
 from xrecon.evaluation.summary import compare_with_baseline, summarise
 from xrecon.evaluation.tables import PerCase
+from xrecon.phantoms.thorax import Phantom
 from xrecon.volume import RESEARCH_NOTICE
 
 
@@ -53,10 +58,10 @@ def test_files_rows_and_denominators(evaluated: Path, chests: Path) -> None:
         assert 0.3 < float(row["lungs_dice"]) <= 1
         assert float(row["body_dice"]) > 0.7
     summary = json.loads((evaluated / "summary.json").read_text(encoding="utf-8"))
-    found = summary["results"]["atlas"]["mae_body_hu"]
-    assert found["mean"] == pytest.approx(np.mean([float(row["mae_body_hu"]) for row in rows]))
-    assert (found["n"], found["of"]) == (2, 2)
-    assert found["ci95"][0] <= found["mean"] <= found["ci95"][1]
+    error = summary["results"]["atlas"]["mae_body_hu"]
+    assert error["mean"] == pytest.approx(np.mean([float(row["mae_body_hu"]) for row in rows]))
+    assert (error["n"], error["of"]) == (2, 2)
+    assert error["ci95"][0] <= error["mean"] <= error["ci95"][1]
     assert summary["agreement"]["lung_ml"]["atlas"]["n"] == 4
     text = (evaluated / "summary.json").read_text(encoding="utf-8")
     assert summary["notice"] == RESEARCH_NOTICE
@@ -77,24 +82,25 @@ def test_a_stopped_run_goes_on(evaluated: Path, chests: Path, tmp_path: Path) ->
     marked["metrics"]["mae_hu"] = 12345.0
     files[0].write_text(json.dumps(marked), encoding="utf-8")
     files[1].unlink()
-    dataset = PreparedDataset(chests, "test")
-    models = choose_models(["atlas"], baselines=())
-    found = evaluate_dataset(dataset, models, store)
-    assert found.rows[0].metrics["mae_hu"] == 12345.0
-    assert found.rows[1].metrics["mae_hu"] != 12345.0
-    assert found.failures == ()
+    plan = plan_evaluation(chests, models=["atlas"], baselines=False)
+    results = run_evaluation(plan, store).results
+    assert results.rows[0].metrics["mae_hu"] == 12345.0
+    assert results.rows[1].metrics["mae_hu"] != 12345.0
+    assert results.failures == ()
 
 
 def test_a_failing_model_is_named_and_counted_nowhere(chests: Path, tmp_path: Path) -> None:
-    dataset = PreparedDataset(chests, "train")
-    models = (*choose_models(["atlas"], baselines=()), ModelChoice("broken", str(tmp_path / "gone"), "x"))
-    found = evaluate_dataset(dataset, models, tmp_path / "results", anatomy=False)
-    assert {row.model for row in found.rows} == {"atlas"}
-    assert "lungs_dice" not in found.rows[0].metrics
-    assert len(found.failures) == 1
-    assert found.failures[0].startswith("three, broken: InputError")
+    plan = plan_evaluation(chests, subset="train", models=["atlas"], baselines=False, anatomy=False)
+    broken = ModelChoice("broken", str(tmp_path / "gone"), "x")
+    report = run_evaluation(replace(plan, models=(*plan.models, broken), baseline="broken"), tmp_path / "results")
+    results = report.results
+    assert {row.model for row in results.rows} == {"atlas"}
+    assert report.baseline == "atlas", "a baseline without results is replaced by a model that has some"
+    assert "lungs_dice" not in results.rows[0].metrics
+    assert len(results.failures) == 1
+    assert results.failures[0].startswith("three, broken: InputError")
     with pytest.raises(InputError, match="nothing could be evaluated: three, broken"):
-        evaluate_dataset(dataset, models[1:], tmp_path / "results", anatomy=False)
+        run_evaluation(replace(plan, models=(broken,)), tmp_path / "results")
 
 
 def test_unusable_requests_are_refused_before_any_work(chests: Path, tmp_path: Path) -> None:
@@ -162,18 +168,86 @@ def test_summary_states_what_is_missing_and_tests_are_paired() -> None:
         compare_with_baseline(rows, "nobody")
 
 
-def test_the_bank_holds_the_train_cases_only(chests: Path) -> None:
-    bank = bank_for([BANK_MODEL], chests, "test")
+def test_the_bank_holds_the_train_cases_only(chests: Path, phantom64: Phantom, tmp_path: Path) -> None:
+    cases = find_case_set(chests, default_size=64)
+    bank = bank_for(["deform+bank"], cases)
     assert [case.name for case in bank] == ["three"]
-    assert bank_for(["deform"], chests, "test") == ()
-    (choice,) = choose_models([BANK_MODEL], baselines=(), bank=bank)
-    assert choice.label == BANK_MODEL
+    assert bank_for(["deform"], cases) == ()
+    (choice,) = choose_models(["deform+bank"], baselines=(), bank=bank)
+    assert choice.label == "deform+bank"
     assert choice.digest != choose_models(["deform"], baselines=())[0].digest
-    for folder, subset in ((None, "test"), (chests, "train")):
-        with pytest.raises(InputError, match="train cases of a data set"):
-            bank_for([BANK_MODEL], folder, subset)
+    phantom64.volume.save(tmp_path / "alone.nii.gz")
+    for folder, subset in ((tmp_path, "test"), (chests, "train")):
+        with pytest.raises(InputError, match=r"deform\+bank: .*train cases of a data set"):
+            bank_for(["deform+bank"], find_case_set(folder, default_size=64, subset=subset))
     with pytest.raises(InputError, match="needs cases of other patients"):
-        choose_models([BANK_MODEL], baselines=())
+        choose_models(["deform+bank"], baselines=())
     films = next(iter(PreparedDataset(chests, "test"))).load().films()
-    made = choice.run(films, size=64, assets=None, seed=0)
-    assert made.provenance["model"] == BANK_MODEL
+    result = choice.run(films, size=64, assets=None, seed=0, case=cases.sources[0])
+    assert result.provenance["model"] == "deform+bank"
+
+
+def test_every_model_computes_on_the_device_and_its_results_are_told_apart(
+    chests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trained network among them: nothing is evaluated on the CPU unless that is asked for."""
+    devices: list[tuple[str, str]] = []
+
+    def spy(*_films: object, model: str, device: str, **_options: object) -> None:
+        devices.append((Path(model).name, device))
+        raise InputError("stop")
+
+    monkeypatch.setattr("xrecon.evaluation.models.reconstruct", spy)
+    plan = plan_evaluation(chests, models=["xrecon"], device="cuda:1")
+    monkeypatch.setattr("xrecon.evaluation.plan.usable_device", lambda name: name)
+    with pytest.raises(InputError, match="nothing could be evaluated"):
+        run_evaluation(plan, tmp_path / "results")
+    assert devices == 2 * [(name, "cuda:1") for name in ("atlas", "pca", "deform", "xrecon-64-v1")]
+    on_cpu = plan_evaluation(chests, models=["xrecon"])
+    assert all(one.digest != other.digest for one, other in zip(plan.models, on_cpu.models, strict=True))
+
+
+@pytest.mark.parametrize("device", ["abacus", "meta"])
+def test_an_unusable_device_is_refused(chests: Path, tmp_path: Path, device: str) -> None:
+    done = run_command("--dataset", chests, "--device", device, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert f"--device {device}" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_without_effect_are_refused(chests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    for arguments, message in (
+        (("--size", "96"), "--size 96"),
+        (("--geometry", "x2ct"), "--geometry x2ct"),
+        (("--split", "split.yaml"), "--split split.yaml"),
+        (("--baseline", "xrecon"), "--baseline xrecon: is not among the evaluated models"),
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), "--workers 2: the scheduler"),
+    ):
+        done = run_command("--dataset", chests, "-o", out, *arguments)
+        assert done.exit_code == 2, done.stderr
+        assert message in done.stderr
+    monkeypatch.setattr("xrecon.evaluation.plan.dask_is_installed", lambda: False)
+    done = run_command("--dataset", chests, "-o", out, "--workers", "2")
+    assert done.exit_code == 1
+    assert "--workers 2 needs Dask" in done.stderr
+    assert not out.exists()
+
+
+def test_the_public_function_writes_what_the_command_writes(evaluated: Path, chests: Path, tmp_path: Path) -> None:
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+    lines: list[str] = []
+    report = xrecon.evaluation.evaluate(
+        chests, models=["atlas"], baselines=False, output=tmp_path, progress=lines.append
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["per-case.csv", "results", "summary.json", "table.md"]
+    assert lines == ["1 of 2: one", "2 of 2: two"]
+    assert report.baseline == "atlas" and [row.case for row in report.results.rows] == ["one", "two"]
+    for name in ("per-case.csv", "table.md"):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (evaluated / name).read_text(encoding="utf-8")
+    assert (
+        json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["results"]
+        == json.loads((evaluated / "summary.json").read_text(encoding="utf-8"))["results"]
+    )
+    with pytest.raises(OutputExistsError):
+        xrecon.evaluation.evaluate(chests, models=["atlas"], output=tmp_path)

@@ -9,16 +9,11 @@ import pytest
 
 from xrecon.anatomy.frame import thorax_centre
 from xrecon.errors import InputError
-from xrecon.evaluation.study import (
-    LEAST_DETECTOR,
-    STUDY_MODELS,
-    _Bank,
-    evaluate_cases,
-    peak_memory_mib,
-    prepare_case,
-    run_model,
-)
-from xrecon.phantoms.thorax import Phantom
+from xrecon.evaluation.cases import LEAST_DETECTOR, file_sources, prepare_case
+from xrecon.evaluation.demo import peak_memory_mib
+from xrecon.evaluation.models import choose_models
+from xrecon.evaluation.plan import plan_evaluation
+from xrecon.phantoms.thorax import Phantom, thorax_phantom
 
 
 def test_truth_body_and_films_share_the_frame(phantom64: Phantom) -> None:
@@ -53,26 +48,29 @@ def test_a_case_is_never_in_its_own_bank(phantom64_file: Path, tmp_path: Path) -
     copy = tmp_path / "somebody_else.nii.gz"
     copy.write_bytes(phantom64_file.read_bytes())
     other = tmp_path / "other.nii"
-    from xrecon.phantoms.thorax import thorax_phantom
-
     thorax_phantom(32, 12.0).volume.save(other)
-    bank = _Bank([("phantom", phantom64_file), ("somebody_else", copy), ("other", other)])
-    kept = bank.without("case", phantom64_file)  # two of the three hold the case's content
-    assert [chest.name for chest in kept] == ["other"]
-    assert len(bank.without("other", other)) == 2
+    files = [("phantom", phantom64_file), ("somebody_else", copy), ("other", other)]
+    bank = file_sources(files, size=64, geometry="chest")
+    (choice,) = choose_models(["deform+bank"], baselines=(), bank=bank)
+    (case,) = file_sources([("case", phantom64_file)], size=64, geometry="chest")
+    # Two of the three hold the content of the case.
+    assert [source.name for source in choice.bank_without(case)] == ["other"]
+    assert len(choice.bank_without(bank[2])) == 2
+    (lonely,) = choose_models(["deform+bank"], baselines=(), bank=bank[1:2])
+    with pytest.raises(InputError, match="case: no CT of another patient"):
+        lonely.bank_without(case)
     with pytest.raises(InputError, match="no CT of another patient"):
-        _Bank([("somebody_else", copy)]).without("phantom", phantom64_file)
+        lonely.run(case.open().films(case.open().volume), size=64, assets=None, seed=0, case=case)
 
 
-def test_unknown_models_and_missing_banks_are_refused(phantom64: Phantom, phantom64_file: Path) -> None:
-    case = prepare_case("phantom", phantom64.volume, size=64)
+def test_unknown_models_and_missing_banks_are_refused(phantom64_file: Path) -> None:
     with pytest.raises(InputError, match="unknown model 'magic'"):
-        run_model(case, "magic")
-    with pytest.raises(InputError, match="needs CTs of other patients"):
-        run_model(case, "deform+bank")
-    with pytest.raises(InputError, match="unknown models"):
-        next(evaluate_cases([("phantom", phantom64_file)], models=["atlas", "magic"], size=64))
-    assert STUDY_MODELS == ("atlas", "pca", "deform", "deform+bank")
+        choose_models(["atlas", "magic"])
+    with pytest.raises(InputError, match="unknown model 'magic'"):
+        plan_evaluation(phantom64_file.parent, models=["magic"])
+    with pytest.raises(InputError, match="needs cases of other patients"):
+        choose_models(["deform+bank"])
+    assert [choice.label for choice in choose_models([])] == ["atlas", "pca", "deform"]
 
 
 def test_peak_memory_is_that_of_this_process() -> None:

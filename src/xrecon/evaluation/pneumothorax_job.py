@@ -1,0 +1,219 @@
+"""One patient of the pneumothorax study: plant, film, reconstruct with every model, and look with PTX-Seg."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xrecon.errors import XReconError
+from xrecon.evaluation.cases import CaseSource, StudyChest
+from xrecon.evaluation.metrics.anatomy import SegmentedVolume, find_anatomy
+from xrecon.evaluation.metrics.mask_agreement import compare_masks, region
+from xrecon.evaluation.models import ModelChoice
+from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, TRUE_CT, Plant
+from xrecon.evaluation.store import ResultStore
+from xrecon.geometry import FRAME_MM
+from xrecon.io.guards.files import sha256_of
+from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.planting.truth import Truth
+from xrecon.priors.asset import load_priors
+from xrecon.priors.deformation import mean_chest
+from xrecon.priors.warp import Grid
+from xrecon.segmentation import Label, Segmentation, Side
+from xrecon.volume import Volume
+
+
+@dataclass(frozen=True)
+class PneumothoraxJob:
+    """One patient: all plants, all models; travels to other processes.
+
+    Attributes:
+        source: the chest.
+        plants: the healthy chest first, then every pneumothorax.
+        models: what to run.
+        store: folder of the results.
+        assets: priors file, None for the shipped one.
+        seed: of random choices.
+        device: where films are projected.
+    """
+
+    source: CaseSource
+    plants: tuple[Plant, ...]
+    models: tuple[ModelChoice, ...]
+    store: Path
+    assets: Path | None
+    seed: int
+    device: str = "cpu"
+
+
+def study_patient(job: PneumothoraxJob) -> list[dict[str, Any]]:
+    """All plants and models of one patient: JSON values, from the store where it has them."""
+    patient = _Patient(job)
+    choices: tuple[ModelChoice | str, ...] = (TRUE_CT, HEALTHY_CT, BLIND, *job.models)
+    rows: list[dict[str, Any]] = []
+    for plant in job.plants:
+        for choice in choices:
+            try:
+                rows.append(patient.row(plant, choice))
+            except (XReconError, RuntimeError, MemoryError) as error:
+                key = {"case": job.source.name, "patient": job.source.patient, "plant": plant.index}
+                rows.append({**key, "model": _label(choice), "failure": f"{type(error).__name__}: {error}"})
+    return rows
+
+
+def _label(choice: ModelChoice | str) -> str:
+    """A control is a string, which is its label."""
+    return choice if isinstance(choice, str) else choice.label
+
+
+class _Patient:
+    """The chest and its planted versions, made when first needed: a study that goes on needs few of them."""
+
+    def __init__(self, job: PneumothoraxJob) -> None:
+        self._job = job
+        self._store = ResultStore(job.store)
+        self._versions: dict[int, tuple[Volume, Truth | None]] = {}
+        self._controls: dict[str, SegmentedVolume] = {}
+
+    @cached_property
+    def _chest(self) -> StudyChest:
+        return self._job.source.open_with_line_integrals(device=self._job.device)
+
+    def row(self, plant: Plant, choice: ModelChoice | str) -> dict[str, Any]:
+        """The stored row of a plant and a model or control, or a new one."""
+        source, label = self._job.source, _label(choice)
+        settings = {**self._settings(plant), "model": self._digest(choice), "label": label}
+        place = f"{label.replace(': ', '-').replace(' ', '-')}/{source.name}-{plant.index}"
+        key = {
+            "case": source.name,
+            "patient": source.patient,
+            "plant": plant.index,
+            "asked": plant.occupancy,
+            "side": plant.side,
+            "pattern": plant.pattern,
+            "model": label,
+        }
+        return self._store.values(place, settings, lambda: {**key, **self._measured(plant, choice)})
+
+    def _settings(self, plant: Plant) -> dict[str, Any]:
+        """What a stored result depends on beside the model."""
+        source = self._job.source
+        return {
+            "source": source.digest,
+            "size": source.size,
+            "geometry": source.geometry,
+            "plant": asdict(plant),
+            "seed": self._job.seed,
+        }
+
+    def _digest(self, choice: ModelChoice | str) -> str:
+        """What tells one model from another; the mean chest among the controls is that of the priors."""
+        if not isinstance(choice, str):
+            return choice.digest
+        return f"control {sha256_of(self._job.assets)}" if choice == BLIND and self._job.assets else "control"
+
+    def _version(self, plant: Plant) -> tuple[Volume, Truth | None]:
+        """The CT with the plant and its truth on the planting grid; the healthy CT and None for no plant."""
+        if plant.occupancy == 0:
+            return self._chest.volume, None
+        if plant.index not in self._versions:
+            planted = plant_pneumothorax(
+                self._chest.volume,
+                side=plant.side,
+                occupancy=plant.occupancy,
+                seed=plant.seed,
+                pattern=plant.pattern,
+            )
+            self._versions = {plant.index: planted}  # only the last one: each holds a whole CT
+        return self._versions[plant.index]
+
+    def _measured(self, plant: Plant, choice: ModelChoice | str) -> dict[str, Any]:
+        """Reconstruct, look for air, and compare with the truth; JSON values."""
+        sick, truth = self._version(plant)
+        started = time.perf_counter()
+        estimate = self._estimate(plant, choice)
+        seconds = time.perf_counter() - started
+        anatomy = self._anatomy(estimate, choice)
+        row: dict[str, Any] = {"seconds": seconds, "found": anatomy.volumes().to_dict(), **anatomy.decision().to_dict()}
+        if truth is None:
+            return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
+        row["true"] = {
+            "occupancy": 100 * truth.occupancy.of(plant.side),
+            "whole_chest": 100 * truth.occupancy.whole_chest,
+            "air_ml": truth.volumes_ml.air,
+        }
+        labels = self._chest.truth_on_frame(truth)
+        row["air_dice"] = _air_dice(anatomy, labels)
+        healthy = self._estimate(self._job.plants[0], choice)
+        true_change = self._chest.on_frame(sick).hu - self._chest.on_frame(self._chest.volume).hu
+        row["change"] = change_of_density(estimate.hu - healthy.hu, true_change, labels, side=plant.side)
+        return row
+
+    def _anatomy(self, estimate: Volume, choice: ModelChoice | str) -> SegmentedVolume:
+        """PTX-Seg on an estimate; once for the controls that look the same for every plant."""
+        if choice not in (HEALTHY_CT, BLIND):
+            return find_anatomy(estimate)
+        if str(choice) not in self._controls:
+            self._controls[str(choice)] = find_anatomy(estimate)
+        return self._controls[str(choice)]
+
+    def _estimate(self, plant: Plant, choice: ModelChoice | str) -> Volume:
+        """What stands for the reconstruction: of a model (it stays in the store), or a control."""
+        job, size = self._job, self._job.source.size
+        spacing = FRAME_MM / size
+        if choice == BLIND:
+            grid = Grid((size, size, size), spacing)
+            with torch.no_grad():
+                hu = mean_chest(load_priors(job.assets).prior).hu(grid).numpy()
+            return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True)
+        if isinstance(choice, str):
+            return self._chest.on_frame(self._version(plant)[0] if choice == TRUE_CT else self._chest.volume)
+
+        def reconstructed() -> dict[str, np.ndarray[Any, Any]]:
+            films = self._chest.films(self._version(plant)[0])
+            result = choice.run(films, size=size, assets=job.assets, seed=job.seed, case=job.source)
+            return {"hu": np.clip(np.rint(result.volume.hu), -32768, 32767).astype(np.int16)}
+
+        settings = {**self._settings(plant), "model": choice.digest}
+        name = f"volumes/{choice.label}/{job.source.name}-{plant.index}"
+        stored = self._store.arrays(name, settings, reconstructed)["hu"]
+        return Volume.centred(stored.astype(np.float32), (spacing,) * 3, synthetic=True)
+
+
+def _air_dice(anatomy: SegmentedVolume, truth: Segmentation) -> float | None:
+    if anatomy.segmentation is None:
+        return None
+    masks = region(anatomy.segmentation, "air"), region(truth, "air")
+    return compare_masks(*masks, spacing_mm=truth.spacing_mm).dice
+
+
+def change_of_density(
+    estimated: NDArray[np.floating[Any]], true: NDArray[np.floating[Any]], labels: Segmentation, *, side: str
+) -> dict[str, float | None]:
+    """Mean change of HU by the plant, in the true air and in its mirror image in the other lung.
+
+    Args:
+        estimated: reconstruction with minus reconstruction without the plant, HU [D, H, W].
+        true: the same of the CT.
+        labels: truth on the same grid.
+        side: of the plant.
+
+    Returns:
+        `true` and `found` (of the reconstruction) in the air, `mirror_true` and `mirror_found` in the mirrored region,
+        HU; None where the region holds no voxel. A model that knows where the air is changes only the first.
+    """
+    planted, other = (Side.RIGHT, Label.LEFT_LUNG) if side == "right" else (Side.LEFT, Label.RIGHT_LUNG)
+    air = labels.air_side == planted
+    mirror = air[..., ::-1] & (labels.labels == other)
+    values: dict[str, float | None] = {}
+    for name, mask in (("", air), ("mirror_", mirror)):
+        for word, change in (("true", true), ("found", estimated)):
+            values[name + word] = float(change[mask].mean()) if mask.any() else None
+    return values
