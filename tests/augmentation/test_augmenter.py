@@ -6,21 +6,50 @@ import json
 import pickle
 import threading
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
 
 from support.augment_fixtures import phantom_case
 from support.dataset_factory import random_case
+from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.augmenter import Augmenter, Sample
+from xrecon.augmentation.ranges import step_probability
 from xrecon.augmentation.settings import AugmentConfig
+from xrecon.augmentation.steps import FilmStep, FilmView
+from xrecon.config import Config
 from xrecon.data.case_file import CaseData
 from xrecon.errors import InputError
 from xrecon.films.normalisation import network_film
 from xrecon.geometry import FRAME_MM
 from xrecon.phantoms.thorax import Phantom
 from xrecon.projector import hu_to_mu, project
+from xrecon.report.augmentation import describe
+
+
+class StripeSettings(Config):
+    """A step that the package does not have."""
+
+    probability: float = step_probability(1.0)
+
+
+def add_stripe(
+    film: Floats, view: FilmView, settings: StripeSettings, rng: np.random.Generator
+) -> tuple[Floats, dict[str, object]]:
+    row = int(rng.integers(len(film)))
+    striped = film.copy()
+    striped[row] = film.max()
+    return striped, {"row": row, "film": view.name}
+
+
+class WithStripe(AugmentConfig):
+    """One more entry in the table of steps."""
+
+    stripe: Annotated[StripeSettings, FilmStep(add_stripe)] = Field(default=StripeSettings())
+
 
 ALL_STEPS = tuple(name for name in AugmentConfig.model_fields if name != "own_films")
 
@@ -176,6 +205,18 @@ def test_each_step_has_its_own_stream(case: CaseData) -> None:
     alone = augmenter(only(beam={}), case)(case, 1)
     assert together.record["beam"] == alone.record["beam"]
     assert alone.record["affine"] is None
+
+
+def test_a_new_step_needs_no_more_than_its_entry_in_the_table(case: CaseData) -> None:
+    config = WithStripe.model_validate({**AugmentConfig.off().model_dump(), "stripe": {"probability": 1.0}})
+    plain, striped = augmenter(AugmentConfig.off(), case)(case, 1), augmenter(config, case)(case, 1)
+    rows = striped.record["stripe"]
+    assert [rows[view]["film"] for view in ("pa", "lateral")] == ["pa", "lateral"]
+    assert (striped.pa[rows["pa"]["row"]] == striped.pa.max()).all()
+    assert not np.array_equal(striped.lateral, plain.lateral)
+    assert np.array_equal(striped.ct, plain.ct)
+    assert describe(striped.record) == ["PA film: stripe", "lateral film: stripe"]
+    assert describe(plain.record) == ["PA film: plain", "lateral film: plain"]
 
 
 def test_bad_requests_are_refused(case: CaseData) -> None:

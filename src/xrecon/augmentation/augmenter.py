@@ -56,7 +56,7 @@ class Augmenter:
     """Makes training pairs of prepared cases. Holds settings only: safe to copy to workers and to call from threads.
 
     Args:
-        config: which steps, how often, how strong.
+        config: which steps, how often, how strong; a subclass of `AugmentConfig` may add steps.
         size: voxels and film pixels per edge of the samples, at most those of the cases.
         frame_mm: edge of the cube.
         beams: nominal (PA, lateral) geometry, relative to the cube's centre; `PreparedDataset.beams`.
@@ -121,14 +121,14 @@ class Augmenter:
     def _changed(self, case: CaseData, work: _SampleInProgress) -> tuple[Deformation, AugmentedChest]:
         """The deformed chest with changed tissue, and its deformation."""
         deformation = Deformation.none()
-        for name, spatial in steps_of(SpatialStep):
+        for name, spatial in steps_of(SpatialStep, type(self.config)):
             if (rng := work.generator(name)) is not None:
                 settings = getattr(self.config, name)
                 deformation, work.record[name] = spatial.apply(deformation, settings, rng, frame_mm=self.frame_mm)
         work.clock.lap("draw deformation")
         chest = chest_of(case, deformation, size=self.size, frame_mm=self.frame_mm)
         work.clock.lap("deform")
-        for name, tissue in steps_of(TissueStep):
+        for name, tissue in steps_of(TissueStep, type(self.config)):
             if (rng := work.generator(name)) is not None:
                 chest, work.record[name] = tissue.apply(chest, getattr(self.config, name), rng)
                 work.clock.lap(name)
@@ -139,7 +139,7 @@ class Augmenter:
     ) -> tuple[Beams, list[Floats]]:
         """Line integrals of the changed chest, and of what the stored films show beside the cube."""
         exposures = Exposures(self.beams, FILM_ENERGY_KEV)
-        for name, step in steps_of(ExposureStep):
+        for name, step in steps_of(ExposureStep, type(self.config)):
             if (rng := work.generator(name)) is not None:
                 exposures, work.record[name] = step.apply(exposures, getattr(self.config, name), rng)
         films = integrals(chest.hu, exposures, pitch_mm=chest.pitch_mm)
@@ -153,7 +153,7 @@ class Augmenter:
 
     def _with_film_steps(self, film: Floats, view: FilmView, work: _SampleInProgress) -> Floats:
         """The film after all film steps."""
-        for name, step in steps_of(FilmStep):
+        for name, step in steps_of(FilmStep, type(self.config)):
             rng = work.generator(name, view.name)
             if rng is None or (step.needs_line_integrals and "own_films" in work.record):
                 continue

@@ -99,11 +99,16 @@ class AugmentConfig(Config):
         return cls.model_validate({**values, "own_films": {"probability": 1.0}})
 
 
-def steps_of(kind: type[StepT]) -> tuple[tuple[str, StepT], ...]:
-    """(name, step) of all steps of one kind, in the order of the table."""
+def steps_of(kind: type[StepT], table: type[AugmentConfig] = AugmentConfig) -> tuple[tuple[str, StepT], ...]:
+    """(name, step) of all steps of one kind, in the order of the table.
+
+    Args:
+        kind: class of the steps.
+        table: `AugmentConfig`, or a subclass of it with further entries.
+    """
     return tuple(
         (name, entry)
-        for name, field in AugmentConfig.model_fields.items()
+        for name, field in table.model_fields.items()
         for entry in field.metadata
         if isinstance(entry, kind)
     )

@@ -60,18 +60,22 @@ def augmentation_sheet(samples: Sequence[tuple[str, Sample]], *, frame_mm: float
 
 
 def describe(record: Mapping[str, Any]) -> list[str]:
-    """What was drawn for a sample, as lines of text: one per step of the chest, one per film."""
-    lines = [text for name, write in _CHEST.items() if (text := write(record[name]) if record.get(name) else "")]
-    if record.get("own_films"):
-        lines.insert(0, "the patient's own films")
+    """What was drawn for a sample, as lines of text: one per step of the chest, one per film.
+
+    A step without words of its own here is given by its name.
+    """
+    done = {name: draws for name, draws in record.items() if isinstance(draws, Mapping)}
+    by_view = {name for name, draws in done.items() if set(draws) <= set(VIEWS)}
+    lines = ["the patient's own films"] if record.get("own_films") else []
+    lines += [_words(_CHEST, name, draws) for name, draws in done.items() if name not in by_view]
     for view in VIEWS:
-        words = [
-            text
-            for name, write in _FILM.items()
-            if (text := write(record[name][view]) if (record.get(name) or {}).get(view) else "")
-        ]
+        words = [_words(_FILM, name, done[name][view]) for name in done if name in by_view and done[name].get(view)]
         lines.append(f"{'PA' if view == 'pa' else 'lateral'} film: {', '.join(words) or 'plain'}")
     return lines
+
+
+def _words(table: Mapping[str, Callable[[Mapping[str, Any]], str]], name: str, draws: Mapping[str, Any]) -> str:
+    return table[name](draws) if name in table else name
 
 
 def _affine(draws: Mapping[str, Any]) -> str:
