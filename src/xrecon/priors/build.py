@@ -117,23 +117,9 @@ def build_from_chests(
     )
     carried, seen = _carry(prepared, group.maps)
     template = mean_over(carried, seen)
-    density = _on_density_grid(torch.cat([template[None], carried]))
-    measured = _on_density_grid(seen) > 0.5
-    difference = torch.where(measured, density[1:] - density[0], torch.zeros(()))
-    deviation = (difference.square().sum(0) / measured.sum(0).clamp(min=1)).sqrt()
-    count = max(1, min(_DENSITY_MODES, len(prepared) - 2))
-    modes = _principal(difference.flatten(1), count).reshape(-1, *DENSITY_GRID.shape)
-
+    deviation, density_modes = _density_statistics(template, carried, seen)
     progress("mapping patients to the template")
-    shapes = torch.stack(
-        [
-            _shape_of(case, group, m, steps=settings.inverse_steps).to_vector()
-            for case, m in zip(prepared, group.maps, strict=True)
-        ]
-    )
-    shape_mean = shapes.mean(dim=0)
-    shape_modes = _principal(shapes - shape_mean, len(prepared) - 1)
-
+    shape_mean, shape_modes = _shape_statistics(prepared, group, steps=settings.inverse_steps)
     progress("linear modes")
     linear = linear_statistics(
         carried,
@@ -150,7 +136,7 @@ def build_from_chests(
     prior = ChestPrior(
         template=template,
         deviation=deviation,
-        density_modes=modes,
+        density_modes=density_modes,
         shape_mean=shape_mean,
         shape_modes=shape_modes,
         linear_mean=linear.mean,
@@ -175,6 +161,28 @@ def _carry(prepared: Sequence[FilmedChest], maps: Sequence[ChestMap]) -> tuple[T
         hu.append(values)
         seen.append(valid)
     return torch.stack(hu), torch.stack(seen)
+
+
+def _density_statistics(template: Tensor, carried: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation about the template and principal density differences, HU on DENSITY_GRID."""
+    density = _on_density_grid(torch.cat([template[None], carried]))
+    measured = _on_density_grid(seen) > 0.5
+    difference = torch.where(measured, density[1:] - density[0], torch.zeros(()))
+    deviation = (difference.square().sum(0) / measured.sum(0).clamp(min=1)).sqrt()
+    count = max(1, min(_DENSITY_MODES, len(carried) - 2))
+    return deviation, _principal(difference.flatten(1), count).reshape(-1, *DENSITY_GRID.shape)
+
+
+def _shape_statistics(prepared: Sequence[FilmedChest], group: Group, *, steps: int) -> tuple[Tensor, Tensor]:
+    """Mean of the cases' `ShapeMap` vectors, and their principal differences."""
+    shapes = torch.stack(
+        [
+            _shape_of(case, group, chest_map, steps=steps).to_vector()
+            for case, chest_map in zip(prepared, group.maps, strict=True)
+        ]
+    )
+    mean = shapes.mean(dim=0)
+    return mean, _principal(shapes - mean, len(prepared) - 1)
 
 
 def _on_density_grid(volumes: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from xrecon.training.config import Optimiser
 def rate_factor(step: int, steps: int, settings: Optimiser) -> float:
     """Factor on the learning rate in step 0..steps-1.
 
-    Constant, then falling linearly over the last `decay_share` of the run; the last step still has a rate above zero
-    (the published code meant to reach zero and did not: docs/explanation/published-system.md). Warm-up multiplies the
-    beginning.
+    Constant, then falling linearly over the last `decay_share` of the run; the last step still has a rate above zero,
+    where the published schedule runs its last epoch at zero (docs/explanation/published-system.md). Warm-up multiplies
+    the beginning.
     """
     start = round(steps * (1 - settings.decay_share))
     factor = 1.0 if step < start else (steps - step) / max(1, steps - start)
