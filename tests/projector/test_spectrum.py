@@ -145,6 +145,7 @@ def test_pure_materials() -> None:
     torch.testing.assert_close(bone, torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("energy", "fluence", "message"),
     [

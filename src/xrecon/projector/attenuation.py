@@ -23,7 +23,8 @@ _BONE_CM2_PER_G = np.array([1.331, 0.6655, 0.4242, 0.3148, 0.2229, 0.1855])
 _BONE_G_PER_CM3 = 1.92
 
 FILM_ENERGY_KEV = 60.0
-"""Effective energy of a filtered 120 kVp chest beam behind the patient; 50-65 keV are in use (DESIGN 3)."""
+"""Effective energy of a filtered 120 kVp chest beam behind the patient; 50 to 65 keV are in use
+(docs/geometry-and-conventions.md)."""
 CT_ENERGY_KEV = 70.0
 """Effective energy of a 120 kVp CT scanner: fixes the HU of cortical bone on the HU axis."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +32,10 @@ _COARSE_SIGMA = 4.0
 """Pixels per standard deviation that represent a Gaussian well: wider ones are computed on a coarser grid."""
 
 
+Film = Float[Tensor, "*batch rows cols"]
+"""One film, or a stack of films of one geometry."""
+
+
 @dataclass(frozen=True, eq=False)
 class Exposure:
     """What `expose` gives; tensors [..., rows, cols], intensities relative to the open beam (1 without a patient).
@@ -44,17 +49,17 @@ class Exposure:
         photons_per_mm2: [...] open beam at the detector plane in front of the grid; None where noise is off.
     """
 
-    primary: Tensor
-    scatter: Tensor
-    line_integral: Tensor
-    grey: Tensor | None
+    primary: Film
+    scatter: Film
+    line_integral: Film
+    grey: Film | None
     spectrum: Spectrum
-    photons_per_mm2: Tensor | None
+    photons_per_mm2: Float[Tensor, "*batch"] | None
 
 
 def expose(
-    water_mm: Tensor,
-    bone_mm: Tensor,
+    water_mm: Film,
+    bone_mm: Film,
     physics: FilmPhysics,
     *,
     geometry: ConeBeam,
@@ -101,7 +106,7 @@ def expose(
     return Exposure(primary, scatter, line_integral, grey, spectrum, photons)
 
 
-def _check_lengths(water_mm: Tensor, bone_mm: Tensor, geometry: ConeBeam) -> None:
+def _check_lengths(water_mm: Film, bone_mm: Film, geometry: ConeBeam) -> None:
     for name, values in (("water_mm", water_mm), ("bone_mm", bone_mm)):
         if values.ndim < 2 or tuple(values.shape[-2:]) != geometry.detector_shape or not values.is_floating_point():
             raise InputError(
@@ -118,7 +123,7 @@ def _check_lengths(water_mm: Tensor, bone_mm: Tensor, geometry: ConeBeam) -> Non
 
 
 def detected(spectrum: Spectrum, scintillator: Scintillator) -> tuple[Array, Array]:
-    """What the detector makes of one open-beam photon, by energy: (energy absorbed, its square), keV and keV^2.
+    """Response of the detector to one open-beam photon, by energy: (energy absorbed, its square), keV and keV^2.
 
     An absorbed photon deposits all its energy; K fluorescence that escapes is not modelled (`Noise.swank_factor`
     stands for it, too). The square of the first's sum over the second's is the DQE at zero frequency without the
@@ -131,13 +136,17 @@ def detected(spectrum: Spectrum, scintillator: Scintillator) -> tuple[Array, Arr
 
 
 def transmit(
-    water_mm: Tensor, bone_mm: Tensor, spectrum: Spectrum, *, scintillator: Scintillator
-) -> tuple[Tensor, Tensor]:
+    water_mm: Float[Tensor, "*shape"],
+    bone_mm: Float[Tensor, "*shape"],
+    spectrum: Spectrum,
+    *,
+    scintillator: Scintillator,
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Polychromatic Beer-Lambert law in two materials, seen by an energy-integrating detector.
 
     Args:
-        water_mm: [..., rows, cols] mm of water.
-        bone_mm: [..., rows, cols] mm of cortical bone.
+        water_mm: water along each ray, mm; any shape, mostly [..., rows, cols].
+        bone_mm: the same of cortical bone.
         spectrum: the beam.
         scintillator: the detector's response.
 
@@ -158,7 +167,7 @@ def transmit(
     return signal, signal.clamp(min=tiny) / square.clamp(min=tiny)
 
 
-def scattered(primary: Tensor, scatter: Scatter, *, pixel_mm: tuple[float, float]) -> Tensor:
+def scattered(primary: Film, scatter: Scatter, *, pixel_mm: tuple[float, float]) -> Film:
     """Scattered intensity at the detector, relative to the open beam.
 
     A Gaussian of what single scattering gives along each ray, primary times line integral (Ohnesorge, Flohr and
@@ -179,7 +188,7 @@ def scattered(primary: Tensor, scatter: Scatter, *, pixel_mm: tuple[float, float
     return cloud * share * scatter.ratio_at_detector
 
 
-def heel_profile(heel: Heel, *, like: Tensor) -> Tensor:
+def heel_profile(heel: Heel, *, like: Film) -> Float[Tensor, "#rows #cols"]:
     """Relative intensity of the open beam, linear along the anode-cathode axis, 1 in the middle of the film.
 
     Returns:
@@ -194,8 +203,8 @@ def heel_profile(heel: Heel, *, like: Tensor) -> Tensor:
     return profile[:, None] if upright else profile[None, :]
 
 
-def gaussian_blur(image: Tensor, fwhm_mm: float, *, pixel_mm: tuple[float, float]) -> Tensor:
-    """[..., rows, cols] convolved with a Gaussian of `fwhm_mm`, averaged over each pixel; the border values go on.
+def gaussian_blur(image: Film, fwhm_mm: float, *, pixel_mm: tuple[float, float]) -> Film:
+    """Films convolved with a Gaussian of `fwhm_mm`, averaged over each pixel; the border values go on.
 
     Gaussians of 8 pixels and more (standard deviation) are computed on a grid that is coarser by a whole factor.
     """
@@ -210,14 +219,17 @@ def gaussian_blur(image: Tensor, fwhm_mm: float, *, pixel_mm: tuple[float, float
     flat = functional.avg_pool2d(flat, factors)
     for axis, (sigma, factor) in enumerate(zip(sigmas, factors, strict=True)):
         # Averaging and linear interpolation blur, too: variances of a twelfth and a sixth of a coarse pixel squared.
-        own = 0.25 if factor > 1 else 0.0
-        flat = _convolved(flat, math.sqrt((sigma / factor) ** 2 - own), dim=2 + axis)
+        grid_variance = 0.25 if factor > 1 else 0.0
+        flat = _convolved(flat, math.sqrt((sigma / factor) ** 2 - grid_variance), dim=2 + axis)
     if max(factors) > 1:
         flat = functional.interpolate(flat, size=size, mode="bilinear", align_corners=False)
     return flat[..., :rows, :cols].reshape(image.shape)
 
 
-def _convolved(image: Tensor, sigma: float, *, dim: int) -> Tensor:
+def _convolved(
+    image: Float[Tensor, "films 1 rows cols"], sigma: float, *, dim: int
+) -> Float[Tensor, "films 1 rows cols"]:
+    """Convolved along one axis with a Gaussian of `sigma` pixels that is averaged over each pixel."""
     radius = math.ceil(4.0 * sigma + 0.5)
     edges = torch.arange(-radius, radius + 2, dtype=torch.float64) - 0.5
     weights = torch.erf(edges / (sigma * math.sqrt(2.0))).diff()
@@ -227,14 +239,14 @@ def _convolved(image: Tensor, sigma: float, *, dim: int) -> Tensor:
 
 
 def _read_out(
-    signal: Tensor,
-    quanta: Tensor,
+    signal: Film,
+    quanta: Film,
     physics: FilmPhysics,
     *,
     spectrum: Spectrum,
     geometry: ConeBeam,
     generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Film, Float[Tensor, "*batch"] | None]:
     """(signal with noise and the detector's blur, open-beam photons per mm^2 in front of the grid)."""
     noise = physics.noise
     if noise is None:
@@ -250,18 +262,21 @@ def _read_out(
     # Light spreads after the quanta were absorbed: it smooths their noise, but not that of the read-out.
     signal = _spread(signal, physics, geometry)
     rms = noise.electronic_quanta * math.sqrt(area_mm2) / noise.element_mm / open_quanta
-    drawn = torch.randn(signal.shape, generator=generator, device=generator.device, dtype=signal.dtype)
-    return signal + rms * drawn.to(signal.device), photons[..., 0, 0]
+    deviate = torch.randn(signal.shape, generator=generator, device=generator.device, dtype=signal.dtype)
+    return signal + rms * deviate.to(signal.device), photons[..., 0, 0]
 
 
-def _spread(signal: Tensor, physics: FilmPhysics, geometry: ConeBeam) -> Tensor:
+def _spread(signal: Film, physics: FilmPhysics, geometry: ConeBeam) -> Film:
+    """The signal after the spread of light in the detector."""
     if physics.blur is None:
         return signal
     return gaussian_blur(signal, physics.blur.detector_fwhm_mm, pixel_mm=geometry.pixel_mm)
 
 
-def open_beam_photons(signal: Tensor, noise: Noise, *, spectrum: Spectrum, grid_primary: float = 1.0) -> Tensor:
-    """Photons per mm^2 of the open beam at the detector plane, in front of the grid, that give the asked exposure.
+def open_beam_photons(
+    signal: Film, noise: Noise, *, spectrum: Spectrum, grid_primary: float = 1.0
+) -> Float[Tensor, "*batch 1 1"]:
+    """Photons per mm^2 of the open beam at the detector plane, in front of the grid, that give `noise.exposure`.
 
     Under exposure control the mean signal over the film's central half (rows and columns) gets the exposure, behind
     the grid; kerma is taken to fall like the absorbed energy does.
@@ -278,9 +293,9 @@ def open_beam_photons(signal: Tensor, noise: Noise, *, spectrum: Spectrum, grid_
     Raises:
         InputError: nothing reaches the central half.
     """
-    asked = noise.exposure if noise.exposure_unit == "photons_per_mm2" else noise.exposure / spectrum.kerma_ugy_mm2
+    photons = noise.exposure if noise.exposure_unit == "photons_per_mm2" else noise.exposure / spectrum.kerma_ugy_mm2
     if noise.exposure_at == "open_beam":
-        return torch.full_like(signal[..., :1, :1], asked)
+        return torch.full_like(signal[..., :1, :1], photons)
     rows, cols = signal.shape[-2:]
     centre = signal[..., rows // 4 : rows - rows // 4, cols // 4 : cols - cols // 4]
     mean = centre.detach().mean(dim=(-2, -1), keepdim=True)
@@ -289,10 +304,10 @@ def open_beam_photons(signal: Tensor, noise: Noise, *, spectrum: Spectrum, grid_
             f"no radiation reaches the middle of the film (mean signal {float(mean.min()):g} of the open beam), so the "
             "automatic exposure has no end: are the lengths in mm? Or use noise.exposure_at=open_beam"
         )
-    return asked / (mean * grid_primary)
+    return photons / (mean * grid_primary)
 
 
-def with_quantum_noise(signal: Tensor, quanta: Tensor, *, generator: torch.Generator) -> Tensor:
+def with_quantum_noise(signal: Film, quanta: Tensor, *, generator: torch.Generator) -> Film:
     """Poisson noise: mean `signal`, variance `signal / quanta`.
 
     Args:
@@ -301,12 +316,12 @@ def with_quantum_noise(signal: Tensor, quanta: Tensor, *, generator: torch.Gener
         generator: source of the random numbers, on any device.
     """
     expected = (signal * quanta).detach().to(generator.device)
-    drawn: Tensor = torch.poisson(expected, generator=generator)
-    return drawn.to(signal.device) / quanta
+    counts: Tensor = torch.poisson(expected, generator=generator)
+    return counts.to(signal.device) / quanta
 
 
-def grey_values(line_integral: Tensor, display: Display) -> Tensor:
-    """Grey values 0..1 of line integrals [..., rows, cols], rounded to the steps of 8 or 16 bits; dense is bright.
+def grey_values(line_integral: Film, display: Display) -> Film:
+    """Grey values 0..1 of line integrals, rounded to the steps of 8 or 16 bits; dense is bright.
 
     `sigmoid` is 1 / (1 + exp(-4 (x - centre) / width)) (DICOM PS3.3, C.11.2.1.3.1): a straight middle, toe and
     shoulder. The automatic window is taken from each film by itself. Multiplied by 2^bits - 1 these are the codes.

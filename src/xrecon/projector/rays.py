@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xrecon.errors import GeometryError
@@ -25,36 +26,36 @@ class RayFrame:
         col_step: from one column to the next.
     """
 
-    source: Tensor
-    corner: Tensor
-    row_step: Tensor
-    col_step: Tensor
+    source: Float[Tensor, " 3"]
+    corner: Float[Tensor, " 3"]
+    row_step: Float[Tensor, " 3"]
+    col_step: Float[Tensor, " 3"]
 
-    def pixels(self, rows: int, cols: int) -> Tensor:
-        """Pixel centres, [rows, cols, 3]."""
+    def pixels(self, rows: int, cols: int) -> Float[Tensor, "{rows} {cols} 3"]:
+        """Pixel centres in (d, h, w) mm."""
         r = torch.arange(rows, dtype=self.corner.dtype, device=self.corner.device)
         c = torch.arange(cols, dtype=self.corner.dtype, device=self.corner.device)
         return self.corner + r[:, None, None] * self.row_step + c[None, :, None] * self.col_step
 
 
-def _rotation(angles_deg: Tensor) -> Tensor:
-    """Rz(angle) Rx(tilt) Ry(roll), [3, 3] on LPS vectors, from [3] degrees (angle, tilt, roll)."""
+def _rotation(angles_deg: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
+    """Rz(angle) Rx(tilt) Ry(roll) on LPS vectors, from degrees (angle, tilt, roll)."""
     sin, cos = torch.sin(torch.deg2rad(angles_deg)), torch.cos(torch.deg2rad(angles_deg))
-    zero, one = torch.zeros_like(sin[0]), torch.ones_like(sin[0])
-    rz = torch.stack([cos[0], -sin[0], zero, sin[0], cos[0], zero, zero, zero, one]).reshape(3, 3)
-    rx = torch.stack([one, zero, zero, zero, cos[1], -sin[1], zero, sin[1], cos[1]]).reshape(3, 3)
-    ry = torch.stack([cos[2], zero, sin[2], zero, one, zero, -sin[2], zero, cos[2]]).reshape(3, 3)
+    zero, unit = torch.zeros_like(sin[0]), torch.ones_like(sin[0])
+    rz = torch.stack([cos[0], -sin[0], zero, sin[0], cos[0], zero, zero, zero, unit]).reshape(3, 3)
+    rx = torch.stack([unit, zero, zero, zero, cos[1], -sin[1], zero, sin[1], cos[1]]).reshape(3, 3)
+    ry = torch.stack([cos[2], zero, sin[2], zero, unit, zero, -sin[2], zero, cos[2]]).reshape(3, 3)
     return rz @ rx @ ry
 
 
 def ray_frame(
     geometry: ConeBeam,
     *,
-    pose: Tensor | None = None,
+    pose: Float[Tensor, " 6"] | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | None = None,
 ) -> RayFrame:
-    """Positions of `geometry`.
+    """Positions of source and detector of a geometry.
 
     Args:
         geometry: the nominal geometry.
@@ -87,7 +88,7 @@ def ray_frame(
     return RayFrame(source, corner, row_step, col_step)
 
 
-def _lps_to_dhw(vector: Tensor) -> Tensor:
+def _lps_to_dhw(vector: Float[Tensor, " 3"]) -> Float[Tensor, " 3"]:
     return torch.stack([-vector[2], vector[1], vector[0]])
 
 

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -116,12 +118,12 @@ def attenuation_per_mm(material: str, energy_kev: Array | float) -> Array:
 
 
 def _log_log(energy_kev: Array | float, energies: tuple[float, ...], values: tuple[float, ...]) -> Array:
-    wanted = np.asarray(energy_kev, dtype=np.float64)
-    if wanted.size and not (wanted.min() >= LOWEST_KEV and wanted.max() <= HIGHEST_KEV):
+    energy = np.asarray(energy_kev, dtype=np.float64)
+    if energy.size and not (energy.min() >= LOWEST_KEV and energy.max() <= HIGHEST_KEV):
         raise InputError(
-            f"energy_kev must lie in {LOWEST_KEV:g}..{HIGHEST_KEV:g} keV, got {wanted.min():g}..{wanted.max():g}"
+            f"energy_kev must lie in {LOWEST_KEV:g}..{HIGHEST_KEV:g} keV, got {energy.min():g}..{energy.max():g}"
         )
-    return np.asarray(np.exp(np.interp(np.log(wanted), np.log(energies), np.log(values))), dtype=np.float64)
+    return np.asarray(np.exp(np.interp(np.log(energy), np.log(energies), np.log(values))), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +133,14 @@ class Spectrum:
     Attributes:
         energy_kev: [n] bin centres, keV, ascending, within 10..150.
         fluence: [n] photons per bin, any scale; brought to a sum of 1.
-        name: what made it, for people to read.
+        name: tube or source, for people to read.
 
     Raises:
         InputError: shapes that differ, energies outside the table, negative, non-finite or no photons.
     """
 
-    energy_kev: Array
-    fluence: Array
+    energy_kev: Float[ndarray, " energies"]
+    fluence: Float[ndarray, " energies"]
     name: str = "custom"
 
     def __post_init__(self) -> None:
@@ -218,8 +220,10 @@ def tube_spectrum(beam: Beam) -> Spectrum:
     return replace(bare.filtered("aluminium", beam.filtration_mm_al), name=name)
 
 
-def _escape(energy_kev: Array, electron_kev: Array, beam: Beam) -> Array:
-    """[n, m] share of photons of energy n that leave the anode, made where the electron has slowed down to m keV."""
+def _escape(
+    energy_kev: Float[ndarray, " photons"], electron_kev: Float[ndarray, " electrons"], beam: Beam
+) -> Float[ndarray, "photons electrons"]:
+    """Share of photons that leave the anode, by their energy and by that to which the electron had slowed down."""
     cm2_per_g = attenuation_per_mm("tungsten", energy_kev) * 10.0 / DENSITY_G_PER_CM3["tungsten"]
     depth = (beam.kvp**2 - electron_kev**2) / (_SLOWING_PER_KVP * beam.kvp)
     return np.asarray(
@@ -231,10 +235,10 @@ def _bremsstrahlung(energy: Array, beam: Beam) -> Array:
     """Kramers' 1/E per step of electron energy, summed over the steps above E, each weakened by the anode."""
     nodes, weights = np.polynomial.legendre.leggauss(24)
     total = np.zeros_like(energy)
-    for index, one in enumerate(energy):
-        electron = one + (beam.kvp - one) * (nodes + 1.0) / 2.0
-        made = _escape(energy[index : index + 1], electron, beam)[0]
-        total[index] = (made @ weights) * (beam.kvp - one) / 2.0 / one
+    for index, photon_kev in enumerate(energy):
+        electron = photon_kev + (beam.kvp - photon_kev) * (nodes + 1.0) / 2.0
+        escaping = _escape(energy[index : index + 1], electron, beam)[0]
+        total[index] = (escaping @ weights) * (beam.kvp - photon_kev) / 2.0 / photon_kev
     return total
 
 
@@ -245,8 +249,8 @@ def _k_lines(energy: Array, beam: Beam) -> Array:
     # Electrons ionise the K shell while they are above the edge: the photons start half way down to it.
     start = np.array([0.5 * (beam.kvp + _K_EDGE_KEV)])
     strength = _K_YIELD * (beam.kvp / _K_EDGE_KEV - 1.0) ** _K_POWER
-    made = strength * _K_LINES_SHARE / _K_LINES_SHARE.sum() * _escape(_K_LINES_KEV, start, beam)[:, 0]
-    np.add.at(lines, np.floor(_K_LINES_KEV - LOWEST_KEV).astype(int), made)
+    photons = strength * _K_LINES_SHARE / _K_LINES_SHARE.sum() * _escape(_K_LINES_KEV, start, beam)[:, 0]
+    np.add.at(lines, np.floor(_K_LINES_KEV - LOWEST_KEV).astype(int), photons)
     return lines
 
 
@@ -263,8 +267,10 @@ def _from_spekpy(beam: Beam, energy: Array, name: str) -> Spectrum:
     return Spectrum(energy, np.interp(energy, theirs, fluence, left=0.0, right=0.0), name=f"{name} (spekpy)")
 
 
-def material_fractions(hu: Tensor) -> tuple[Tensor, Tensor]:
-    """What a voxel is made of: (water, bone), mm of either per mm of path, at any energy.
+def material_fractions(
+    hu: Float[Tensor, "*shape"],
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Voxels as mixtures of water and cortical bone: (water, bone), mm of either per mm of path, at any energy.
 
     The two segments of `attenuation.hu_to_mu`, taken apart: mu(HU, E) = water mu_water(E) + bone mu_bone(E) exactly.
     Beyond cortical bone (about 1590 HU: metal, contrast medium) the line goes on, with negative water.

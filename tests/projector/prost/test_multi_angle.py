@@ -134,6 +134,7 @@ def test_bad_views(views: object) -> None:
         MultiAngleProjectionLoss(views)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_bad_input() -> None:
     fake, real = _pair()
     loss = _loss("compatible")

@@ -302,6 +302,7 @@ def test_compatible_backward_adds_little_memory() -> None:
 GOOD = torch.zeros(1, 1, 4, 4, 4)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("volume", "options", "message"),
     [

@@ -67,10 +67,11 @@ def aligned_plan(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam
 ) -> AlignedPlan | None:
     """The plan of an aligned view, or None where another axis dominates some ray, or the plan would be too large."""
-    return None if plan_refusal(shape, spacing_mm, geometry) is not None else _plan(shape, spacing_mm, geometry)
+    return None if plan_refusal(shape, spacing_mm, geometry) is not None else plan_for(shape, spacing_mm, geometry)
 
 
-def _plan(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam) -> AlignedPlan:
+def plan_for(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], geometry: ConeBeam) -> AlignedPlan:
+    """The plan of a view that has no `plan_refusal`; moderate ones are kept for the next call."""
     build = _build_plan if _entries(shape, geometry) <= CACHED_ENTRIES else _build_plan.__wrapped__
     return build(shape, spacing_mm, geometry)
 
@@ -297,7 +298,7 @@ def _refusal(volume: Volumes, scene: Scene) -> str | None:
 
 def _project(volume: Volumes, scene: Scene) -> Films:
     scene.frames(volume.device)  # refuses a source inside the volume
-    plans = (_plan(scene.shape, scene.spacing_mm, view) for view in scene.views)
+    plans = (plan_for(scene.shape, scene.spacing_mm, view) for view in scene.views)
     return torch.stack([project_aligned(volume, plan) for plan in plans], dim=1)
 
 

@@ -46,7 +46,7 @@ class Bundle:
     @property
     def path_mm(self) -> Float32[Tensor, "rows padded"]:
         """Length of ray per plane; 0 in the padding."""
-        return LineParameters.of(self.values).path_mm
+        return self.values[-1]
 
 
 def scene_bundles(scene: Scene) -> list[Bundle]:
@@ -56,14 +56,14 @@ def scene_bundles(scene: Scene) -> list[Bundle]:
         GeometryError: a source inside the volume, a pose that is not finite.
     """
     bundles: list[Bundle] = []
-    for number, view in enumerate(scene.single_views()):
-        if view.poses[0] is None:
-            keep = math.prod(view.detector_shape) <= _CACHED_PIXELS
-            make = _nominal_bundles if keep else _nominal_bundles.__wrapped__
-            nominal = make(view.shape, view.spacing_mm, view.views[0])
+    keep = math.prod(scene.detector_shape) <= _CACHED_PIXELS
+    make = _nominal_bundles if keep else _nominal_bundles.__wrapped__
+    for number, (view, pose) in enumerate(zip(scene.views, scene.poses, strict=True)):
+        if pose is None:
+            nominal = make(scene.shape, scene.spacing_mm, view)
             bundles += [b if b.view == number else replace(b, view=number) for b in nominal]
         else:
-            bundles += _view_bundles(view, number)
+            bundles += _view_bundles(Scene(scene.shape, scene.spacing_mm, (view,), (pose,)), number)
     return bundles
 
 

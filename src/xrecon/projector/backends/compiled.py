@@ -165,8 +165,7 @@ def _tasks(
     parts: Sequence[tuple[int, int]],
 ) -> list[_KernelArguments]:
     """One task for every volume of the batch, with its image, and every part of the rows or planes."""
-    line = LineParameters.of(bundle.values.detach())
-    u0, du, v0, dv, k0, k1 = (values.numpy() for values in (line.u0, line.du, line.v0, line.dv, line.k0, line.k1))
+    u0, du, v0, dv, k0, k1, _ = bundle.values.detach().numpy()
     flat, blocks, voxels = volume.view(-1).numpy(), bundle.blocks.numpy(), volume[0].numel()
     sizes = _sizes(bundle, volume)
     return [

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from xrecon.errors import ConfigError, InputError
-from xrecon.projector.backends.aligned import ALIGNED
+from xrecon.projector.backends.aligned import ALIGNED, plan_for, project_aligned
 from xrecon.projector.backends.backend import Backend, Films, Volumes, transposed
 from xrecon.projector.backends.compiled import COMPILED
-from xrecon.projector.backends.reference import REFERENCE
+from xrecon.projector.backends.reference import REFERENCE, project_reference
 from xrecon.projector.scene import Scene
 
 BackendName = Literal["auto", "compiled", "aligned", "reference"]
@@ -48,11 +48,14 @@ def backend_for(name: str, volume: Volumes, scene: Scene) -> Backend:
 
 def _project_view_by_view(volume: Volumes, scene: Scene) -> Films:
     """Every view by the faster of the two backends that are written in torch."""
+    frames = scene.frames(volume.device)
     films = []
-    for view in scene.single_views():
-        backend = ALIGNED if ALIGNED.refusal(volume, view) is None else REFERENCE
-        films.append(backend.project(volume, view))
-    return torch.cat(films, dim=1)
+    for view, frame in zip(scene.single_views(), frames, strict=True):
+        if ALIGNED.refusal(volume, view) is None:
+            films.append(project_aligned(volume, plan_for(view.shape, view.spacing_mm, view.views[0])))
+        else:
+            films.append(project_reference(volume, view.spacing_mm, frame, view.detector_shape))
+    return torch.stack(films, dim=1)
 
 
 _VIEW_BY_VIEW = Backend(

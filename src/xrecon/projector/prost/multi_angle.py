@@ -1,4 +1,8 @@
-"""The multi-angle projection loss: predicted and true CT compared on films from three sides (SPEC 2.4, 2.5)."""
+"""The multi-angle projection loss: predicted and true CT compared on films from three sides.
+
+X-Recon (arXiv 2407.15356) trains with it, through the projector of ProST (Gao et al., MICCAI 2020); docs/prost.md holds
+its settings.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrecon.errors import GeometryError
@@ -101,13 +106,13 @@ class MultiAngleProjectionLoss(nn.Module):
 
     def forward(
         self,
-        fake: Tensor,
-        real: Tensor,
+        fake: Float[Tensor, "batch 1 depth height width"],
+        real: Float[Tensor, "batch 1 depth height width"],
         *,
         spacing_mm: float | Sequence[float] | None = None,
         pose: PoseOffset | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, ""]:
         """Loss of `fake` against `real`.
 
         Args:
@@ -138,9 +143,13 @@ class MultiAngleProjectionLoss(nn.Module):
         return (self.project(fake, spacing_mm=spacing_mm, pose=pose) - target).abs().mean()
 
     def project(
-        self, volume: Tensor, *, spacing_mm: float | Sequence[float] | None = None, pose: PoseOffset | None = None
-    ) -> Tensor:
-        """Films [N, V, rows, cols] of a volume [N, 1, D, H, W] in the order of `views`: what the loss compares."""
+        self,
+        volume: Float[Tensor, "batch 1 depth height width"],
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        pose: PoseOffset | None = None,
+    ) -> Float[Tensor, "batch views rows cols"]:
+        """Films of a volume in the order of `views`: what the loss compares."""
         angles, shift = _checked(pose)
         films = [
             prost_project(

@@ -2,7 +2,7 @@
 
 ProST (Gao et al., MICCAI 2020) sums trilinear samples along the rays of a cone beam whose source stands on the +z axis
 of a rig and whose detector lies on the -z side. The rig sees the volume from any side: a point p of the rig lies at
-R p + t in the volume, with x along W, y along H and z along D. SPEC 2.5 and docs/prost.md describe both modes.
+R p + t in the volume, with x along W, y along H and z along D. docs/prost.md describes both modes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xrecon.errors import GeometryError
@@ -34,10 +35,13 @@ _RAYS_PER_CHUNK = {"cpu": 1024}  # on a CPU a chunk of about 75,000 samples stay
 _RAYS_PER_CHUNK_ELSEWHERE = 16384
 
 Triple = tuple[float, float, float]
+Volumes = Float[Tensor, "batch depth height width"]
+FlatVolumes = Float[Tensor, "batch voxels"]
+FlatFilms = Float[Tensor, "batch rays"]
 
 
 def prost_project(
-    volume: Tensor,
+    volume: Float[Tensor, "batch 1 depth height width"],
     *,
     rotation_deg: Sequence[float] | Tensor,
     translation_mm: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
@@ -45,7 +49,7 @@ def prost_project(
     spacing_mm: float | Sequence[float] | None = None,
     detector_shape: tuple[int, int] = DETECTOR_SHAPE,
     scale: float | Literal["volume"] = 1.0,
-) -> Tensor:
+) -> Float[Tensor, "batch 1 rows cols"]:
     """Project a volume with the cone beam of ProST; differentiable in the volume, not in the pose.
 
     The compatible mode is the published function to rounding, slips included: the tensor fills a 128 mm cube whatever
@@ -100,8 +104,14 @@ def prost_project(
 
 
 def _project_corrected(
-    voxels: Tensor, rig: ConeBeam, rotation: Tensor, translation: Triple, *, spacing: Triple, scale: float | str
-) -> Tensor:
+    voxels: Volumes,
+    rig: ConeBeam,
+    rotation: Float[Tensor, "3 3"],
+    translation: Triple,
+    *,
+    spacing: Triple,
+    scale: float | str,
+) -> Float[Tensor, "batch 1 rows cols"]:
     if min(spacing) <= 0:
         raise GeometryError(f"spacing_mm must be positive, got {spacing}")
     depth, height, width = (n * s for n, s in zip(voxels.shape[1:], spacing, strict=True))
@@ -126,7 +136,9 @@ def _project_corrected(
     return line_mm / (STEP_MM * factor)
 
 
-def _project_compatible(voxels: Tensor, rig: ConeBeam, rotation: Tensor, translation: Triple) -> Tensor:
+def _project_compatible(
+    voxels: Volumes, rig: ConeBeam, rotation: Float[Tensor, "3 3"], translation: Triple
+) -> Float[Tensor, "batch 1 rows cols"]:
     if min(voxels.shape[1:]) < 2:
         raise GeometryError(
             "the compatible mode interpolates between neighbours: expected at least 2 voxels along D, H and W, "
@@ -138,7 +150,9 @@ def _project_compatible(voxels: Tensor, rig: ConeBeam, rotation: Tensor, transla
     return films.reshape(-1, 1, *rig.detector_shape)
 
 
-def _published_rays(voxels: Tensor, rig: ConeBeam, rotation: Tensor, shift: Tensor) -> _SampledRays:
+def _published_rays(
+    voxels: Volumes, rig: ConeBeam, rotation: Float[Tensor, "3 3"], shift: Float[Tensor, " 3"]
+) -> _SampledRays:
     """The published sample positions; lengths here are in half edges (64 mm)."""
     source_mm, far_mm = _source_and_far_mm(rig)
     source = torch.tensor([0.0, 0.0, source_mm / HALF_EDGE_MM], dtype=torch.float64)
@@ -173,6 +187,24 @@ def _published_rays(voxels: Tensor, rig: ConeBeam, rotation: Tensor, shift: Tens
     )
 
 
+class _Samples(NamedTuple):
+    """Samples of some rays.
+
+    Attributes:
+        voxel: flat index of the lower neighbour.
+        counts: whether all eight neighbours lie in the volume.
+        on_d: weight of the upper neighbour along D.
+        on_h: the same along H.
+        on_w: the same along W.
+    """
+
+    voxel: Int[Tensor, " all_samples"]
+    counts: Bool[Tensor, "rays samples"]
+    on_d: Float[Tensor, "rays samples"]
+    on_h: Float[Tensor, "rays samples"]
+    on_w: Float[Tensor, "rays samples"]
+
+
 @dataclass(frozen=True)
 class _SampledRays:
     """Samples at the same distances on every ray; sample k of ray r has index `start + slope[r] * distance[k]`.
@@ -180,14 +212,14 @@ class _SampledRays:
     Attributes:
         shape: (D, H, W) of the volume.
         start: index of the source along (D, H, W).
-        slope: [R, 3] index per unit of distance.
-        distance: [K] from the source.
+        slope: index along (D, H, W) per unit of distance.
+        distance: of every sample from the source.
     """
 
     shape: tuple[int, int, int]
     start: tuple[float, ...]
-    slope: Tensor
-    distance: Tensor
+    slope: Float[Tensor, "rays 3"]
+    distance: Float[Tensor, " samples"]
 
     @property
     def strides(self) -> tuple[int, int, int]:
@@ -198,8 +230,8 @@ class _SampledRays:
         size = _RAYS_PER_CHUNK.get(self.slope.device.type, _RAYS_PER_CHUNK_ELSEWHERE)
         return (slice(first, min(first + size, rays)) for first in range(0, rays, size))
 
-    def positions(self, rays: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Flat lower voxel [r * K], whether the sample counts [r, K], and the upper neighbours' weights, 3 x [r, K]."""
+    def positions(self, rays: slice, dtype: torch.dtype) -> _Samples:
+        """Where the samples of some rays lie; weights of a dtype."""
         slope = self.slope[rays]
         voxel = torch.zeros(slope.shape[0], self.distance.shape[0], dtype=torch.int64, device=slope.device)
         counts = torch.ones_like(voxel, dtype=torch.bool)
@@ -210,14 +242,14 @@ class _SampledRays:
             lower = index.floor().clamp_(0, size - 2)  # samples that do not count stay inside memory
             weights.append((index - lower).to(dtype))
             voxel += lower.long() * stride
-        return voxel.flatten(), counts, weights
+        return _Samples(voxel.flatten(), counts, *weights)
 
-    def sum(self, flat: Tensor) -> Tensor:
-        """Sums of trilinear samples [N, R] of volumes [N, D*H*W]."""
+    def sum(self, flat: FlatVolumes) -> FlatFilms:
+        """Sums of trilinear samples along every ray."""
         films = flat.new_empty(flat.shape[0], self.slope.shape[0])
         down, back, left = self.strides
         for rays in self.chunks():
-            voxel, counts, (on_d, on_h, on_w) = self.positions(rays, flat.dtype)
+            voxel, counts, on_d, on_h, on_w = self.positions(rays, flat.dtype)
             for volume, film in zip(flat, films, strict=True):
                 pairs = []
                 for offset in (0, back, down, down + back):
@@ -227,12 +259,12 @@ class _SampledRays:
                 film[rays] = torch.lerp(top, bottom, on_d).mul_(counts).sum(dim=1)
         return films
 
-    def spread(self, films: Tensor) -> Tensor:
-        """The exact transpose of `sum`: [N, R] to [N, D*H*W]."""
+    def spread(self, films: FlatFilms) -> FlatVolumes:
+        """The exact transpose of `sum`."""
         flat = films.new_zeros(films.shape[0], math.prod(self.shape))
         down, back, left = self.strides
         for rays in self.chunks():
-            voxel, counts, (on_d, on_h, on_w) = self.positions(rays, films.dtype)
+            voxel, counts, on_d, on_h, on_w = self.positions(rays, films.dtype)
             for volume, film in zip(flat, films, strict=True):
                 value = counts * film[rays, None]
                 below = value * on_d
@@ -249,7 +281,7 @@ class _SampleSum(torch.autograd.Function):
     """`_SampledRays.sum` with its transpose as gradient: nothing but the rays is kept for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, flat: Tensor, rays: _SampledRays) -> Tensor:
+    def forward(ctx: Any, flat: FlatVolumes, rays: _SampledRays) -> FlatFilms:
         ctx.rays = rays
         return rays.sum(flat)
 
@@ -262,7 +294,7 @@ class _SampleSpread(torch.autograd.Function):
     """`_SampledRays.spread`, itself differentiable, so that gradients of any order exist."""
 
     @staticmethod
-    def forward(ctx: Any, films: Tensor, rays: _SampledRays) -> Tensor:
+    def forward(ctx: Any, films: FlatFilms, rays: _SampledRays) -> FlatVolumes:
         ctx.rays = rays
         return rays.spread(films)
 
@@ -271,8 +303,8 @@ class _SampleSpread(torch.autograd.Function):
         return _SampleSum.apply(gradient, ctx.rays), None  # type: ignore[no-untyped-call]
 
 
-def _rotation(angles_deg: Triple) -> Tensor:
-    """Rx(a) Ry(b) Rz(c) on column vectors (x, y, z), [3, 3]."""
+def _rotation(angles_deg: Triple) -> Float[Tensor, "3 3"]:
+    """Rx(a) Ry(b) Rz(c) on column vectors (x, y, z)."""
     (ca, sa), (cb, sb), (cc, sc) = ((math.cos(math.radians(v)), math.sin(math.radians(v))) for v in angles_deg)
     about_x = torch.tensor([[1, 0, 0], [0, ca, -sa], [0, sa, ca]], dtype=torch.float64)
     about_y = torch.tensor([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]], dtype=torch.float64)
@@ -290,7 +322,7 @@ def _precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _check_source(source_mm: Tensor, half_edges_mm: Triple) -> None:
+def _check_source(source_mm: Float[Tensor, " 3"], half_edges_mm: Triple) -> None:
     """Raise GeometryError where the source (x, y, z) lies in the box of half edges (x, y, z)."""
     if all(abs(v) < half for v, half in zip(source_mm.tolist(), half_edges_mm, strict=True)):
         raise GeometryError(
