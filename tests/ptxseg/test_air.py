@@ -67,8 +67,8 @@ def test_thin_lung_between_air_and_wall_stays_lung() -> None:
     assert (labels[tongue] > 0).mean() < 0.01
 
 
-@pytest.mark.parametrize(("line_hu", "kept"), [(-800.0, 0.0), (-400.0, 1.0)])
-def test_thin_lung_without_a_pleural_line_is_no_air(line_hu: float, kept: float) -> None:
+@pytest.mark.parametrize(("line_hu", "expected_share"), [(-800.0, 0.0), (-400.0, 1.0)])
+def test_thin_lung_without_a_pleural_line_is_no_air(line_hu: float, expected_share: float) -> None:
     """Behind a film of air lies something hardly brighter: lung, unless a pleural line parts it from the lung."""
     levels = AirLevels(-980.0, 10.0, -800.0)
     hemithorax = (np.abs(D - 20) < 17) & (np.abs(H - 20) < 17) & (np.abs(W - 20) < 17)
@@ -82,7 +82,7 @@ def test_thin_lung_without_a_pleural_line_is_no_air(line_hu: float, kept: float)
     labels, count = find_candidates(hu, hemithorax, levels, spacing=(1.8, 1.8, 1.8))
     assert count == 1
     assert (labels[film] > 0).mean() > 0.97
-    assert (labels[thin & (H > 9)] > 0).mean() == pytest.approx(kept, abs=0.1)
+    assert (labels[thin & (H > 9)] > 0).mean() == pytest.approx(expected_share, abs=0.1)
 
 
 def test_plain_lung_holds_no_candidate() -> None:

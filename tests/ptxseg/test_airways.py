@@ -41,11 +41,11 @@ def chest() -> tuple[NDArray[np.float32], Mask, Mask]:
 def test_free_air_beside_a_bronchus_is_no_airway() -> None:
     hu, airways, pocket = chest()
     body = (H > 3) & (H < 66) & (W > 3) & (W < 86)
-    found = find_airways(hu, body, SPACING)
-    assert found.measured
-    assert found.air_hu == pytest.approx(-980.0, abs=3.0)
-    assert (found.mask & airways).sum() > 0.9 * airways.sum()
-    assert (found.mask & pocket).sum() < 0.03 * airways.sum()
-    assert found.carina is not None
-    assert abs(found.carina[0] - FORK[0]) <= 3
-    assert np.hypot(found.carina[1] - FORK[1], found.carina[2] - FORK[2]) < 2.5
+    result = find_airways(hu, body, SPACING)
+    assert result.measured
+    assert result.air_hu == pytest.approx(-980.0, abs=3.0)
+    assert (result.mask & airways).sum() > 0.9 * airways.sum()
+    assert (result.mask & pocket).sum() < 0.03 * airways.sum()
+    assert result.carina is not None
+    assert abs(result.carina[0] - FORK[0]) <= 3
+    assert np.hypot(result.carina[1] - FORK[1], result.carina[2] - FORK[2]) < 2.5

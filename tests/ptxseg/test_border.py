@@ -20,9 +20,10 @@ def grid(spacing: tuple[float, float, float], edge_mm: float = 160.0) -> Grid:
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (4.0, 4.0, 4.0), (5.0, 1.5, 1.5)])
 def test_air_in_lung_lung_in_air_and_a_plane(spacing: tuple[float, float, float]) -> None:
     d, h, w = grid(spacing)
-    own = np.pad(np.ones(d.shape, dtype=bool)[2:-2, 2:-2, 2:-2], 2)
+    hemithorax = np.pad(np.ones(d.shape, dtype=bool)[2:-2, 2:-2, 2:-2], 2)
     ball = d**2 + h**2 + w**2 < 40.0**2
-    bulla, lung, plane = (lung_share(air, own, spacing) for air in (ball & own, ~ball & own, (h < 3.0) & own))
+    airs = (ball & hemithorax, ~ball & hemithorax, (h < 3.0) & hemithorax)
+    bulla, lung, plane = (lung_share(air, hemithorax, spacing) for air in airs)
     assert bulla is not None and lung is not None and plane is not None
     assert plane == pytest.approx(0.5, abs=0.01)
     # A ball of radius R and a soft ball of deviation s: 1/2 + s / (R sqrt(2 pi)) to first order.
@@ -33,6 +34,6 @@ def test_air_in_lung_lung_in_air_and_a_plane(spacing: tuple[float, float, float]
 def test_a_border_at_the_wall_says_nothing() -> None:
     spacing = (2.0, 2.0, 2.0)
     _, h, _ = grid(spacing)
-    own = np.pad(np.ones(h.shape, dtype=bool)[2:-2, 2:-2, 2:-2], 2)
-    assert lung_share((h < -72.0) & own, own, spacing) is None
-    assert lung_share(np.zeros_like(own), own, spacing) is None
+    hemithorax = np.pad(np.ones(h.shape, dtype=bool)[2:-2, 2:-2, 2:-2], 2)
+    assert lung_share((h < -72.0) & hemithorax, hemithorax, spacing) is None
+    assert lung_share(np.zeros_like(hemithorax), hemithorax, spacing) is None

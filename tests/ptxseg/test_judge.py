@@ -75,11 +75,11 @@ def test_air_without_a_pleural_line_is_counted_with_little_confidence_and_the_re
 
 
 def test_what_bulges_into_the_lung_and_has_no_pleural_line_is_a_bulla() -> None:
-    both = Features(**(FEATURES | {"edge_hu": 150.0, "lung_share": 0.58}))
-    verdict = judge.judge(both, LEVELS, pitch_mm=1.8)
+    features = Features(**(FEATURES | {"edge_hu": 150.0, "lung_share": 0.58}))
+    verdict = judge.judge(features, LEVELS, pitch_mm=1.8)
     assert verdict.kind == judge.BULLA
     assert "bulges into the lung" in verdict.reason and "no pleural line" in verdict.reason
-    between_slices = judge.judge(both, replace(LEVELS, spread=(1, 0, 0)), pitch_mm=5.0)
+    between_slices = judge.judge(features, replace(LEVELS, spread=(1, 0, 0)), pitch_mm=5.0)
     assert between_slices.kind == judge.PNEUMOTHORAX and between_slices.confidence <= 0.3
 
 

@@ -36,7 +36,7 @@ def sick() -> Phantom:
 
 
 @pytest.fixture(scope="module")
-def found(sick: Phantom) -> Segmentation:
+def segmentation(sick: Phantom) -> Segmentation:
     return segment(sick.volume)
 
 
@@ -51,29 +51,29 @@ def test_healthy_lungs_by_side_and_no_air(phantom64: Phantom, healthy: Segmentat
     assert healthy.volume_ml(Label.AIR) == 0.0
 
 
-def test_free_air_is_found_on_its_side(sick: Phantom, found: Segmentation) -> None:
+def test_free_air_is_found_on_its_side(sick: Phantom, segmentation: Segmentation) -> None:
     truth = sick.labels == Label.AIR
-    assert dice(found.labels == Label.AIR, truth) > 0.9
-    assert found.volume_ml(Label.AIR, Side.LEFT) == pytest.approx(ML, rel=0.1)
-    assert found.volume_ml(Label.AIR, Side.RIGHT) == 0.0
-    assert dice(found.labels == Label.LEFT_LUNG, sick.labels == Label.LEFT_LUNG) > 0.93
+    assert dice(segmentation.labels == Label.AIR, truth) > 0.9
+    assert segmentation.volume_ml(Label.AIR, Side.LEFT) == pytest.approx(ML, rel=0.1)
+    assert segmentation.volume_ml(Label.AIR, Side.RIGHT) == 0.0
+    assert dice(segmentation.labels == Label.LEFT_LUNG, sick.labels == Label.LEFT_LUNG) > 0.93
 
 
-def test_findings_are_json_and_name_the_component(found: Segmentation) -> None:
-    document = json.loads(json.dumps(found.findings))
+def test_findings_are_json_and_name_the_component(segmentation: Segmentation) -> None:
+    document = json.loads(json.dumps(segmentation.findings))
     first = document["components"][0]
     assert first["kind"] == "pneumothorax"
     assert first["side"] == "left"
     assert first["volume_ml"] == pytest.approx(ML, rel=0.12)  # on the working grid, before the boundary is decided
     assert 0.0 < first["confidence"] <= 1.0
     assert document["flags"]["one_lung_missing"] is None
-    assert document["notice"] == RESEARCH_NOTICE == found.notes[0]
+    assert document["notice"] == RESEARCH_NOTICE == segmentation.notes[0]
 
 
-def test_findings_hold_exactly_the_keys_of_their_schema(found: Segmentation) -> None:
-    assert set(found.findings) == set(SegmentationDetails.__annotations__)
-    assert set(found.findings["flags"]) == set(ScanFlags.__annotations__)
-    assert all(set(part) == set(AirComponent.__annotations__) for part in found.findings["components"])
+def test_findings_hold_exactly_the_keys_of_their_schema(segmentation: Segmentation) -> None:
+    assert set(segmentation.findings) == set(SegmentationDetails.__annotations__)
+    assert set(segmentation.findings["flags"]) == set(ScanFlags.__annotations__)
+    assert all(set(part) == set(AirComponent.__annotations__) for part in segmentation.findings["components"])
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])
@@ -94,18 +94,18 @@ def test_labels_lie_on_the_grid_of_any_axis_order(phantom64: Phantom, healthy: S
     assert np.array_equal(as_volume.hu, healthy.labels)
 
 
-def test_mirroring_the_patient_swaps_the_sides(sick: Phantom, found: Segmentation) -> None:
+def test_mirroring_the_patient_swaps_the_sides(sick: Phantom, segmentation: Segmentation) -> None:
     volume = sick.volume
     mirrored = segment(volume.with_hu(np.ascontiguousarray(volume.hu[:, :, ::-1])))
     assert mirrored.volume_ml(Label.AIR, Side.LEFT) == 0.0
     back = mirrored.labels[:, :, ::-1] == Label.AIR
-    assert dice(back, found.labels == Label.AIR) > 0.97
+    assert dice(back, segmentation.labels == Label.AIR) > 0.97
 
 
 @pytest.mark.parametrize("offset", [-50.0, 50.0])
-def test_an_offset_of_hu_changes_little(sick: Phantom, found: Segmentation, offset: float) -> None:
+def test_an_offset_of_hu_changes_little(sick: Phantom, segmentation: Segmentation, offset: float) -> None:
     shifted = segment(sick.volume.with_hu(np.maximum(sick.volume.hu + np.float32(offset), np.float32(-1024.0))))
-    assert dice(shifted.labels == Label.AIR, found.labels == Label.AIR) > 0.95
+    assert dice(shifted.labels == Label.AIR, segmentation.labels == Label.AIR) > 0.95
 
 
 def test_anisotropic_and_fine_voxels(sick: Phantom) -> None:
@@ -122,12 +122,12 @@ def test_anisotropic_and_fine_voxels(sick: Phantom) -> None:
 
 
 def test_progress_runs_to_the_end(phantom64: Phantom) -> None:
-    told: list[tuple[str, float]] = []
-    segment(phantom64.volume, progress=lambda step, share: told.append((step, share)))
-    shares = [share for _, share in told]
+    steps: list[tuple[str, float]] = []
+    segment(phantom64.volume, progress=lambda step, share: steps.append((step, share)))
+    shares = [share for _, share in steps]
     assert shares == sorted(shares)
-    assert told[-1] == ("done", 1.0)
-    assert len({step for step, _ in told}) == len(told) >= 5
+    assert steps[-1] == ("done", 1.0)
+    assert len({step for step, _ in steps}) == len(steps) >= 5
 
 
 @pytest.mark.parametrize("lung_model", ["classical", "auto"])
@@ -191,9 +191,9 @@ def test_the_public_name_is_this_function() -> None:
     assert xrecon.segment is segment
 
 
-def test_voxels_of_a_synthetic_reconstruction_go_the_same_way(sick: Phantom, found: Segmentation) -> None:
+def test_voxels_of_a_synthetic_reconstruction_go_the_same_way(sick: Phantom, segmentation: Segmentation) -> None:
     again = segment(replace(sick.volume, synthetic=True, notes=("made from two films",)))
-    assert np.array_equal(again.labels, found.labels)
+    assert np.array_equal(again.labels, segmentation.labels)
     assert "made from two films" in again.notes
 
 

@@ -2,7 +2,7 @@
 
 Simple on purpose: it serves CTs without a pneumothorax. Lungs in sick chests are found by `xrecon.ptxseg.hemithoraces`,
 which shares none of these thresholds: pockets of air planted in the lungs found here test that search, and a test must
-not rest on the decisions of what it tests.
+not rest on the decisions of what it tests. Only the body is found by the same search.
 """
 
 from __future__ import annotations

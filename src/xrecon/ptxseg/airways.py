@@ -8,7 +8,18 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components, depth_mm, filled, grown, select, voxels
+from xrecon.anatomy.morphology import (
+    Box,
+    Mask,
+    Spacing,
+    bounding_box,
+    components,
+    depth_mm,
+    filled,
+    grown,
+    select,
+    voxels,
+)
 from xrecon.jobs import at_once
 from xrecon.ptxseg.flood import flood
 
@@ -28,8 +39,10 @@ _GROWTH_STEPS_HU = (180.0, 140.0, 110.0, 80.0, 60.0, 45.0)
 """Thresholds above the lumen's level that growing tries, the most generous first."""
 TRACHEAL_AIR_HU = -975.0
 """Free air in the windpipe as most scans show it, where it cannot be measured."""
+_ASSUMED_NOISE_HU = 20.0
+"""Noise, where it cannot be measured."""
 _PLAUSIBLE_LEVEL_HU = (-1100.0, -700.0)
-"""Levels that free air may have; another level was measured in no windpipe."""
+"""Levels that free air may have. Where another one is measured, the lumen was no windpipe."""
 _WIDE = 2.0
 """Lumens that together are wider than this many windpipes are more than the windpipe and its two bronchi."""
 _LUNG_HU = -350.0
@@ -78,7 +91,7 @@ def find_airways(hu: NDArray[np.float32], body: Mask, spacing: Spacing) -> Airwa
             continue
         mask = _grown(hu, windpipe, body, level=level, spacing=spacing)
         return Airways(mask, level, noise, _carina(windpipe), True)
-    return Airways(np.zeros(hu.shape, dtype=np.bool_), TRACHEAL_AIR_HU, 20.0, None, False)
+    return Airways(np.zeros(hu.shape, dtype=np.bool_), TRACHEAL_AIR_HU, _ASSUMED_NOISE_HU, None, False)
 
 
 def _windpipe(hu: NDArray[np.float32], body: Mask, spacing: Spacing, threshold: float) -> Mask | None:
@@ -104,7 +117,7 @@ def _windpipe(hu: NDArray[np.float32], body: Mask, spacing: Spacing, threshold: 
     statistics = cc3d.statistics(labels3)
     for number in 1 + np.flatnonzero(sizes * pixel_mm2 * spacing[0] > _AREA_MM2[0] * _MIN_LENGTH_MM):
         box = statistics["bounding_boxes"][number]
-        score = _windpipe_score(labels3[box] == number, box, middle, spacing, hu.shape[0])
+        score = _windpipe_score(labels3[box] == number, box, middle=middle, spacing=spacing, slices=len(hu))
         if score > best_score:
             best, best_score = int(number), score
     return None if best is None else labels3 == best
@@ -140,7 +153,7 @@ def _middle(body: Mask) -> float:
     return float(np.median(centres)) if centres else body.shape[2] / 2
 
 
-def _windpipe_score(part: Mask, box: tuple[slice, slice, slice], middle: float, spacing: Spacing, slices: int) -> float:
+def _windpipe_score(part: Mask, box: Box, *, middle: float, spacing: Spacing, slices: int) -> float:
     """Length (mm), weighted down for a place off the midline, flat lumens and a low start; 0 if it is too short."""
     areas = part.sum(axis=(1, 2))
     used = np.flatnonzero(areas)

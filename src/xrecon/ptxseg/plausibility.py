@@ -24,7 +24,7 @@ _CUT_SHARE = 0.08
 _SMOOTH_EDGE_MM = 7.0
 """Width of the lungs' edges above which the pleura cannot be seen."""
 _CONTRAST_HU = 900.0
-"""Rise from lung to tissue, by which that width is reckoned."""
+"""Rise from lung to tissue, from which that width is computed."""
 
 
 def check_units(volume: Volume) -> None:

@@ -112,9 +112,9 @@ def test_a_part_that_only_the_other_lung_meets_is_the_others() -> None:
     right, left = ball(9, (20, 20, 9)), ball(9, (20, 20, 32))
     patch, alone = ball(3, (29, 20, 27)) & ~left, ball(2, (4, 4, 4)) & ~right
     image = np.where(right | patch | alone, np.uint8(1), np.where(left, np.uint8(2), np.uint8(0)))
-    found = _reunited(image.copy())
-    assert (found[patch] == 2).mean() > 0.9
-    assert (found[right | alone] == 1).all() and (found[left] == 2).all()
+    reunited = _reunited(image.copy())
+    assert (reunited[patch] == 2).mean() > 0.9
+    assert (reunited[right | alone] == 1).all() and (reunited[left] == 2).all()
 
 
 def test_skin_of_an_arm_is_no_lung() -> None:
@@ -122,6 +122,6 @@ def test_skin_of_an_arm_is_no_lung() -> None:
     arm, lobe = (np.abs(D - 17) < 2) & (H < 30) & (W >= 35) & (W < 37), ball(4, (17, 20, 28))
     assert lungs._along_skin(arm, inner) and not lungs._along_skin(lobe, inner)
     lung = ball(9, (22, 20, 10))
-    kept = lungs._beside_lung(lung | arm | lobe, inner)
-    assert not kept[arm].any() and kept[lung | lobe].all()
+    beside = lungs._beside_lung(lung | arm | lobe, inner)
+    assert not beside[arm].any() and beside[lung | lobe].all()
     assert lungs._beside_lung(lung | arm | lobe, np.ones_like(inner))[arm].all()

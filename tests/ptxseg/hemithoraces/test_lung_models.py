@@ -68,13 +68,13 @@ def test_every_name_is_known_and_auto_is_one_of_them() -> None:
 
 
 def test_coarse_shares_become_sharp_sides(chest: Chest) -> None:
-    found = hemithoraces_from_shares(
+    result = hemithoraces_from_shares(
         blurred_shares(chest.sides), chest.hu, body=chest.body, airways=chest.airways, spacing=SPACING
     )
-    assert found.missing is None
+    assert result.missing is None
     for side in (1, 2):
-        assert dice(found.sides == side, chest.sides == side) > 0.97
-    assert (found.sides[chest.phantom.labels == Label.AIR] == 2).mean() > 0.97
+        assert dice(result.sides == side, chest.sides == side) > 0.97
+    assert (result.sides[chest.phantom.labels == Label.AIR] == 2).mean() > 0.97
 
 
 def with_filled_lung(chest: Chest, value: float) -> tuple[NDArray[np.float32], Mask]:
@@ -91,22 +91,22 @@ def with_filled_lung(chest: Chest, value: float) -> tuple[NDArray[np.float32], M
 def test_lung_without_air_belongs_to_its_side(chest: Chest) -> None:
     """A third of the left lung is filled: no threshold finds it, the network's shares do."""
     hu, filled = with_filled_lung(chest, 40.0)
-    found = hemithoraces_from_shares(
+    result = hemithoraces_from_shares(
         blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
     )
-    assert (found.sides[filled] == 2).mean() > 0.8
-    assert dice(found.sides == 2, chest.sides == 2) > 0.94
+    assert (result.sides[filled] == 2).mean() > 0.8
+    assert dice(result.sides == 2, chest.sides == 2) > 0.94
 
 
 def test_one_side_alone_is_the_same_as_of_both(chest: Chest) -> None:
     hu, _ = with_filled_lung(chest, 40.0)
     shares = blurred_shares(chest.sides)
-    both = hemithoraces_from_shares(shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING)
+    two_sides = hemithoraces_from_shares(shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING)
     for side in (1, 2):
         alone = hemithoraces_from_shares(
             shares, hu, body=chest.body, airways=chest.airways, spacing=SPACING, searched=[side]
         )
-        assert np.array_equal(alone.sides, np.where(both.sides == side, both.sides, 0))
+        assert np.array_equal(alone.sides, np.where(two_sides.sides == side, two_sides.sides, 0))
         assert alone.missing is None
 
 
@@ -126,20 +126,20 @@ def test_the_box_of_a_side_holds_all_of_its_shares(chest: Chest) -> None:
 def test_fat_is_no_lung_without_air(chest: Chest) -> None:
     """What the network takes for lung beside the heart, but is as light as fat, is left out."""
     hu, fat = with_filled_lung(chest, -80.0)
-    found = hemithoraces_from_shares(
+    result = hemithoraces_from_shares(
         blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
     )
-    assert (found.sides[fat] == 2).mean() < 0.35
+    assert (result.sides[fat] == 2).mean() < 0.35
 
 
 def test_lung_with_specks_of_air_is_no_fat(chest: Chest) -> None:
     """Of the mean HU of fat, but uneven: lung that has lost most of its air."""
     hu, speckled = with_filled_lung(chest, -80.0)
     hu[speckled] += np.random.default_rng(0).normal(0.0, 120.0, int(speckled.sum()))
-    found = hemithoraces_from_shares(
+    result = hemithoraces_from_shares(
         blurred_shares(chest.sides), hu, body=chest.body, airways=chest.airways, spacing=SPACING
     )
-    assert (found.sides[speckled] == 2).mean() > 0.8
+    assert (result.sides[speckled] == 2).mean() > 0.8
 
 
 def test_without_hemithorax_there_is_no_lung(chest: Chest) -> None:
@@ -181,9 +181,9 @@ def test_a_network_in_a_folder_is_taken_by_its_path(chest: Chest, tmp_path: Path
 
 def test_free_air_joins_the_lungs_of_a_package(chest: Chest) -> None:
     lungs = np.where(chest.phantom.labels <= 2, chest.phantom.labels, np.uint8(0))
-    found = with_free_air(lungs, chest.hu, body=chest.body, airways=chest.airways, spacing=SPACING)
+    result = with_free_air(lungs, chest.hu, body=chest.body, airways=chest.airways, spacing=SPACING)
     for side in (1, 2):
-        assert dice(found.sides == side, chest.sides == side) > 0.97
+        assert dice(result.sides == side, chest.sides == side) > 0.97
     with pytest.raises(InputError, match="another grid"):
         with_free_air(lungs[1:], chest.hu, body=chest.body, airways=chest.airways, spacing=SPACING)
 
@@ -211,9 +211,9 @@ def test_lungmask_runs_with_weights_of_its_architecture(
     monkeypatch.setenv("XRECON_LUNGMASK_WEIGHTS", str(tmp_path / "random.pth"))
     part = Volume(chest.hu[4::20], np.asarray(chest.phantom.volume.affine) @ np.diag([20.0, 1.0, 1.0, 1.0]))
     model = resolve("lungmask").load()
-    found = model(part, body=chest.body[4::20], airways=find_airways(part.hu, chest.body[4::20], part.spacing_mm))
-    assert found.sides.shape == part.shape
-    assert set(np.unique(found.sides)) <= {0, 1, 2}
+    result = model(part, body=chest.body[4::20], airways=find_airways(part.hu, chest.body[4::20], part.spacing_mm))
+    assert result.sides.shape == part.shape
+    assert set(np.unique(result.sides)) <= {0, 1, 2}
 
 
 def test_totalsegmentator_takes_what_we_give_it() -> None:
@@ -234,17 +234,17 @@ def test_lobes_by_side() -> None:
 
 
 def test_the_shipped_network_segments_the_artificial_thorax(chest: Chest) -> None:
-    found = segment(chest.phantom.volume, lung_model="net")
-    assert found.findings["lung_model"] == "net"
+    result = segment(chest.phantom.volume, lung_model="net")
+    assert result.findings["lung_model"] == "net"
     truth = chest.phantom.labels
     for label in (Label.RIGHT_LUNG, Label.LEFT_LUNG, Label.AIR):
-        assert dice(found.labels == label, truth == label) > 0.85
+        assert dice(result.labels == label, truth == label) > 0.85
 
 
 def test_only_the_named_side_is_completed_and_nothing_is_taken_away() -> None:
     chest = Hemithoraces(np.array([[[0, 1, 0, 0, 2, 0]]], dtype=np.uint8), "left")
     other = Hemithoraces(np.array([[[1, 2, 1, 2, 1, 2]]], dtype=np.uint8), None)
-    found = with_sides(chest, other, [2])
-    assert found.sides.ravel().tolist() == [0, 1, 0, 2, 2, 2]
-    assert found.missing is None
+    result = with_sides(chest, other, [2])
+    assert result.sides.ravel().tolist() == [0, 1, 0, 2, 2, 2]
+    assert result.missing is None
     assert with_sides(chest, other, []).missing == "left"

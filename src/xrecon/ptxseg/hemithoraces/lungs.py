@@ -109,7 +109,7 @@ def find_hemithoraces(hu: NDArray[np.float32], body: Mask, airways: Airways, spa
         )
     thoracic = _beside_lung(select(labels, 1 + np.flatnonzero(lungs), len(sizes)), inner)
     pockets = 1 + np.flatnonzero((sizes * voxel_ml >= _MIN_POCKET_ML) & ~lungs)
-    thoracic |= _pockets(labels, pockets, thoracic, inner, airways, spacing)
+    thoracic |= _pockets(labels, pockets, lung=thoracic, inner=inner, airways=airways, spacing=spacing)
     middle = float(airways.carina[2]) if airways.carina else hu.shape[2] / 2
     sides, missing = split_sides(thoracic, hu, middle_w=middle, spacing=spacing)
     return Hemithoraces(_closed_sides(sides, airways.mask, body, spacing), missing)
@@ -140,6 +140,7 @@ def _along_skin(part: Mask, inner: Mask) -> bool:
 def _pockets(
     labels: NDArray[np.uint32],
     numbers: NDArray[np.int64],
+    *,
     lung: Mask,
     inner: Mask,
     airways: Airways,
