@@ -104,10 +104,7 @@ def evaluate(
     names = [*TABLE_FILES, "report.html", *pictures]
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         report.write(stage)
-        page = evaluation_report(
-            report.results, summary=report.summary, record=report.record.to_dict(), spacing_mm=plan.cases.spacing_mm
-        )
-        (stage / "report.html").write_text(page, encoding="utf-8")
+        (stage / "report.html").write_text(evaluation_report(report), encoding="utf-8")
         for name, picture in pictures.items():
             (stage / name).write_bytes(picture.read_bytes())
     shell.print(report.table)

@@ -104,7 +104,7 @@ def pneumothorax(
     )  # fmt: skip
     with shell.steps("studying", total=len(plan.cases.sources)) as tell:
         report = run_pneumothorax_study(plan, output / "results", workers=workers, scheduler=scheduler, progress=tell)
-    page = study_report(report.results, summary=report.summary, record=report.record.to_dict())
+    page = study_report(report)
     with staged_outputs(output, NAMES, overwrite=overwrite) as stage:
         _write(stage, report, page)
     _show_pneumothorax(shell, report, output)
@@ -164,9 +164,7 @@ def robustness(
     )  # fmt: skip
     with shell.steps("studying", total=len(plan.cases.sources)) as tell:
         report = run_robustness_study(plan, output / "results", workers=workers, scheduler=scheduler, progress=tell)
-    page = robustness_report(
-        report.entries, failures=report.failures, notes=report.notes, record=report.record.to_dict()
-    )
+    page = robustness_report(report)
     with staged_outputs(output, NAMES, overwrite=overwrite) as stage:
         _write(stage, report, page)
     _show_robustness(shell, report, output)
@@ -213,13 +211,18 @@ def _show_pneumothorax(shell: Shell, report: PneumothoraxReport, output: Path) -
 
 
 def _show_robustness(shell: Shell, report: RobustnessReport, output: Path) -> None:
+    from xrecon.evaluation.tables import format_value
+
+    names = ("psnr_2500_db", "mae_body_hu")
     rows = [
         [
-            entry["model"], entry["kind"], f"{entry['level']:g}",
-            f"{entry['psnr_2500_db']['value']:.2f}", f"{entry['mae_body_hu']['value']:.1f}",
+            figures.model,
+            figures.kind,
+            f"{figures.level:g}",
+            *(format_value(name, figures.means[name].value) for name in names),
         ]
-        for entry in report.entries
-    ]  # fmt: skip
+        for figures in report.statistics
+    ]
     shell.table(["Model", "Disturbance", "Level", "PSNR, dB", "MAE in the body, HU"], rows)
     _show_end(shell, report, output)
 

@@ -96,18 +96,22 @@ class PneumothoraxReport:
         """Model or control -> figures, see `summarise_study`."""
         return summarise_study(self.results.rows, detect_ml=self.plan.detect_ml, seed=self.plan.seed)
 
-    @cached_property
-    def summary(self) -> Mapping[str, Any]:
-        """The content of summary.json."""
-        notes = [
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know."""
+        return [
             *self.plan.notes,
             "The pneumothoraces are planted, not real; films are line integrals without scatter and noise.",
             _FLOOR_NOTE,
             *([TRAIN_NOTE] if self.plan.cases.subset == "train" else []),
         ]
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of summary.json."""
         return {
             **self.record.to_dict(),
-            "notes": notes,
+            "notes": self.notes,
             "detect_ml": self.plan.detect_ml,
             "failures": self.results.failures,
             "plants": dict(zip(self.plan.cases.names, self.plan.plants, strict=True)),

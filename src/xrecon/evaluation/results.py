@@ -10,7 +10,16 @@ from typing import Any
 
 from xrecon.evaluation.case_set import CaseSet
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
-from xrecon.evaluation.summary import agreements, compare_with_baseline, headline_rows, pairs_of, summarise
+from xrecon.evaluation.summary import (
+    MetricSummary,
+    PairedTest,
+    Pairs,
+    agreements,
+    compare_with_baseline,
+    headline_rows,
+    pairs_of,
+    summarise,
+)
 from xrecon.evaluation.tables import PerCase, metric_names, summary_table, write_csv
 from xrecon.json_text import json_text
 from xrecon.records import RunRecord
@@ -105,9 +114,28 @@ class EvaluationReport:
         return summary_table(headline_rows(self.results.rows))
 
     @cached_property
+    def statistics(self) -> dict[str, dict[str, MetricSummary]]:
+        """Model -> metric -> mean, standard deviation and interval, see `summarise`."""
+        return summarise(self.results.rows, cases=len(self.cases.sources), seed=self.seed)
+
+    @cached_property
+    def tests(self) -> list[PairedTest]:
+        """Every model against the baseline, see `compare_with_baseline`."""
+        return compare_with_baseline(self.results.rows, self.baseline)
+
+    @cached_property
+    def lung_ml(self) -> dict[str, Pairs]:
+        """Model -> (estimate, truth) of the volume of every lung, mL."""
+        return lung_pairs(self.results.rows, self.results.details)
+
+    @cached_property
+    def occupancy_percent(self) -> dict[str, Pairs]:
+        """Model -> (estimate, truth) of the occupancy of the whole chest, percent."""
+        return pairs_of(self.results.rows, self.results.details, "whole_chest")
+
+    @cached_property
     def summary(self) -> Mapping[str, Any]:
         """The content of summary.json: record, notes, statistics by model and metric, tests and agreement."""
-        rows, details = self.results.rows, self.results.details
         values = {
             **self.record.to_dict(),
             "notes": list(self.notes),
@@ -115,13 +143,15 @@ class EvaluationReport:
             "patients": list(self.cases.patients),
             "baseline": self.baseline,
             "failures": list(self.results.failures),
-            "results": summarise(rows, cases=len(self.cases.sources), seed=self.seed),
-            "tests": compare_with_baseline(rows, self.baseline),
+            "results": self.statistics,
+            "tests": self.tests,
             "agreement": {
-                "lung_ml": agreements(lung_pairs(rows, details)),
-                "occupancy_percent": agreements(pairs_of(rows, details, "whole_chest")),
+                "lung_ml": agreements(self.lung_ml),
+                "occupancy_percent": agreements(self.occupancy_percent),
             },
-            "details": [{"case": case, "model": name, **facts} for (case, name), facts in details.items()],
+            "details": [
+                {"case": case, "model": model, **facts} for (case, model), facts in self.results.details.items()
+            ],
         }
         return values if self.cases.dataset is not None else {**values, **self._of_files()}
 
@@ -149,9 +179,7 @@ class EvaluationReport:
         (folder / "table.md").write_text(self.table, encoding="utf-8")
 
 
-def lung_pairs(
-    rows: Sequence[PerCase], details: Mapping[tuple[str, str], Mapping[str, Any]]
-) -> dict[str, list[tuple[float, float]]]:
+def lung_pairs(rows: Sequence[PerCase], details: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Pairs]:
     """Model -> (estimate, truth) of the volume of every lung, right lungs first, mL."""
     pairs = pairs_of(rows, details, "right_lung_ml")
     for model, left in pairs_of(rows, details, "left_lung_ml").items():

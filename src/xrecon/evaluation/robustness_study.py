@@ -18,13 +18,11 @@ from xrecon.evaluation.metrics.image import mae_hu, psnr_volumetric
 from xrecon.evaluation.metrics.similarity import similarities
 from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
 from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
-from xrecon.evaluation.statistics.comparison import mean_by_patient
+from xrecon.evaluation.robustness_summary import RobustnessFigures, summarise_robustness
 from xrecon.evaluation.store import ResultStore
 from xrecon.jobs import gathered
 from xrecon.records import RunRecord
 
-METRICS = ("psnr_2500_db", "ssim_unit_3d", "mae_body_hu")
-"""Metrics of the study, in the order of its tables."""
 DEFAULT_MODELS = ("atlas", "pca")
 """Models that are studied where none is named."""
 DEFAULT_SIZE = 64
@@ -92,7 +90,7 @@ class RobustnessReport:
         ]
 
     @cached_property
-    def entries(self) -> list[dict[str, Any]]:
+    def statistics(self) -> list[RobustnessFigures]:
         """Per model, disturbance and level, see `summarise_robustness`."""
         return summarise_robustness(self.rows, seed=self.plan.seed)
 
@@ -100,8 +98,11 @@ class RobustnessReport:
     def summary(self) -> Mapping[str, Any]:
         """The content of summary.json."""
         return {
-            **self.record.to_dict(), "notes": self.notes, "failures": list(self.failures), "results": self.entries
-        }  # fmt: skip
+            **self.record.to_dict(),
+            "notes": self.notes,
+            "failures": list(self.failures),
+            "results": [figures.to_dict() for figures in self.statistics],
+        }
 
 
 def plan_robustness_study(
@@ -221,20 +222,3 @@ def disturb_case(job: RobustnessJob) -> list[dict[str, Any]]:
             except (XReconError, RuntimeError, MemoryError) as error:
                 rows.append({**key, "failure": f"{type(error).__name__}: {error}"})
     return rows
-
-
-def summarise_robustness(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
-    """One entry per model, disturbance and level: mean and interval of each metric over the cases.
-
-    The undisturbed films are kind "none".
-    """
-    entries = []
-    for key in dict.fromkeys((row["model"], row["kind"], row["level"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["kind"], row["level"]) == key]
-        patients = [row["patient"] for row in group]
-        entry: dict[str, Any] = {"model": key[0], "kind": key[1], "level": key[2], "n": len(group)}
-        for name in METRICS:
-            mean = mean_by_patient([row[name] for row in group], patients, seed=seed)
-            entry[name] = {"value": mean.value, "low": mean.low, "high": mean.high}
-        entries.append(entry)
-    return entries

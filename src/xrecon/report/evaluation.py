@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from xrecon.evaluation.metrics.catalogue import HEADLINE, TESTED, section
-from xrecon.evaluation.results import EvaluationResults
-from xrecon.evaluation.summary import pairs_of
+from xrecon.evaluation.results import EvaluationReport
+from xrecon.evaluation.summary import agreements
 from xrecon.evaluation.tables import format_value, label, metric_names
 from xrecon.report.parts.evaluation_page import (
     PageSection,
@@ -40,101 +39,99 @@ _STRUCTURES = (
     "Next to the masks of a label map of the true CT, in the cases that have one: tissue by HU, without what belongs "
     "to a neighbour in the truth. The truth itself has Dice 1."
 )
+_RANKED_BY = "psnr_2500_db"
+"""Metric by which the best, the median and the worst case are chosen."""
 
 
-def evaluation_report(
-    results: EvaluationResults, *, summary: Mapping[str, Any], record: Mapping[str, Any], spacing_mm: float
-) -> str:
-    """The page as HTML text.
-
-    Args:
-        results: rows, details and planes.
-        summary: `summary.json`: `results`, `tests`, `agreement`, `cases`, `patients`, `baseline`, `notes`.
-        record: what made it.
-        spacing_mm: voxel pitch of the planes.
-    """
-    rows, baseline = results.rows, str(summary["baseline"])
-    names = metric_names(rows)
-    models = list(dict.fromkeys(row.model for row in rows))
-    head = [metric.name for metric in HEADLINE if metric.name in names]
+def evaluation_report(report: EvaluationReport) -> str:
+    """The page as HTML text."""
+    names = metric_names(report.results.rows)
+    headline = [metric.name for metric in HEADLINE if metric.name in names]
     tested = [metric.name for metric in TESTED if metric.name in names]
+    anatomy, structures = section("anatomy", names), section("structure", names)
+    others = [name for name in names if name not in (*anatomy, *structures)]
     sections = [
-        limits_section(results, cases=len(summary["cases"]), patients=len(summary["patients"]), notes=summary["notes"]),
-        PageSection(
-            "Result",
-            [_RESULT],
-            [metric_table(summary["results"], [*head, "seconds"])],
-            [(violin_figure(rows, tested), "Every case; the bar is the mean.")],
+        limits_section(
+            report.results, cases=len(report.cases.names), patients=len(report.cases.patients), notes=report.notes
         ),
-    ]  # fmt: skip
-    if len(models) > 1 and summary["tests"]:
-        sections.append(
-            PageSection(
-                f"Against {baseline}",
-                ["The same cases, paired. Holm's correction counts all rows of the table."],
-                [tests_table(summary["tests"])],
-                [(difference_figure(rows, tested, baseline=baseline), f"Per case, minus {baseline}.")],
-            )
-        )
-    sections += _anatomy(results, summary)
-    structures = section("structure", names)
-    if structures:
-        sections.append(PageSection("Heart and spine", [_STRUCTURES], [metric_table(summary["results"], structures)]))
-    best = "psnr_2500_db"
-    sections.append(
-        PageSection(
-            "Single cases",
-            ["Best, median and worst case of each model by volumetric PSNR."],
-            figures=[
-                (example_figure(rows, results.planes, model=model, metric=best, spacing_mm=spacing_mm), model)
-                for model in models
-            ],
-        )
-    )
-    plain = [name for name in names if name not in (*section("anatomy", names), *structures)]
-    sections.append(PageSection("All image metrics", tables=[metric_table(summary["results"], plain)]))
-    sections.append(_cases(results, head))
-    sections.append(conventions_section(names))
+        _result(report, headline, tested),
+        *_against_baseline(report, tested),
+        *_anatomy(report, anatomy),
+        *_structures(report, structures),
+        _single_cases(report),
+        PageSection("All image metrics", tables=[metric_table(report.statistics, others)]),
+        _every_case(report, headline),
+        conventions_section(names),
+    ]
     return render_evaluation(
         "How well films become CTs",
         sections,
         lead="Known CTs were projected to a PA and a lateral film, reconstructed by every model, and measured.",
-        record=record,
+        record=report.record.to_dict(),
     )
 
 
-def _anatomy(results: EvaluationResults, summary: Mapping[str, Any]) -> list[PageSection]:
-    names = section("anatomy", metric_names(results.rows))
+def _result(report: EvaluationReport, headline: Sequence[str], tested: Sequence[str]) -> PageSection:
+    return PageSection(
+        "Result",
+        [_RESULT],
+        [metric_table(report.statistics, [*headline, "seconds"])],
+        [(violin_figure(report.results.rows, tested), "Every case; the bar is the mean.")],
+    )
+
+
+def _against_baseline(report: EvaluationReport, tested: Sequence[str]) -> Iterator[PageSection]:
+    if not report.tests:
+        return
+    figure = difference_figure(report.results.rows, tested, baseline=report.baseline)
+    yield PageSection(
+        f"Against {report.baseline}",
+        ["The same cases, paired. Holm's correction counts all rows of the table."],
+        [tests_table(report.tests)],
+        [(figure, f"Per case, minus {report.baseline}.")],
+    )
+
+
+def _anatomy(report: EvaluationReport, names: Sequence[str]) -> Iterator[PageSection]:
     if not names:
-        return []
-    volume = pairs_of(results.rows, results.details, "right_lung_ml")
-    for model, both in pairs_of(results.rows, results.details, "left_lung_ml").items():
-        volume.setdefault(model, []).extend(both)
-    share = pairs_of(results.rows, results.details, "whole_chest")
-    return [
-        PageSection(
-            "Anatomy: PTX-Seg on the reconstruction against PTX-Seg on the true CT",
-            [_SEGMENTED],
-            [metric_table(summary["results"], names)],
-        ),
-        PageSection(
-            "Agreement of volumes and occupancy",
-            ["Lung volume per side, mL; below it occupancy of the whole chest, percent."],
-            [
-                agreement_table(summary["agreement"]["lung_ml"], decimals=0),
-                agreement_table(summary["agreement"]["occupancy_percent"], decimals=1),
-            ],
-            [
-                (scatter_figure(volume, quantity="lung volume, mL"), "Each lung of each case."),
-                (bland_altman_figure(volume, quantity="lung volume, mL"), "Lung volume: bias and 95 % limits."),
-                (bland_altman_figure(share, quantity="occupancy, %"), "Occupancy: bias and 95 % limits."),
-            ],
-        ),
-    ]  # fmt: skip
+        return
+    yield PageSection(
+        "Anatomy: PTX-Seg on the reconstruction against PTX-Seg on the true CT",
+        [_SEGMENTED],
+        [metric_table(report.statistics, names)],
+    )
+    lungs, shares = report.lung_ml, report.occupancy_percent
+    yield PageSection(
+        "Agreement of volumes and occupancy",
+        ["Lung volume per side, mL; below it occupancy of the whole chest, percent."],
+        [agreement_table(agreements(lungs), decimals=0), agreement_table(agreements(shares), decimals=1)],
+        [
+            (scatter_figure(lungs, quantity="lung volume, mL"), "Each lung of each case."),
+            (bland_altman_figure(lungs, quantity="lung volume, mL"), "Lung volume: bias and 95 % limits."),
+            (bland_altman_figure(shares, quantity="occupancy, %"), "Occupancy: bias and 95 % limits."),
+        ],
+    )
 
 
-def _cases(results: EvaluationResults, names: Sequence[str]) -> PageSection:
+def _structures(report: EvaluationReport, names: Sequence[str]) -> Iterator[PageSection]:
+    if names:
+        yield PageSection("Heart and spine", [_STRUCTURES], [metric_table(report.statistics, names)])
+
+
+def _single_cases(report: EvaluationReport) -> PageSection:
+    results, spacing_mm = report.results, report.cases.spacing_mm
+    figures = [
+        (example_figure(results.rows, results.planes, model=model, metric=_RANKED_BY, spacing_mm=spacing_mm), model)
+        for model in dict.fromkeys(row.model for row in results.rows)
+    ]
+    return PageSection(
+        "Single cases", ["Best, median and worst case of each model by volumetric PSNR."], figures=figures
+    )
+
+
+def _every_case(report: EvaluationReport, names: Sequence[str]) -> PageSection:
     body = [
-        [row.case, row.model, *(format_value(name, row.metrics.get(name)) for name in names)] for row in results.rows
+        [row.case, row.model, *(format_value(name, row.metrics.get(name)) for name in names)]
+        for row in report.results.rows
     ]
     return PageSection("Every case", tables=[PageTable(["Case", "Model", *map(label, names)], body)])

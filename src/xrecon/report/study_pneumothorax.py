@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT
 from xrecon.evaluation.pneumothorax_row import StudyRow
-from xrecon.evaluation.pneumothorax_study import StudyResults
+from xrecon.evaluation.pneumothorax_study import PneumothoraxReport
 from xrecon.evaluation.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
 from xrecon.report.parts.evaluation_page import (
     PageSection,
@@ -40,22 +39,16 @@ _CHANGE = (
 )
 
 
-def study_report(results: StudyResults, *, summary: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """The page as HTML text.
-
-    Args:
-        results: rows and failures.
-        summary: `summary.json`: `results` of `summarise_study`, `notes`, `detect_ml`.
-        record: what made it.
-    """
-    figures: Mapping[str, StudyFigures] = summary["results"]
+def study_report(report: PneumothoraxReport) -> str:
+    """The page as HTML text."""
+    figures = report.statistics
     models = [name for name in figures if not name.startswith(OTHER) and name != HEALTHY_CT]
-    pairs = {name: occupancy_pairs(results.rows, name) for name in models}
+    pairs = {name: occupancy_pairs(report.rows, name) for name in models}
     sections = [
-        _limits(results, summary),
+        _limits(report),
         PageSection(
             "Detection",
-            [f"Detected: PTX-Seg finds at least {summary['detect_ml']:g} mL of free air.", _FIGURES],
+            [f"Detected: PTX-Seg finds at least {report.plan.detect_ml:g} mL of free air.", _FIGURES],
             [_detection(figures)],
             [(_sensitivity_figure(figures, models), "Sensitivity by planted size, with Wilson's intervals.")],
         ),
@@ -84,13 +77,13 @@ def study_report(results: StudyResults, *, summary: Mapping[str, Any], record: M
                 (bland_altman_figure(pairs, quantity="occupancy, %"), "Bias and 95 % limits."),
             ],
         ),
-        _chests(results),
+        _chests(report),
     ]
     return render_evaluation(
         "Does a pneumothorax survive the reconstruction?",
         sections,
         lead="Pneumothoraces of known size were planted in CTs, filmed, reconstructed, and looked for by PTX-Seg.",
-        record=record,
+        record=report.record.to_dict(),
     )
 
 
@@ -104,11 +97,11 @@ def words(figure: CountedEstimate, *, decimals: int = 2, share: bool = False) ->
     return text if figure.n == figure.of else f"{text} (n = {figure.n} of {figure.of})"
 
 
-def _limits(results: StudyResults, summary: Mapping[str, Any]) -> PageSection:
-    patients = len({row["patient"] for row in results.rows})
+def _limits(report: PneumothoraxReport) -> PageSection:
+    patients = len({row["patient"] for row in report.rows})
     text = [f"{patients} patients; a figure over so few is an example with an interval, not a law."]
-    text += [f"Not measured, and in no figure: {failure}." for failure in results.failures] or ["Nothing failed."]
-    return PageSection("Denominators and limits", [*text, *summary["notes"]], warn=True)
+    text += [f"Not measured, and in no figure: {failure}." for failure in report.failures] or ["Nothing failed."]
+    return PageSection("Denominators and limits", [*text, *report.notes], warn=True)
 
 
 def _detection(figures: Mapping[str, StudyFigures]) -> PageTable:
@@ -183,7 +176,7 @@ def _mirror_share(size: SizeFigures) -> CountedEstimate:
     return size.mirror_share
 
 
-def _chests(results: StudyResults) -> PageSection:
+def _chests(report: PneumothoraxReport) -> PageSection:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.0f}"
 
@@ -198,7 +191,7 @@ def _chests(results: StudyResults) -> PageSection:
             number(row.volumes.left_air_ml),
             ", ".join(row.kinds) or row.refused,
         ]
-        for row in map(StudyRow.from_dict, results.rows)
+        for row in map(StudyRow.from_dict, report.rows)
     ]
     head = ["Chest", "Model", "Planted", "Occupancy", "True, mL", "Found right, mL", "Found left, mL", "PTX-Seg saw"]
     return PageSection("Every chest", tables=[PageTable(head, body)])

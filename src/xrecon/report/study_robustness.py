@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from xrecon.evaluation.disturbances import MEANINGS
-from xrecon.evaluation.robustness_study import METRICS
+from xrecon.evaluation.robustness_study import RobustnessReport
+from xrecon.evaluation.robustness_summary import METRICS, UNDISTURBED, RobustnessFigures
+from xrecon.evaluation.statistics.agreement import Estimate
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.evaluation_page import PageSection, render_evaluation
 from xrecon.report.parts.evaluation_plots import CurvePoint, curve_figure
@@ -14,59 +15,59 @@ from xrecon.report.parts.page import PageTable
 
 _NEUTRAL = {"gain": 1.0, "gamma": 1.0}
 """Level at which a disturbance does nothing; 0 for all others."""
+_CURVES = ("psnr_2500_db", "mae_body_hu")
+"""Metrics that are drawn; the table states all."""
 
 
-def robustness_report(
-    entries: Sequence[Mapping[str, Any]], *, failures: Sequence[str], notes: Sequence[str], record: Mapping[str, Any]
-) -> str:
-    """The page as HTML text; `entries` from `summarise_robustness`."""
-    kinds = [kind for kind in MEANINGS if any(one["kind"] == kind for one in entries)]
-    models = list(dict.fromkeys(one["model"] for one in entries))
-    text = [*(f"Not measured, and in no figure: {one}." for one in failures), *notes] or ["Nothing failed."]
-    sections = [PageSection("Denominators and limits", text, warn=True)]
-    for kind in kinds:
-        own = [one for one in entries if one["kind"] in (kind, "none")]
-        figures = [
-            (
-                curve_figure(
-                    {model: _points(own, model, kind, name) for model in models}, x=MEANINGS[kind], y=label(name)
-                ),
-                label(name),
-            )
-            for name in METRICS[::2]
-            if len({one["level"] for one in own}) > 2
-        ]
-        sections.append(PageSection(f"{kind}: {MEANINGS[kind]}", tables=[_table(own)], figures=figures))
+def robustness_report(report: RobustnessReport) -> str:
+    """The page as HTML text."""
+    figures = report.statistics
+    text = [*(f"Not measured, and in no figure: {failure}." for failure in report.failures), *report.notes]
+    sections = [PageSection("Denominators and limits", text or ["Nothing failed."], warn=True)]
+    sections += [
+        _kind_section(kind, [entry for entry in figures if entry.kind in (kind, UNDISTURBED)])
+        for kind in MEANINGS
+        if any(entry.kind == kind for entry in figures)
+    ]
     return render_evaluation(
         "What disturbed films do",
         sections,
         lead="One disturbance at a time; the model is told the nominal geometry. Mean over the cases [95 % interval].",
-        record=record,
+        record=report.record.to_dict(),
     )
 
 
-def _points(entries: Sequence[Mapping[str, Any]], model: str, kind: str, name: str) -> list[CurvePoint]:
+def _kind_section(kind: str, figures: Sequence[RobustnessFigures]) -> PageSection:
+    """One disturbance beside the undisturbed films; curves where it has more than one level."""
+    models = list(dict.fromkeys(entry.model for entry in figures))
+    curves = []
+    if len({entry.level for entry in figures}) > 2:
+        for name in _CURVES:
+            points = {model: _points(figures, model, kind, name) for model in models}
+            curves.append((curve_figure(points, x=MEANINGS[kind], y=label(name)), label(name)))
+    return PageSection(f"{kind}: {MEANINGS[kind]}", tables=[_table(figures)], figures=curves)
+
+
+def _points(figures: Sequence[RobustnessFigures], model: str, kind: str, name: str) -> list[CurvePoint]:
     points = [
-        CurvePoint(_NEUTRAL.get(kind, 0.0) if entry["kind"] == "none" else entry["level"], **entry[name])
-        for entry in entries
-        if entry["model"] == model and entry[name]["value"] is not None
+        CurvePoint.of(_NEUTRAL.get(kind, 0.0) if entry.kind == UNDISTURBED else entry.level, entry.means[name])
+        for entry in figures
+        if entry.model == model and entry.means[name].value is not None
     ]
     return sorted(points, key=lambda point: point.x)
 
 
-def _table(entries: Sequence[Mapping[str, Any]]) -> PageTable:
-    def cell(name: str, value: Mapping[str, float | None]) -> str:
-        text = format_value(name, value["value"])
-        if value["low"] is None:
-            return text
-        return f"{text} [{format_value(name, value['low'])}, {format_value(name, value['high'])}]"
+def _table(figures: Sequence[RobustnessFigures]) -> PageTable:
+    def cell(name: str, mean: Estimate) -> str:
+        text = format_value(name, mean.value)
+        return text if mean.low is None else f"{text} [{format_value(name, mean.low)}, {format_value(name, mean.high)}]"
 
     body = [
         [
-            f"{one['model']}, {'undisturbed' if one['kind'] == 'none' else format(one['level'], 'g')}",
-            str(one["n"]),
-            *(cell(name, one[name]) for name in METRICS),
+            f"{entry.model}, {'undisturbed' if entry.kind == UNDISTURBED else format(entry.level, 'g')}",
+            str(entry.n),
+            *(cell(name, entry.means[name]) for name in METRICS),
         ]
-        for one in entries
+        for entry in figures
     ]
     return PageTable(["Model, level", "Cases", *map(label, METRICS)], body)
