@@ -19,7 +19,7 @@ def main(path: str, size: int = 128) -> None:
     pa, lateral = xrecon.simulate(ct, size=size)
     result = xrecon.reconstruct(pa, lateral, model="deform", size=size)
     truth = framed(without_table(ct), size)
-    metrics = xrecon.image_metrics(truth.hu, result.volume.hu)
+    metrics = xrecon.image_metrics(true=truth.hu, estimate=result.volume.hu)
     print(result.volume)
     for view, residual in result.residual.items():
         print(f"{view}: residual {residual.before:.1%} before the fit, {residual.after:.1%} after")
