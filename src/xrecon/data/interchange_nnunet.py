@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xrecon.data.case_file import CaseData
 from xrecon.data.dataset import PreparedDataset
 from xrecon.data.exported import Exported
-from xrecon.data.manifest import load_manifest
+from xrecon.data.manifest import Manifest, load_manifest
 from xrecon.data.split import Subset
 from xrecon.errors import InputError
 from xrecon.io.nifti import write_nifti
@@ -71,23 +71,33 @@ def export_nnunet(
             )
             written[subset].append(case.name)
             advance(1)
-    description = {
+    write_json_atomic(folder / "dataset.json", _description(manifest, len(written["train"])), overwrite=overwrite)
+    if manifest.folds:
+        write_json_atomic(folder / "splits_final.json", _folds(manifest), overwrite=overwrite)
+    return Exported(written, left_out=len(manifest.of_subset("aux")))
+
+
+def _description(manifest: Manifest, train_count: int) -> dict[str, object]:
+    """The content of nnU-Net's `dataset.json`."""
+    licences = manifest.licences()
+    return {
         "channel_names": {"0": "CT"},
         "labels": LABELS,
-        "numTraining": len(written["train"]),
+        "numTraining": train_count,
         "file_ending": ".nii.gz",
         "description": RESEARCH_NOTICE,
-        "licence": "; ".join(sorted({part["licence"] for part in manifest.licences() if part["licence"]})),
-        "reference": "; ".join(sorted({part["source"] for part in manifest.licences() if part["source"]})),
+        "licence": "; ".join(sorted({part["licence"] for part in licences if part["licence"]})),
+        "reference": "; ".join(sorted({part["source"] for part in licences if part["source"]})),
     }
-    write_json_atomic(folder / "dataset.json", description, overwrite=overwrite)
-    folds = [
+
+
+def _folds(manifest: Manifest) -> list[dict[str, list[str]]]:
+    """The content of nnU-Net's `splits_final.json`: train and validation cases of each fold."""
+    train = manifest.of_subset("train")
+    return [
         {
-            "train": [c.name for c in manifest.of_subset("train") if c.fold != number],
-            "val": [c.name for c in manifest.of_subset("train") if c.fold == number],
+            "train": [case.name for case in train if case.fold != number],
+            "val": [case.name for case in train if case.fold == number],
         }
         for number in range(manifest.folds)
     ]
-    if folds:
-        write_json_atomic(folder / "splits_final.json", folds, overwrite=overwrite)
-    return Exported(written, left_out=len(manifest.of_subset("aux")))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from xrecon.augmentation.random_streams import log_uniform, signed, uniform
 from xrecon.augmentation.ranges import PositiveRange, step_probability
-from xrecon.augmentation.steps import Exposures
+from xrecon.augmentation.steps import Draws, Exposures
 from xrecon.config import Config
 from xrecon.geometry import VIEWS, ConeBeam
 
@@ -38,9 +37,7 @@ class BeamSettings(Config):
     energy_kev: PositiveRange = Field(default=(50.0, 70.0), description="Effective energy of the beam, keV.")
 
 
-def draw_beams(
-    nominal: Exposures, settings: BeamSettings, rng: np.random.Generator
-) -> tuple[Exposures, dict[str, Any]]:
+def draw_beams(nominal: Exposures, settings: BeamSettings, rng: np.random.Generator) -> tuple[Exposures, Draws]:
     """The two exposures as they were made, and what was drawn.
 
     The film still arrives on the nominal detector: its scale at the isocentre plane is known up to `scale_error`.
@@ -48,7 +45,7 @@ def draw_beams(
     together, between = signed(rng, settings.angle_deg), signed(rng, settings.between_views_deg)
     energy = uniform(rng, settings.energy_kev)
     beams: list[ConeBeam] = []
-    draws: dict[str, Any] = {"angle_deg": together, "between_views_deg": 90.0 + between, "energy_kev": energy}
+    draws: Draws = {"angle_deg": together, "between_views_deg": 90.0 + between, "energy_kev": energy}
     for name, beam, angle in zip(VIEWS, nominal.beams, (together, together + between), strict=True):
         change = _BeamChange(
             distance=log_uniform(rng, settings.distance),

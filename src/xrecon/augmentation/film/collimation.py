@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pydantic import Field
 
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.random_streams import log_uniform, signed
 from xrecon.augmentation.ranges import PositiveRange, step_probability
-from xrecon.augmentation.steps import FilmView
+from xrecon.augmentation.steps import Draws, FilmView
 from xrecon.config import Config
 
 
@@ -24,7 +22,7 @@ class CollimationSettings(Config):
 
 def collimate(
     film: Floats, view: FilmView, settings: CollimationSettings, rng: np.random.Generator
-) -> tuple[Floats, dict[str, Any]]:
+) -> tuple[Floats, Draws]:
     """One to four shutters, slightly turned, black or white."""
     black, white = float(film.min()), float(film.max())
     is_white = bool(rng.random() < settings.white_probability)

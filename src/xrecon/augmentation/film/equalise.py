@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
@@ -11,7 +9,7 @@ from scipy import ndimage
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.random_streams import log_uniform, uniform
 from xrecon.augmentation.ranges import PositiveRange, Range, step_probability
-from xrecon.augmentation.steps import FilmView
+from xrecon.augmentation.steps import Draws, FilmView
 from xrecon.config import Config
 
 
@@ -25,7 +23,7 @@ class EqualiseSettings(Config):
 
 def equalise_contrast(
     film: Floats, view: FilmView, settings: EqualiseSettings, rng: np.random.Generator
-) -> tuple[Floats, dict[str, Any]]:
+) -> tuple[Floats, Draws]:
     """A blend with the film whose local mean and contrast are made alike everywhere."""
     strength, window = uniform(rng, settings.strength), log_uniform(rng, settings.window_mm)
     sigma = [0.5 * window / pitch for pitch in view.beam.pixel_at_isocentre_mm]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -12,7 +10,7 @@ from scipy import ndimage
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.random_streams import log_uniform, uniform
 from xrecon.augmentation.ranges import PositiveRange, Range, step_probability
-from xrecon.augmentation.steps import FilmView
+from xrecon.augmentation.steps import Draws, FilmView
 from xrecon.config import Config
 from xrecon.projector.detector import scattered
 from xrecon.projector.physics import Scatter
@@ -43,9 +41,7 @@ class ExposureSettings(Config):
     )
 
 
-def expose(
-    film: Floats, view: FilmView, settings: ExposureSettings, rng: np.random.Generator
-) -> tuple[Floats, dict[str, Any]]:
+def expose(film: Floats, view: FilmView, settings: ExposureSettings, rng: np.random.Generator) -> tuple[Floats, Draws]:
     """Line integrals as they are read out: unsharp, with scatter, quantum noise and read-out noise."""
     quanta = log_uniform(rng, settings.quanta_per_mm2)
     electronic, scatter = uniform(rng, settings.electronic), uniform(rng, settings.scatter)

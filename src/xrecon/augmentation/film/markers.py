@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from pydantic import Field
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.random_streams import log_uniform, uniform, whole
 from xrecon.augmentation.ranges import Count, PositiveRange, step_probability
-from xrecon.augmentation.steps import FilmView
+from xrecon.augmentation.steps import Draws, FilmView
 from xrecon.config import Config
 from xrecon.resample import resample_separable
 
@@ -29,9 +28,7 @@ class MarkerSettings(Config):
     height_mm: PositiveRange = Field(default=(10.0, 22.0), description="Height of the letters, mm.")
 
 
-def mark(
-    film: Floats, view: FilmView, settings: MarkerSettings, rng: np.random.Generator
-) -> tuple[Floats, dict[str, Any]]:
+def mark(film: Floats, view: FilmView, settings: MarkerSettings, rng: np.random.Generator) -> tuple[Floats, Draws]:
     """Side letters on their true side (the patient's right is on a PA film's left), and lines of text at the border."""
     out, white, written = film.copy(), np.float32(film.max()), []
     for _ in range(whole(rng, settings.count)):

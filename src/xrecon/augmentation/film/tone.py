@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pydantic import Field
 
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.random_streams import log_uniform, uniform, whole
 from xrecon.augmentation.ranges import Count, PositiveRange, Range, step_probability
-from xrecon.augmentation.steps import FilmView
+from xrecon.augmentation.steps import Draws, FilmView
 from xrecon.config import Config
 
 _STEEPNESS = 6.0
@@ -30,7 +28,7 @@ class ToneSettings(Config):
 
 def apply_tone_curve(
     film: Floats, view: FilmView, settings: ToneSettings, rng: np.random.Generator
-) -> tuple[Floats, dict[str, Any]]:
+) -> tuple[Floats, Draws]:
     """Display values 0..1: window, exponent, S-curve, steps of so many bits."""
     del view  # the same for both films
     low, high = uniform(rng, settings.low_percent), uniform(rng, settings.high_percent)

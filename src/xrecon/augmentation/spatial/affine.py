@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from pydantic import Field
 from xrecon.augmentation.random_streams import log_uniform, signed
 from xrecon.augmentation.ranges import PositiveRange, step_probability
 from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.steps import Draws
 from xrecon.config import Config
 
 
@@ -27,7 +27,7 @@ class AffineSettings(Config):
 
 def draw_affine(
     deformation: Deformation, settings: AffineSettings, rng: np.random.Generator, *, frame_mm: float
-) -> tuple[Deformation, dict[str, Any]]:
+) -> tuple[Deformation, Draws]:
     """The deformation with turns about the three axes, sizes along them and a shift as its affine part.
 
     The determinant is positive by construction.

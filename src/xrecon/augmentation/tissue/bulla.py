@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +10,7 @@ from pydantic import Field
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, whole
 from xrecon.augmentation.ranges import Count, PositiveRange, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.augmentation.tissue.ball import ball_share, box_around
 from xrecon.augmentation.tissue.lung import aerated_voxels, lung_share
 from xrecon.config import Config
@@ -28,7 +28,7 @@ class BullaSettings(Config):
 
 def add_bullae(
     chest: AugmentedChest, settings: BullaSettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+) -> tuple[AugmentedChest, Draws]:
     """Balls of air in the lung; the tissue they displace is pressed into a shell of half their radius."""
     hu = chest.hu.copy()
     places, bullae = aerated_voxels(chest), []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +10,7 @@ from pydantic import Field
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, signed
 from xrecon.augmentation.ranges import PositiveRange, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.augmentation.tissue.lung import lung_share
 from xrecon.config import Config
 
@@ -32,7 +32,7 @@ class DensitySettings(Config):
 
 def change_density(
     chest: AugmentedChest, settings: DensitySettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+) -> tuple[AugmentedChest, Draws]:
     """Lung denser or thinner, with a slope from front to back; fat shifted; bone scaled above 150 HU."""
     factor = log_uniform(rng, settings.lung)
     slope, fat, bone = signed(rng, settings.gradient), signed(rng, settings.fat_hu), log_uniform(rng, settings.bone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +10,7 @@ from pydantic import Field
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, uniform
 from xrecon.augmentation.ranges import PositiveRange, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.augmentation.tissue.lung import filled_below, gravity_depth_mm, healthy_sides, lung_share
 from xrecon.config import Config
 
@@ -29,7 +29,7 @@ class EffusionSettings(Config):
 
 def add_effusion(
     chest: AugmentedChest, settings: EffusionSettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+) -> tuple[AugmentedChest, Draws]:
     """Fluid at the back or at the base of one hemithorax, with a rim that climbs the chest wall; no longer lung.
 
     A side with free air keeps its flat level and is left alone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +10,7 @@ from pydantic import Field
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, uniform, whole
 from xrecon.augmentation.ranges import Count, PositiveRange, Range, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.augmentation.tissue.ball import ball_share, box_around
 from xrecon.augmentation.tissue.lung import aerated_voxels
 from xrecon.config import Config
@@ -27,7 +27,7 @@ class NoduleSettings(Config):
 
 def add_nodules(
     chest: AugmentedChest, settings: NoduleSettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+) -> tuple[AugmentedChest, Draws]:
     """Balls of soft tissue in the lung. The hemithorax keeps its label: a nodule is part of the lung."""
     hu = chest.hu.copy()
     places, nodules = aerated_voxels(chest), []

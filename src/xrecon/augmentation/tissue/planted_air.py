@@ -8,7 +8,6 @@ collapses are followed, and the rest is met by moving the lung's surface; the re
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cc3d
 import numpy as np
@@ -20,6 +19,7 @@ from xrecon.anatomy.morphology import Floats, Mask, box_of
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import log_uniform, uniform
 from xrecon.augmentation.ranges import PositiveRange, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.augmentation.tissue.lung import filled_below, gravity_depth_mm, healthy_sides
 from xrecon.config import Config
 from xrecon.errors import InputError
@@ -65,7 +65,8 @@ class _Plan:
     fluid_ml: float
     air_density: float
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Draws:
+        """What is planted, for the sample's record."""
         return {
             "side": "right" if self.side == 1 else "left",
             "pattern": self.pattern,
@@ -78,7 +79,7 @@ class _Plan:
 
 def plant(
     chest: AugmentedChest, settings: PneumothoraxSettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+) -> tuple[AugmentedChest, Draws]:
     """Free air in one side that has none. `sides` becomes lung and free air, `air` the free air; fluid is neither.
 
     Where nothing can be planted (no healthy side, a lung too small) the chest stays, and the record says why.
@@ -105,7 +106,7 @@ def plant(
         return chest, {**plan.record(), "skipped": str(error)}
 
 
-def _planted(chest: AugmentedChest, plan: _Plan, rng: np.random.Generator) -> tuple[AugmentedChest, dict[str, Any]]:
+def _planted(chest: AugmentedChest, plan: _Plan, rng: np.random.Generator) -> tuple[AugmentedChest, Draws]:
     spacing = chest.spacing_mm
     if plan.tension > 0:
         chest = _shifted(chest, plan)

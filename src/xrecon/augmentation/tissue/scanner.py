@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +11,7 @@ from scipy import ndimage
 from xrecon.augmentation.chest import AugmentedChest
 from xrecon.augmentation.random_streams import uniform
 from xrecon.augmentation.ranges import Range, step_probability
+from xrecon.augmentation.steps import Draws
 from xrecon.config import Config
 from xrecon.volume import OUTSIDE_HU
 
@@ -27,9 +27,7 @@ class ScannerSettings(Config):
     grain_mm: Range = Field(default=(0.0, 4.0), description="Standard deviation of the noise's correlation, mm.")
 
 
-def scan(
-    chest: AugmentedChest, settings: ScannerSettings, rng: np.random.Generator
-) -> tuple[AugmentedChest, dict[str, Any]]:
+def scan(chest: AugmentedChest, settings: ScannerSettings, rng: np.random.Generator) -> tuple[AugmentedChest, Draws]:
     """A softer kernel, and noise with its grain, inside the patient and the measured part only."""
     blur, noise, grain = (uniform(rng, limits) for limits in (settings.blur_mm, settings.noise_hu, settings.grain_mm))
     hu = chest.hu
