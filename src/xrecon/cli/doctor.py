@@ -65,7 +65,7 @@ class Part:
 
 @example("xrecon doctor", "xrecon doctor --json")
 def doctor(shell: Shell) -> Mapping[str, Any]:
-    """Show versions, device, threads and which optional parts are installed."""
+    """Show versions, device and threads, and which optional parts are installed."""
     from xrecon.environment import run_environment, torch_state
 
     state = torch_state()

@@ -47,7 +47,7 @@ OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]
 GeometryOption = Annotated[
-    GeometryName, typer.Option("--geometry", help="Distances and detector, where the films do not state them.")
+    GeometryName, typer.Option("--geometry", help="Preset of distances and detector, for films that do not state them.")
 ]
 SizeOption = Annotated[
     int, typer.Option("--size", min=64, max=256, help="Voxels per edge of the 384 mm cube that is reconstructed.")
@@ -56,11 +56,21 @@ GivenGeometryOption = Annotated[
     GeometryName | None,
     typer.Option("--geometry", help="Films of CT files; default chest. A data set has films of its own."),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Device to compute on: cpu, cuda, cuda:1, mps.")]
 AssetsOption = Annotated[
     Path | None,
-    typer.Option("--assets", metavar="FILE", help="Priors made by `xrecon train priors`; default the shipped ones."),
+    typer.Option("--assets", metavar="FILE", help="Priors made by `xrecon train priors`; default: the shipped ones."),
 ]
+LungModelOption = Annotated[
+    str,
+    typer.Option(
+        "--lung-model",
+        metavar="NAME",
+        help="Method that finds the lungs: auto, classical, net, lungmask, totalsegmentator, or the folder of a run of "
+        "`xrecon train lungs`. auto takes the most accurate one for the CT.",
+    ),
+]
+"""The names of `xrecon.ptxseg.hemithoraces.lung_models`, which are too heavy to import here."""
 SplitOption = Annotated[
     Path | None,
     typer.Option("--split", metavar="FILE", help="YAML with the lists train and test; only train cases are used."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+from xrecon.cli.options import LungModelOption
 
 if TYPE_CHECKING:
     from xrecon.preparation.run import PrepareReport
@@ -113,12 +114,7 @@ def prepare(
         FrameCentre,
         typer.Option("--centre", help="What lies in the middle of the frame and of the films: lungs or file's grid."),
     ] = FrameCentre.LUNGS,
-    lung_model: Annotated[
-        str,
-        typer.Option(
-            "--lung-model", metavar="NAME", help="Model that finds the lungs: auto (the most accurate), classical, net."
-        ),
-    ] = "auto",
+    lung_model: LungModelOption = "auto",
     every_series: Annotated[
         bool, typer.Option("--every-series", help="Take all axial CT series of a DICOM study, not only the largest.")
     ] = False,
@@ -132,8 +128,8 @@ def prepare(
 ) -> Mapping[str, Any]:
     """Turn CTs into a training data set: checked, centred, resampled, with films and lung masks, split by patient.
 
-    Writes one safetensors file per case, dataset.json and qc.html (look at it). Run it again to go on after an
-    interruption or to add inputs; what is done stays. No identifier of a patient is stored.
+    Writes one safetensors file per case, dataset.json, and the page qc.html, which should be looked at. Run it again to
+    go on after an interruption or to add inputs; finished cases stay. No identifier of a patient is stored.
     """
     from xrecon.config import load_config
     from xrecon.data.split import Split

@@ -50,10 +50,10 @@ def pull(
         bool, typer.Option("--list", help="Show the collections with chest CTs, and download nothing.")
     ] = False,
 ) -> Mapping[str, Any]:
-    """Download chest CTs from the NCI Imaging Data Commons; the query needs no network.
+    """Download chest CTs from the NCI Imaging Data Commons; --list and --dry-run need no network.
 
-    Writes xrecon-pull.json with the licence of every series: xrecon prepare carries it into the data set, and training
-    into the model card. Read the terms of the collection (its DOI) before publishing anything.
+    Writes xrecon-pull.json with the licence of every series, which `xrecon prepare` carries into the data set, and
+    training into the model card. Read the terms of the collection (its DOI) before publishing anything.
     """
     from xrecon.errors import InputError
     from xrecon.preparation.pull import collections_with_chest_ct, download, plan_pull

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, Shell, example
-from xrecon.cli.options import OutputFolderOption
+from xrecon.cli.options import LungModelOption, OutputFolderOption
 
 if TYPE_CHECKING:
     from xrecon.quantify.findings import Findings
@@ -27,12 +27,7 @@ def segment(
     shell: Shell,
     ct: Annotated[Path, typer.Argument(metavar="CT", help="Chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
     output: OutputFolderOption,
-    lung_model: Annotated[
-        str,
-        typer.Option(
-            "--lung-model", metavar="NAME", help="Model that finds the lungs: auto (the most accurate), classical, net."
-        ),
-    ] = "auto",
+    lung_model: LungModelOption = "auto",
     series: Annotated[
         str | None,
         typer.Option("--series", help="DICOM series to read: UID, number or description; default: the largest."),

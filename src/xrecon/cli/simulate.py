@@ -54,7 +54,8 @@ def simulate(
     physics: Annotated[
         PhysicsName,
         typer.Option(
-            "--physics", help="linear: line integrals; clinical: spectrum, scatter, noise, blur, grey values."
+            "--physics",
+            help="linear gives line integrals; clinical adds spectrum, scatter, noise, blur and grey values.",
         ),
     ] = PhysicsName.LINEAR,
     overrides: SetOption = None,
@@ -63,12 +64,13 @@ def simulate(
 ) -> Mapping[str, Any]:
     """Compute the PA and lateral radiograph of a chest CT.
 
-    Each film is written three times: pa.tiff holds line integrals as 32-bit floats (what `reconstruct` should get),
-    pa.png is for the eye (16 bits), pa.json says how it was made. The isocentre is the middle of both lungs.
+    Each film is written to three files: pa.tiff holds line integrals as 32-bit floats and is what `reconstruct` should
+    get, pa.png is a picture of 16 bits for people, and pa.json says how the film was made. The isocentre is the middle
+    of both lungs.
 
     With --physics clinical the films look like those of a real stand, and both pictures hold grey values. --set changes
     a part (beam.kvp=110, noise.exposure=1.25) or switches it off (noise=null; display=null for line integrals); with
-    --physics linear it switches single parts on. --seed is for the noise.
+    --physics linear it switches single parts on. --seed determines the noise.
     """
     import torch
 

@@ -33,20 +33,30 @@ add_command(app, network, name=NAME)
 )
 def priors(
     shell: Shell,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One CT file, or DICOM folder, per patient.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with one CT file, or one DICOM folder, per patient.")
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Priors to write: .safetensors, and .json beside it.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File of the priors to write, .safetensors; a .json is written beside it.",
+        ),
     ],
     split: SplitOption = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Coarse statistics in a fraction of the time, only to try things out.")
+        bool,
+        typer.Option("--quick", help="Compute coarse statistics in a fraction of the time, only to try things out."),
     ] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Learn the anatomical prior of `reconstruct` from chest CTs: the mean chest, and how chests differ.
 
-    With --split only its train cases are read. Without it all CTs of the folder are used: keep test cases elsewhere.
+    With --split only its train cases are read. Without it all CTs of the folder are used, so test cases must not lie
+    there.
     """
     from xrecon.priors.build import BuildSettings, learn_priors
 
@@ -74,17 +84,23 @@ add_command(app, priors, name="priors")
 )
 def lungs(
     shell: Shell,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One CT file, or DICOM folder, per patient.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with one CT file, or one DICOM folder, per patient.")
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Run folder: cases, state, log and weights.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run for cases, state, log and weights.")
     ],
     split: SplitOption = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time to train, without making cases.")] = 40.0,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.01, help="Minutes of training, without the planting of the cases.")
+    ] = 40.0,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, max=20, help="Plant pneumothoraces of every size this often in every CT.")
+        int,
+        typer.Option("--rounds", min=1, max=20, help="How often pneumothoraces of every size are planted in every CT."),
     ] = 1,
     start: Annotated[
-        Path | None, typer.Option("--start", metavar="DIR", help="Begin with the weights of an earlier run's folder.")
+        Path | None,
+        typer.Option("--start", metavar="DIR", help="Begin with the weights in the folder of an earlier run."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the run folder.")] = False,
     seed: SeedOption = 0,
