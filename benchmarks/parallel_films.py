@@ -40,16 +40,16 @@ def main() -> None:
         print(f"skipped: no CTs at {arguments.dataset}; give --dataset FOLDER")
         return
     split = load_config(Split, arguments.split)
-    found: dict[str, list[tuple[float, float, float]]] = {"atlas": [], "pca": [], "deform": []}
+    by_model: dict[str, list[tuple[float, float, float]]] = {"atlas": [], "pca": [], "deform": []}
     for name, path in cases_in(arguments.dataset, split, "test"):
         case = prepare_case(name, xrecon.load_ct(path), size=SIZE)
         views = (parallel(0.0), parallel(90.0))
         films = xrecon.simulate(case.truth, geometry=views, keep_table=True, centre_mm=np.zeros(3))
-        for model, rows in found.items():
+        for model, rows in by_model.items():
             result = xrecon.reconstruct(*films, model=model, size=SIZE)
             metrics = image_metrics(true=case.truth, estimate=result.volume, body=case.body)
             rows.append((metrics.psnr_2500_db, metrics.mae_body_hu or float("nan"), metrics.ssim_3d))
-    for model, rows in found.items():
+    for model, rows in by_model.items():
         psnr, mae, ssim = np.mean(rows, axis=0)
         print(f"{model}: PSNR {psnr:.2f} dB, MAE in the body {mae:.1f} HU, SSIM {ssim:.3f} ({len(rows)} cases)")
 

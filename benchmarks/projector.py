@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{processor()}, {torch.get_num_threads()} threads")
     print(f"medians of {options.repeats} runs in turns and the best of them, ms; memory in MB")
     rows = _table(cases, peers, options)
-    goals = _goals(cases, rows) if options.reduce == 1 else []  # they are set for the full sizes
+    goals = compare_with_goals(cases, rows) if options.reduce == 1 else []  # they are set for the full sizes
     paths = [row for size in options.path_sizes for row in _print_paths(size, repeats=options.slow_repeats)]
     report = {
         "benchmark": "projector",
@@ -80,7 +80,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each; the median counts")
     parser.add_argument("--slow-repeats", type=int, default=3, help="the same for projectors far behind, and for paths")
     parser.add_argument("--threads", type=int, default=2, help="threads of every projector")
-    parser.add_argument("--path-sizes", type=int, nargs="*", default=(64, 128), help="sizes for xrecon's own paths")
+    parser.add_argument(
+        "--path-sizes", type=int, nargs="*", default=(64, 128), help="sizes for the comparison of xrecon's backends"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes further processes")
     parser.add_argument("--memory-of", choices=PEERS, default=None, help=argparse.SUPPRESS)
@@ -114,15 +116,15 @@ def _table(cases: Sequence[Case], peers: Sequence[Peer], options: argparse.Names
     print("|---|---|---|---|---|---|---|---|---|")
     for case in cases:
         chosen = [peer for peer in peers if case in _cases_of(peer, cases)]
-        found = compare(case, chosen, repeats=options.repeats, slow_repeats=options.slow_repeats)
-        for row in found:
+        measured = compare(case, chosen, repeats=options.repeats, slow_repeats=options.slow_repeats)
+        for row in measured:
             row |= memory.get(row["peer"], {}).get(case.name, {"forward_mb": None, "both_mb": None})
             cells = [row["case"], row["peer"]]
             cells += [f"{row[f'{what}_ms']:.1f} ({row[f'{what}_best_ms']:.1f})" for what in ("forward", "both")]
             cells += [_number(row[key], ".1f") for key in ("forward_mb", "both_mb")]
             cells += [f"{100 * row[key]:.3f} %" for key in ("error_rms", "error_max")]
             print("| " + " | ".join([*cells, _number(row["mismatch"], ".0e")]) + " |", flush=True)
-        rows += found
+        rows += measured
     return rows
 
 
@@ -141,46 +143,53 @@ def _memory_in_own_process(peer: Peer, options: argparse.Namespace) -> dict[str,
     return measured
 
 
-def _goals(cases: Sequence[Case], rows: Sequence[Row]) -> list[Row]:
+def compare_with_goals(cases: Sequence[Case], rows: Sequence[Row]) -> list[Row]:
     """The project's goals: speed relative to RTK, errors, memory; printed as met or not met."""
-    goals: list[Row] = []
-    for case in cases:
-        found = {row["peer"]: row for row in rows if row["case"] == case.name}
-        for name in OWN:
-            if name in found and "rtk" in found:
-                for what, wanted in (("forward", case.forward_target), ("both", case.both_target)):
-                    ratio = found["rtk"][f"{what}_ms"] / found[name][f"{what}_ms"]
-                    # Goals are for rays made once, as RTK's geometry is; rays of fresh poses are shown beside them.
-                    met = None if wanted is None or name != OWN[0] else ratio >= wanted
-                    goals.append(_goal(case.name, name, f"times as fast as RTK, {what}", ratio, wanted, met))
+    goals = [goal for case in cases for goal in _speed_goals(case, rows)]
+    # Memory counts in volumes of the case: one beyond in- and output is the limit.
+    volume_mb = {case.name: 4e-6 * case.size**3 for case in cases}
     for name in OWN:
-        own = [row for row in rows if row["peer"] == name]
-        # Memory counts in volumes of the case: one beyond in- and output is the limit.
-        sizes = {case.name: 4e-6 * case.size**3 for case in cases}
+        peer_rows = [row for row in rows if row["peer"] == name]
         volumes = [
-            row[key] / sizes[row["case"]] for row in own for key in ("forward_mb", "both_mb") if row[key] is not None
+            row[key] / volume_mb[row["case"]]
+            for row in peer_rows
+            for key in ("forward_mb", "both_mb")
+            if row[key] is not None
         ]
         for what, values, limit in (
-            ("largest error, relative", [row["error_max"] for row in own], LARGEST_ERROR),
-            ("mismatch of the transpose", [row["mismatch"] for row in own], LARGEST_MISMATCH),
+            ("largest error, relative", [row["error_max"] for row in peer_rows], LARGEST_ERROR),
+            ("mismatch of the transpose", [row["mismatch"] for row in peer_rows], LARGEST_MISMATCH),
             ("added memory, volumes", volumes, 1.0),
         ):
             if values:
-                goals.append(_goal("all", name, what, max(values), limit, max(values) <= limit))
+                goals.append(_goal("all", name, what, value=max(values), limit=limit, met=max(values) <= limit))
     for goal in goals:
-        verdict = (
-            "no goal" if goal["met"] is None else f"goal {goal['wanted']:g}: {'met' if goal['met'] else 'NOT MET'}"
-        )
-        print(f"{goal['case']:<16} {goal['peer']:<12} {goal['goal']:<32} {goal['found']:>9.3g}   {verdict}")
+        verdict = "no goal" if goal["met"] is None else f"goal {goal['limit']:g}: {'met' if goal['met'] else 'NOT MET'}"
+        print(f"{goal['case']:<16} {goal['peer']:<12} {goal['goal']:<32} {goal['value']:>9.3g}   {verdict}")
     return goals
 
 
-def _goal(case: str, peer: str, name: str, found: float, wanted: float | None, met: bool | None) -> Row:
-    return {"case": case, "peer": peer, "goal": name, "found": found, "wanted": wanted, "met": met}
+def _speed_goals(case: Case, rows: Sequence[Row]) -> list[Row]:
+    """Times of one case against those of RTK, where both were measured."""
+    by_peer = {row["peer"]: row for row in rows if row["case"] == case.name}
+    goals = []
+    for name in OWN:
+        if name not in by_peer or "rtk" not in by_peer:
+            continue
+        for what, target in (("forward", case.forward_target), ("both", case.both_target)):
+            ratio = by_peer["rtk"][f"{what}_ms"] / by_peer[name][f"{what}_ms"]
+            # Goals are for rays that are computed once, as RTK's geometry is; rays of fresh poses stand beside them.
+            met = None if target is None or name != OWN[0] else ratio >= target
+            goals.append(_goal(case.name, name, f"times as fast as RTK, {what}", value=ratio, limit=target, met=met))
+    return goals
+
+
+def _goal(case: str, peer: str, name: str, *, value: float, limit: float | None, met: bool | None) -> Row:
+    return {"case": case, "peer": peer, "goal": name, "value": value, "limit": limit, "met": met}
 
 
 def _print_paths(size: int, *, repeats: int) -> list[Row]:
-    print(f"own paths, PA and lateral film of {size}^3 voxels, {size}^2 pixels, medians of {repeats} runs:")
+    print(f"xrecon's backends, PA and lateral film of {size}^3 voxels, {size}^2 pixels, medians of {repeats} runs:")
     rows = compare_paths(size, repeats=repeats)
     for row in rows:
         print(f"{row['what']:<20} {row['path']:<16} {row['ms']:>9.1f} ms, differs by {row['relative_difference']:.0e}")

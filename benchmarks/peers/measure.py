@@ -16,11 +16,8 @@ from torch import Tensor
 
 from peers.cases import Case, phantom_film, phantom_volume
 from peers.projectors import Peer
-from xrecon.geometry import FRAME_MM, ConeBeam
-from xrecon.projector.backends.aligned import aligned_plan, project_aligned
-from xrecon.projector.backends.reference import project_reference
-from xrecon.projector.operator import project
-from xrecon.projector.rays import ray_frame
+from xrecon.geometry import FRAME_MM, VIEWS, ConeBeam
+from xrecon.projector import project
 
 Row = dict[str, Any]
 RUNS_PER_TURN = 3
@@ -72,11 +69,11 @@ def compare(case: Case, peers: Sequence[Peer], *, repeats: int, slow_repeats: in
     tasks: dict[str, Callable[[], Any]] = {}
     for name, runner in runners.items():
         tasks[f"{name} forward"], tasks[f"{name} both"] = runner.forward, runner.both
-    found = in_turns(tasks, {f"{name} {what}": times[name] for name in times for what in ("forward", "both")})
+    taken = in_turns(tasks, {f"{name} {what}": times[name] for name in times for what in ("forward", "both")})
     for name, row in rows.items():
         row["repeats"] = times[name]
         for what in ("forward", "both"):
-            row[f"{what}_ms"], row[f"{what}_best_ms"] = found[f"{name} {what}"]
+            row[f"{what}_ms"], row[f"{what}_best_ms"] = taken[f"{name} {what}"]
     return list(rows.values())
 
 
@@ -128,25 +125,25 @@ def _return_free_memory() -> None:
 
 
 def compare_paths(size: int, *, repeats: int) -> list[Row]:
-    """xrecon's own three paths to the same two films (PA and lateral, preset `chest`), with and without gradient.
+    """xrecon's three backends for the same two films (PA and lateral, preset `chest`), with and without gradient.
+
+    Below the size that the kernels take, "compiled" is what `backend="auto"` takes instead.
 
     Args:
         size: voxels per edge of the frame's cube and detector pixels per edge.
-        repeats: timed runs of each path.
+        repeats: timed runs of each backend.
 
     Returns:
-        Medians in ms, and the largest difference to the plain path relative to the largest value.
+        Medians in ms, and the largest difference to plain torch, relative to the largest value.
     """
     spacing, shape = (FRAME_MM / size,) * 3, (size, size, size)
-    views = [ConeBeam.preset("chest", view, size=size) for view in ("pa", "lateral")]
-    plans = [aligned_plan(shape, spacing, view) for view in views]
-    frames = [ray_frame(view) for view in views]
+    views = [ConeBeam.preset("chest", view, size=size) for view in VIEWS]
     volume = 0.02 * torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     weight = torch.rand(len(views), size, size, generator=torch.Generator().manual_seed(1))
     films: dict[str, Callable[[Tensor], Tensor]] = {
         "compiled": lambda mu: project(mu[:, None], spacing, views)[0],
-        "matrix products": lambda mu: torch.cat([project_aligned(mu, plan) for plan in plans if plan is not None]),
-        "plain": lambda mu: torch.cat([project_reference(mu, spacing, frame, (size, size)) for frame in frames]),
+        "matrix products": lambda mu: project(mu[:, None], spacing, views, backend="aligned")[0],
+        "plain": lambda mu: project(mu[:, None], spacing, views, backend="reference")[0],
     }
     rows = []
     for what, task in (("forward", _forward), ("forward + backward", _gradient)):

@@ -140,11 +140,11 @@ class _Rtk:
 
     def _run(self, kind: Any, target: Any, source: Any) -> None:
         # A new filter each time: it works in place, in the zeros that it is given.
-        one = kind.New()
-        one.SetInput(0, target)
-        one.SetInput(1, source)
-        one.SetGeometry(self._geometry)
-        one.Update()
+        projection = kind.New()
+        projection.SetInput(0, target)
+        projection.SetInput(1, source)
+        projection.SetGeometry(self._geometry)
+        projection.Update()
 
     def forward(self) -> Tensor:
         film = np.zeros((1, *self._case.view.detector_shape), np.float32)

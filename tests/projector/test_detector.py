@@ -56,11 +56,11 @@ def film(*overrides: str, lengths: tuple[Tensor, Tensor] | None = None, seed: in
 
 
 def test_with_everything_off_the_film_is_the_line_integral() -> None:
-    water, bone = (one.double() for one in chest_like())
-    shown = expose(water, bone, FilmPhysics(), geometry=VIEW, energy_kev=60.0)
+    water, bone = (length.double() for length in chest_like())
+    exposure = expose(water, bone, FilmPhysics(), geometry=VIEW, energy_kev=60.0)
     expected = water * 0.02059 + bone * 0.3148 * 1.92 / 10
-    torch.testing.assert_close(shown.line_integral, expected, rtol=1e-9, atol=1e-12)
-    assert shown.grey is None and shown.photons_per_mm2 is None and not shown.scatter.any()
+    torch.testing.assert_close(exposure.line_integral, expected, rtol=1e-9, atol=1e-12)
+    assert exposure.grey is None and exposure.photons_per_mm2 is None and not exposure.scatter.any()
 
 
 @settings(deadline=None, max_examples=20)
@@ -95,16 +95,16 @@ def test_detective_quantum_efficiency_is_that_of_a_csi_detector() -> None:
 @pytest.mark.parametrize("water_mm", [0.0, 150.0])
 def test_variance_of_the_quantum_noise(water_mm: float) -> None:
     noise = ("beam.kvp=120", "noise.exposure_at=open_beam", "noise.exposure=0.01", "noise.electronic_quanta=0")
-    shown = film(*noise, lengths=slab(water_mm))
+    exposure = film(*noise, lengths=slab(water_mm))
     first, second = detected(CHEST_BEAM, CSI)
     passed = np.exp(-attenuation_per_mm("water", CHEST_BEAM.energy_kev) * water_mm)
     photons = 0.01 / CHEST_BEAM.kerma_ugy_mm2 * VIEW.pixel_mm[0] ** 2
-    assert float(shown.photons_per_mm2 or 0) * VIEW.pixel_mm[0] ** 2 == pytest.approx(photons, rel=1e-5)
+    assert float(exposure.photons_per_mm2 or 0) * VIEW.pixel_mm[0] ** 2 == pytest.approx(photons, rel=1e-5)
     # Compound Poisson: relative variance = sum n E^2 / (sum n E)^2, over the Swank factor.
     expected = (second * passed).sum() / (first * passed).sum() ** 2 / photons / 0.9
-    signal = torch.exp(-shown.line_integral)
+    signal = torch.exp(-exposure.line_integral)
     assert float(signal.var() / signal.mean() ** 2) == pytest.approx(expected, rel=0.08)
-    assert float(signal.mean()) == pytest.approx(float(shown.primary.mean()), rel=4 * math.sqrt(expected) / 64)
+    assert float(signal.mean()) == pytest.approx(float(exposure.primary.mean()), rel=4 * math.sqrt(expected) / 64)
 
 
 def test_variance_of_the_electronic_noise() -> None:
@@ -120,20 +120,20 @@ def test_variance_of_the_electronic_noise() -> None:
 @settings(deadline=None, max_examples=10)
 @given(signal=st.floats(0.01, 1.0), quanta=st.floats(20.0, 1e5), seed=st.integers(0, 99))
 def test_quantum_noise_keeps_the_mean(signal: float, quanta: float, seed: int) -> None:
-    drawn = with_quantum_noise(torch.full((100, 100), signal), torch.tensor(quanta), generator=seeded(seed))
-    assert float(drawn.mean()) == pytest.approx(signal, abs=5 * math.sqrt(signal / quanta) / 100)
-    assert float(drawn.var()) == pytest.approx(signal / quanta, rel=0.15)
-    assert float(drawn.min()) >= 0
+    noisy = with_quantum_noise(torch.full((100, 100), signal), torch.tensor(quanta), generator=seeded(seed))
+    assert float(noisy.mean()) == pytest.approx(signal, abs=5 * math.sqrt(signal / quanta) / 100)
+    assert float(noisy.var()) == pytest.approx(signal / quanta, rel=0.15)
+    assert float(noisy.min()) >= 0
 
 
 def test_exposure_control_doses_behind_the_patient() -> None:
-    shown = film("beam.kvp=120", "noise.exposure=2.5")
-    assert shown.photons_per_mm2 is not None
-    centre = shown.primary[16:48, 16:48].mean()
-    kerma = float(shown.photons_per_mm2 * centre) * CHEST_BEAM.kerma_ugy_mm2
+    exposure = film("beam.kvp=120", "noise.exposure=2.5")
+    assert exposure.photons_per_mm2 is not None
+    centre = exposure.primary[16:48, 16:48].mean()
+    kerma = float(exposure.photons_per_mm2 * centre) * CHEST_BEAM.kerma_ugy_mm2
     assert kerma == pytest.approx(2.5, rel=1e-5)
     with_grid = film("beam.kvp=120", "noise.exposure=2.5", "scatter.ratio=0")
-    assert float(with_grid.photons_per_mm2) == pytest.approx(float(shown.photons_per_mm2) / 0.7, rel=1e-5)
+    assert float(with_grid.photons_per_mm2) == pytest.approx(float(exposure.photons_per_mm2) / 0.7, rel=1e-5)
 
 
 def test_noise_is_seeded_and_falls_with_dose() -> None:
@@ -210,8 +210,8 @@ def test_scatter_has_the_asked_ratio_and_none_in_an_empty_room() -> None:
 
 def test_scatter_takes_contrast_and_a_grid_gives_it_back() -> None:
     def contrast(*overrides: str) -> float:
-        shown = film(*overrides).line_integral
-        return float(shown[32, 32] - shown[32, 20])
+        image = film(*overrides).line_integral
+        return float(image[32, 32] - image[32, 20])
 
     assert contrast("scatter.grid=false") < contrast("scatter.grid=true") < contrast()
 
@@ -259,33 +259,33 @@ def test_display_is_rounded_to_its_bits(bits: int) -> None:
 
 def test_the_automatic_window_suits_each_film() -> None:
     values = torch.rand(1, 40, 40, generator=seeded())
-    both = grey_values(torch.cat([values, 5.0 + 3.0 * values]), Display())
-    torch.testing.assert_close(both[0], both[1], atol=1e-4, rtol=0)
+    grey = grey_values(torch.cat([values, 5.0 + 3.0 * values]), Display())
+    torch.testing.assert_close(grey[0], grey[1], atol=1e-4, rtol=0)
 
 
 def test_clinical_film_is_complete_and_stacks() -> None:
-    water, bone = (one.repeat(2, 1, 1, 1) for one in chest_like())
-    shown = expose(water, bone, film_physics("clinical"), geometry=VIEW, generator=seeded())
-    assert shown.grey is not None and shown.grey.shape == (2, 1, 64, 64)
-    assert shown.photons_per_mm2 is not None and shown.photons_per_mm2.shape == (2, 1)
-    assert not torch.equal(shown.grey[0], shown.grey[1])  # each has its own noise
-    assert bool(shown.line_integral.isfinite().all())
-    assert float(shown.grey[0, 0, 32, 32]) > float(shown.grey[0, 0, 32, 16]) > float(shown.grey[0, 0, 32, 2])
+    water, bone = (length.repeat(2, 1, 1, 1) for length in chest_like())
+    exposure = expose(water, bone, film_physics("clinical"), geometry=VIEW, generator=seeded())
+    assert exposure.grey is not None and exposure.grey.shape == (2, 1, 64, 64)
+    assert exposure.photons_per_mm2 is not None and exposure.photons_per_mm2.shape == (2, 1)
+    assert not torch.equal(exposure.grey[0], exposure.grey[1])  # each has its own noise
+    assert bool(exposure.line_integral.isfinite().all())
+    assert float(exposure.grey[0, 0, 32, 32]) > float(exposure.grey[0, 0, 32, 16]) > float(exposure.grey[0, 0, 32, 2])
 
 
 def test_gradients_flow_without_noise() -> None:
-    water, bone = (one.double().requires_grad_() for one in chest_like())
+    water, bone = (length.double().requires_grad_() for length in chest_like())
     physics = film_physics("clinical", ["noise=null", "display=null"])
-    shown = expose(water, bone, physics, geometry=VIEW).line_integral
-    grad_water, grad_bone = torch.autograd.grad(shown[32, 20], (water, bone))
+    image = expose(water, bone, physics, geometry=VIEW).line_integral
+    grad_water, grad_bone = torch.autograd.grad(image[32, 20], (water, bone))
     assert 0.015 < float(grad_water[32, 20]) < 0.03  # about mu of water
     assert float(grad_bone[32, 20]) > float(grad_water[32, 20])
 
 
 def test_dense_metal_and_long_paths_stay_finite() -> None:
-    shown = film("beam.kvp=70", "noise.exposure_at=open_beam", "noise.exposure=1", lengths=slab(600.0, 100.0))
-    assert bool(shown.line_integral.isfinite().all())
-    assert float(shown.line_integral.max()) < 16.2
+    exposure = film("beam.kvp=70", "noise.exposure_at=open_beam", "noise.exposure=1", lengths=slab(600.0, 100.0))
+    assert bool(exposure.line_integral.isfinite().all())
+    assert float(exposure.line_integral.max()) < 16.2
 
 
 def test_switching_parts() -> None:

@@ -85,9 +85,9 @@ def test_more_voltage_and_more_filter_harden(kvp: float, filtration: float, more
         tube_spectrum(Beam(kvp=kvp, filtration_mm_al=filtration + more)),
         beam.filtered("water", 10.0 * more),
     ]
-    for one in harder:
-        assert one.mean_energy_kev > beam.mean_energy_kev
-        assert one.half_value_layer_mm() > beam.half_value_layer_mm()
+    for spectrum in harder:
+        assert spectrum.mean_energy_kev > beam.mean_energy_kev
+        assert spectrum.half_value_layer_mm() > beam.half_value_layer_mm()
     assert beam.fluence.sum() == pytest.approx(1.0)
     assert beam.energy_kev[-1] < kvp
 
@@ -117,9 +117,9 @@ def test_a_steeper_anode_absorbs_more() -> None:
 def test_against_spekpy() -> None:
     pytest.importorskip("spekpy", reason="optional source of spectra, not installed")
     for kvp in (80.0, 120.0, 150.0):
-        own, theirs = (tube_spectrum(Beam(kvp=kvp, source=source)) for source in ("builtin", "spekpy"))
-        assert own.half_value_layer_mm() == pytest.approx(theirs.half_value_layer_mm(), rel=0.03)
-        assert own.mean_energy_kev == pytest.approx(theirs.mean_energy_kev, rel=0.02)
+        builtin, theirs = (tube_spectrum(Beam(kvp=kvp, source=source)) for source in ("builtin", "spekpy"))
+        assert builtin.half_value_layer_mm() == pytest.approx(theirs.half_value_layer_mm(), rel=0.03)
+        assert builtin.mean_energy_kev == pytest.approx(theirs.mean_energy_kev, rel=0.02)
 
 
 def test_spekpy_missing(monkeypatch: pytest.MonkeyPatch) -> None:
