@@ -32,7 +32,7 @@ class Radiograph:
         view: "pa" or "lateral".
         geometry: source, detector and pose.
         quantity: "line_integral" (dimensionless, integral of mu dl) or "display" (0..1, unknown gain and offset).
-        notes: what a reader assumed, for people to read.
+        notes: what a reader assumed; shown to the user.
 
     Raises:
         InputError: not 2-D, not finite, constant, an unknown view, or a detector of another shape than the image.
@@ -173,7 +173,7 @@ def load_radiograph(
 
 
 def _with_inversion(raw: RawFilm, invert: bool | None) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Pixels with dense tissue bright: as the reader found, unless the user knows better."""
+    """Pixels with dense tissue bright, and the notes: inverted as the file states, or as the user says."""
     if invert is None or invert == raw.inverted:
         return raw.pixels, raw.notes
     if raw.quantity == "line_integral":

@@ -28,7 +28,7 @@ class Volume:
             from the patient's right to the left.
         affine: 4 x 4; (d, h, w, 1) to LPS mm.
         synthetic: the values were computed, not measured; files written from it say so.
-        notes: what a reader or a method assumed or repaired, for people to read.
+        notes: what a reader or a method assumed or repaired; shown to the user.
 
     Raises:
         InputError: not 3-D, values not finite, or an affine that is singular or not finite.

@@ -17,7 +17,7 @@ DISTANCE_RANGE_MM = (300.0, 6000.0)
 MAGNIFICATION_RANGE = (1.001, 3.0)
 BEAMS = {"pa": ("pa", "ap"), "lateral": ("lateral", "right_lateral")}
 _BEAM_NAMES = {"pa": "PA", "ap": "AP", "lateral": "left lateral", "right_lateral": "right lateral"}
-_MEND_PIXEL = "give pixel_mm (the pitch at the detector) to override it"
+_PIXEL_REMEDY = "give pixel_mm (the pitch at the detector) to override it"
 Notes = tuple[str, ...]
 
 
@@ -170,8 +170,8 @@ def _pitch(
 ) -> tuple[tuple[float, float], Notes]:
     """Pixel pitch at the detector (rows, cols), mm, and how it was found."""
 
-    def checked(values: float | tuple[float, float], tag: str, mend: str = _MEND_PIXEL) -> tuple[float, float]:
-        spacing = check_spacing(values, source, tag=tag, limits=FILM_SPACING_RANGE_MM, mend=mend)
+    def checked(values: float | tuple[float, float], tag: str, remedy: str = _PIXEL_REMEDY) -> tuple[float, float]:
+        spacing = check_spacing(values, source, tag=tag, limits=FILM_SPACING_RANGE_MM, remedy=remedy)
         return spacing[0], spacing[-1]
 
     if pixel_mm is not None:

@@ -43,7 +43,7 @@ class SplineField:
     """
 
     def __init__(self, grid: Grid, knot_mm: float, *, extent_mm: tuple[float, float, float] | None = None) -> None:
-        """Basis for `grid`; `extent_mm` fixes the knots when the same field is drawn on grids of other spacing."""
+        """Basis for `grid`; `extent_mm` fixes the knots where the same field is evaluated on grids of other spacing."""
         extent = grid.extent_mm if extent_mm is None else extent_mm
         self.bases = [_spline_basis(grid.axis_mm(a), extent[a], knot_mm) for a in range(3)]
         self.knot_mm = knot_mm

@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from xrecon.training.loop import DivergedError as DivergedError
     from xrecon.training.loop import Outcome as Outcome
     from xrecon.training.loop import fit as fit
-    from xrecon.training.losses import GeneratorLoss as GeneratorLoss
     from xrecon.training.lungs.loop import train_lungs as train_lungs
+    from xrecon.training.run import train as train
     from xrecon.training.run_folder import RunFolder as RunFolder
 
 _HOME = {
     "DivergedError": "xrecon.training.loop",
-    "GeneratorLoss": "xrecon.training.losses",
     "Outcome": "xrecon.training.loop",
     "RunFolder": "xrecon.training.run_folder",
     "Training": "xrecon.training.config",
     "fit": "xrecon.training.loop",
     "run_grid": "xrecon.training.ablations",
+    "train": "xrecon.training.run",
     "train_lungs": "xrecon.training.lungs.loop",
 }
 __all__ = list(_HOME)

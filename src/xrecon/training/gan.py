@@ -96,7 +96,7 @@ class Gan:
     def step(self, batches: list[Batch], number: int, *, norms: bool = False) -> dict[str, float]:
         """Train both networks on the batches of one accumulation.
 
-        Dropout and poses are drawn from the seed and the number, so that a resumed run draws the same.
+        Dropout and poses follow from the seed and the number, so that a resumed run repeats them.
 
         Args:
             batches: at least one; their losses are averaged.

@@ -63,7 +63,7 @@ class Session:
 
 
 def set_up(training: Training, folder: Path, fabric: Fabric, *, resume: str | None, overwrite: bool) -> Session:
-    """Open the data, begin or reopen the run folder, make the networks, and load a checkpoint where one is asked for.
+    """Open the data, begin or reopen the run folder, make the networks, and load the checkpoint that `resume` names.
 
     Raises:
         InputError, ConfigError: data or settings that cannot be trained with.

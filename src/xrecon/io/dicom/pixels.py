@@ -81,11 +81,11 @@ def numbers(dataset: Any, keyword: str, count: int, name: str) -> tuple[float, .
     return values
 
 
-def required_numbers(dataset: Any, keyword: str, count: int, name: str, *, mend: str) -> tuple[float, ...]:
-    """Like `numbers`, but an absent tag is an InputError that says how to mend it."""
+def required_numbers(dataset: Any, keyword: str, count: int, name: str, *, remedy: str) -> tuple[float, ...]:
+    """Like `numbers`, but an absent tag is an InputError that says how to correct it."""
     values = numbers(dataset, keyword, count, name)
     if values is None:
-        raise InputError(f"{name}: the tag {tag_name(keyword)} is missing; {mend}")
+        raise InputError(f"{name}: the tag {tag_name(keyword)} is missing; {remedy}")
     return values
 
 

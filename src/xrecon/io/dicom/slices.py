@@ -193,26 +193,28 @@ def _frame(file: DicomFile, header: Any, index: int, groups: tuple[Any, Any]) ->
 
 
 def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | None, name: str) -> Slice:
-    position = required_numbers(parts["PlanePositionSequence"], "ImagePositionPatient", 3, name, mend=_EXPORT)
-    orientation = required_numbers(parts["PlaneOrientationSequence"], "ImageOrientationPatient", 6, name, mend=_EXPORT)
-    spacing = required_numbers(parts["PixelMeasuresSequence"], "PixelSpacing", 2, name, mend=_EXPORT)
+    position = required_numbers(parts["PlanePositionSequence"], "ImagePositionPatient", 3, name, remedy=_EXPORT)
+    orientation = required_numbers(
+        parts["PlaneOrientationSequence"], "ImageOrientationPatient", 6, name, remedy=_EXPORT
+    )
+    spacing = required_numbers(parts["PixelMeasuresSequence"], "PixelSpacing", 2, name, remedy=_EXPORT)
     check_spacing(spacing, Path(name), tag=tag_name("PixelSpacing"))
     slope, intercept = _rescale(parts["PixelValueTransformationSequence"], name)
     along_row, along_column = _directions(np.asarray(orientation), name)
     tilt = numbers(header, "GantryDetectorTilt", 1, name)
     return Slice(
-        file,
-        name,
-        frame,
-        (int(header.Rows), int(header.Columns)),
-        np.asarray(position),
-        along_row,
-        along_column,
-        (spacing[0], spacing[1]),
-        slope,
-        intercept,
-        "".join(c for c in text(header, "AcquisitionNumber") if c.isalnum()),
-        tilt[0] if tilt else None,
+        file=file,
+        name=name,
+        frame=frame,
+        shape=(int(header.Rows), int(header.Columns)),
+        position=np.asarray(position),
+        along_row=along_row,
+        along_column=along_column,
+        spacing_mm=(spacing[0], spacing[1]),
+        slope=slope,
+        intercept=intercept,
+        acquisition="".join(c for c in text(header, "AcquisitionNumber") if c.isalnum()),
+        tilt_deg=tilt[0] if tilt else None,
     )
 
 
@@ -235,9 +237,9 @@ def _rescale(part: Any, name: str) -> tuple[float, float]:
             f"{name}: holds a {tag_name('ModalityLUTSequence')} instead of rescale tags; export the CT in HU with "
             f"RescaleSlope and RescaleIntercept"
         )
-    mend = "HU cannot be known without it; export the series again, or add it (usually slope 1, intercept -1024)"
-    slope = required_numbers(part, "RescaleSlope", 1, name, mend=mend)[0]
-    intercept = required_numbers(part, "RescaleIntercept", 1, name, mend=mend)[0]
+    remedy = "HU cannot be known without it; export the series again, or add it (usually slope 1, intercept -1024)"
+    slope = required_numbers(part, "RescaleSlope", 1, name, remedy=remedy)[0]
+    intercept = required_numbers(part, "RescaleIntercept", 1, name, remedy=remedy)[0]
     if slope == 0:
         raise InputError(f"{name}: {tag_name('RescaleSlope')} is 0, which erases the image; export the series again")
     unit = text(part, "RescaleType")

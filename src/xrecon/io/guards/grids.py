@@ -15,14 +15,14 @@ EXTENT_MAX_MM = 4000.0
 
 
 def check_spacing(
-    spacing_mm: ArrayLike, source: Path, *, tag: str, limits: tuple[float, float] = SPACING_RANGE_MM, mend: str = ""
+    spacing_mm: ArrayLike, source: Path, *, tag: str, limits: tuple[float, float] = SPACING_RANGE_MM, remedy: str = ""
 ) -> tuple[float, ...]:
     """`spacing_mm` as floats if all are finite and within `limits` (mm). Raises InputError naming file and tag."""
     values = tuple(float(v) for v in np.atleast_1d(np.asarray(spacing_mm, dtype=np.float64)))
     if not all(np.isfinite(v) and limits[0] <= v <= limits[1] for v in values):
         raise InputError(
             f"{source}: {tag} gives a spacing of {' x '.join(f'{v:g}' for v in values)} mm; expected "
-            f"{limits[0]:g} to {limits[1]:g} mm; {mend or 'correct the header or export the file again'}"
+            f"{limits[0]:g} to {limits[1]:g} mm; {remedy or 'correct the header or export the file again'}"
         )
     return values
 
