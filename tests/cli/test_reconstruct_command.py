@@ -106,6 +106,8 @@ def test_existing_output_is_refused_before_anything_is_computed(films: tuple[Pat
         (("--pa", "PA", "--lateral", "LATERAL", "--split", "split.yaml"), "give --bank FOLDER"),
         (("--pa", "PA", "--lateral", "LATERAL", "--bank", "nowhere"), "nowhere: does not exist"),
         (("--pa", "PA", "--lateral", "LATERAL", "--bank", "SOURCE"), "no CT is left for the bank"),
+        (("--pa", "PA", "--lateral", "LATERAL", "--bank", "SOURCE", "--model", "pca"), "used by model deform only"),
+        (("--pa", "PA", "--lateral", "LATERAL", "--model", "deform+bank"), "needs a bank"),
         (("--pa", "PA", "--lateral", "LATERAL", "--device", "abacus"), "--device abacus"),
         (("--pa", "PA", "--lateral", "LATERAL", "--precision", "openvino"), "is for networks"),
         (("--pa", "PA", "--lateral", "LATERAL", "--precision", "int8"), "--precision"),

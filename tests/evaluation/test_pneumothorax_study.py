@@ -117,9 +117,9 @@ def test_cases_with_air_of_their_own_are_left_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="every test case has free pleural air"):
         healthy_sources(alone)
     # A reader who knows that the air is a bulla has the last word.
-    assert [source.name for source in healthy_sources(alone, known=["sick"])] == ["sick"]
+    assert [source.name for source in healthy_sources(alone, exempt=["sick"])] == ["sick"]
     with pytest.raises(InputError, match="no test case other; it has sick"):
-        healthy_sources(alone, known=["other"])
+        healthy_sources(alone, exempt=["other"])
 
 
 def test_a_scanned_chest_meets_its_frame(phantom64: Phantom, phantom64_file: Path) -> None:

@@ -14,6 +14,8 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.cases import Films, prepared_sources
 from xrecon.evaluation.disturbances import LEVELS, MEANINGS, disturbed
+from xrecon.evaluation.pneumothorax_study import plan_pneumothorax_study
+from xrecon.evaluation.robustness_study import plan_robustness_study, run_robustness_study
 from xrecon.volume import Volume
 
 
@@ -72,3 +74,37 @@ def test_the_study_runs_and_reports(chests: Path, tmp_path: Path) -> None:
     assert "films exchanged" in page and page.count("<table>") == 1
     done = CliRunner().invoke(build_app(), [*base, "--kinds", "magic", "-o", str(tmp_path / "other")])
     assert done.exit_code == 2 and "unknown disturbances" in done.stderr
+
+
+@pytest.mark.parametrize("study", ["pneumothorax", "robustness"])
+def test_studies_refuse_options_without_effect_and_unusable_devices(chests: Path, tmp_path: Path, study: str) -> None:
+    for arguments, message in (
+        (["--device", "abacus"], "--device abacus"),
+        (["--device", "meta"], "--device meta: computes nothing"),
+        (["--size", "80"], "--size 80: the cases of the data set"),
+        (["--geometry", "prost"], "--geometry prost"),
+        (["--split", "split.yaml"], "--split split.yaml"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "--workers 2: the scheduler"),
+    ):
+        command = ["study", study, "--dataset", str(chests), "-o", str(tmp_path / "out"), *arguments]
+        done = CliRunner().invoke(build_app(), command)
+        assert done.exit_code == 2, done.stderr
+        assert message in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_studies_compute_on_the_device(chests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+
+    def spy(*_films: object, device: str, **_options: object) -> None:
+        devices.append(device)
+        raise InputError("stop")
+
+    monkeypatch.setattr("xrecon.evaluation.models.reconstruct", spy)
+    monkeypatch.setattr("xrecon.evaluation.plan.usable_device", lambda name: name)
+    plan = plan_robustness_study(chests, models=["xrecon"], kinds=["swap"], limit=1, device="cuda:1")
+    with pytest.raises(InputError, match="nothing could be studied: one, none 0, xrecon: InputError: stop"):
+        run_robustness_study(plan, tmp_path)
+    assert devices == ["cuda:1", "cuda:1"]
+    planted = plan_pneumothorax_study(chests, models=["atlas", "xrecon"], limit=1, device="cuda:1")
+    assert planted.device == "cuda:1" and [choice.device for choice in planted.models] == ["cuda:1", "cuda:1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,9 +23,6 @@ from xrecon.cli.options import (
 )
 from xrecon.inference.device import usable_device
 from xrecon.json_text import json_text
-
-if TYPE_CHECKING:
-    from xrecon.inference.result import Reconstruction
 
 
 class PrecisionName(str, Enum):
@@ -78,7 +75,8 @@ def reconstruct(
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     device: DeviceOption = "cpu",
     precision: Annotated[
-        PrecisionName, typer.Option("--precision", help="Of a network's products; docs/networks.md has time and error.")
+        PrecisionName,
+        typer.Option("--precision", help="Arithmetic of a network; docs/networks.md lists time and error."),
     ] = PrecisionName.FLOAT32,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -89,9 +87,11 @@ def reconstruct(
     reconstruction.json (model, geometry, residuals, assumptions). What the films do not fix comes from the prior.
     """
     from xrecon.errors import InputError
+    from xrecon.inference.bank_files import bank_files
+    from xrecon.inference.models import find_model
     from xrecon.inference.reconstruct import reconstruct as run
     from xrecon.io.output.staging import check_outputs, staged_outputs
-    from xrecon.radiograph import load_radiograph
+    from xrecon.radiograph import VIEWS, load_radiograph
     from xrecon.records import RunRecord
     from xrecon.report.parts.figures import reconstruction_preview, save_figure
     from xrecon.report.parts.page import write_report
@@ -101,28 +101,31 @@ def reconstruct(
     check_outputs(output, names, overwrite=overwrite)
     if split is not None and bank is None:
         raise InputError(f"--split {split} chooses the train cases of a bank: give --bank FOLDER, or leave it out")
+    find_model(model, has_bank=bank is not None)  # a model that has no use for the bank is refused before it is read
     films = [
         load_radiograph(path, view, geometry=geometry.value, pixel_mm=pixel_mm, invert=invert, mirror=mirror)
-        for path, view, mirror in ((pa, "pa", mirror_pa), (lateral, "lateral", mirror_lateral))
+        for path, view, mirror in zip((pa, lateral), VIEWS, (mirror_pa, mirror_lateral), strict=True)
     ]
     usable_device(device)
-    cases = () if bank is None else _bank_cases(bank, split, (pa, lateral), shell)
-    settings = {"geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert}
-    settings |= {
-        "mirror_pa": mirror_pa,
-        "mirror_lateral": mirror_lateral,
-        "refine": refine,
-        "precision": precision.value,
-    }
-    files = {"pa": pa, "lateral": lateral, **dict(cases)}
-    record = RunRecord.of_files("xrecon reconstruct", seed=seed, files=files, settings=settings).to_dict()
+    others = None if bank is None else bank_files(chosen_cases(bank, split), (pa, lateral))
+    for name in others.left_out if others else ():
+        shell.note(f"{name} is left out of the bank: the films were simulated from it")
+    record = RunRecord.of_files(
+        "xrecon reconstruct",
+        seed=seed,
+        files={"pa": pa, "lateral": lateral, **dict(others.cases if others else ())},
+        settings={
+            "geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert, "mirror_pa": mirror_pa,
+            "mirror_lateral": mirror_lateral, "refine": refine, "precision": precision.value,
+        },
+    ).to_dict()  # fmt: skip
     with shell.progress("reconstructing"):
         result = run(
             films[0],
             films[1],
             model=model,
             size=size,
-            bank=_load(cases) if cases else None,
+            bank=others.load() if others else None,
             refine=refine,
             assets=assets,
             device=device,
@@ -130,7 +133,7 @@ def reconstruct(
             seed=seed,
             progress=shell.note,
         )
-    summary = {**record, **_summary(result)}
+    summary = {**record, **result.summary()}
     with staged_outputs(output, names, overwrite=overwrite) as stage:
         result.volume.save(stage / "ct.nii.gz")
         save_figure(reconstruction_preview(result), stage / "preview.png")
@@ -142,37 +145,3 @@ def reconstruct(
     for view, residual in result.residual.items():
         shell.print(f"{view} film: residual {residual.before:.1%} before, {residual.after:.1%} after the fit")
     return {**summary, "files": [output / name for name in names]}
-
-
-def _summary(result: Reconstruction) -> dict[str, Any]:
-    volume = result.volume
-    return {
-        **result.provenance,
-        "residual": dict(result.residual),
-        "ct": {"shape": volume.shape, "spacing_mm": volume.spacing_mm, "affine_lps": volume.affine},
-        "film_notes": {film.view: film.notes for film in result.films},
-    }
-
-
-def _bank_cases(bank: Path, split: Path | None, films: tuple[Path, Path], shell: Shell) -> tuple[tuple[str, Path], ...]:
-    """The cases of the bank without the CT that the films were simulated from, which would be the answer itself."""
-    from xrecon.data.ct_folder import content_sha256
-    from xrecon.errors import InputError
-    from xrecon.io.film_file import side_car_of
-
-    sources = {str(((side_car_of(film) or {}).get("inputs") or {}).get("ct", {}).get("sha256")) for film in films}
-    kept = []
-    for name, path in chosen_cases(bank, split):
-        if content_sha256(path) in sources:
-            shell.note(f"{name} is left out of the bank: the films were simulated from it")
-        else:
-            kept.append((name, path))
-    if not kept:
-        raise InputError(f"{bank}: no CT is left for the bank; add CTs of other patients, or leave out --bank")
-    return tuple(kept)
-
-
-def _load(cases: tuple[tuple[str, Path], ...]) -> list[Any]:
-    from xrecon.volume import load_ct
-
-    return [load_ct(path) for _, path in cases]

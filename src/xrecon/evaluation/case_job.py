@@ -78,12 +78,12 @@ class _Case:
         self._maps = maps if maps is not None and name in maps.maps else None
 
     @cached_property
-    def _known(self) -> KnownCase:
+    def _case(self) -> KnownCase:
         return known_case(self._job.source.name, self._job.source.open(device=self._job.device))
 
     @cached_property
     def _true_anatomy(self) -> SegmentedVolume:
-        return find_anatomy(self._known.truth)
+        return find_anatomy(self._case.truth)
 
     def preview_path(self) -> Path:
         """Where the picture of the last model's reconstruction lies."""
@@ -119,7 +119,7 @@ class _Case:
 
     def _measured(self, choice: ModelChoice, *, has_picture: bool) -> dict[str, Any]:
         """Reconstruct and measure; JSON values."""
-        job, case = self._job, self._known
+        job, case = self._job, self._case
         started = time.perf_counter()
         result = choice.run(case.films, size=job.source.size, assets=job.assets, seed=job.seed, case=job.source)
         seconds = time.perf_counter() - started
@@ -140,7 +140,7 @@ class _Case:
 
     def _errors(self, result: Reconstruction) -> tuple[dict[str, float | None], dict[str, Any]]:
         """Metrics of a reconstruction, and the details beside them."""
-        case, volume = self._known, result.volume
+        case, volume = self._case, result.volume
         metrics = full_metrics(volume, case.truth, body=case.body, beams=beams_of(case.films))
         details: dict[str, Any] = {
             "film_residuals": {view: [misfit.before, misfit.after] for view, misfit in result.residual.items()},

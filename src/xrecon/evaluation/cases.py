@@ -112,7 +112,7 @@ def prepared_sources(dataset: PreparedDataset) -> tuple[CaseSource, ...]:
     )
 
 
-def healthy_sources(dataset: PreparedDataset, *, known: Collection[str] = ()) -> tuple[CaseSource, ...]:
+def healthy_sources(dataset: PreparedDataset, *, exempt: Collection[str] = ()) -> tuple[CaseSource, ...]:
     """The cases of a data set without a pneumothorax, where one can be planted.
 
     Those in which `xrecon prepare` found free pleural air are left out, and must be named where the study is reported:
@@ -120,16 +120,16 @@ def healthy_sources(dataset: PreparedDataset, *, known: Collection[str] = ()) ->
 
     Args:
         dataset: of one subset.
-        known: cases that a reader knows to be healthy: they stay in, whatever `xrecon prepare` found (a bulla).
+        exempt: cases that a reader knows to be healthy: they stay in, whatever `xrecon prepare` found (a bulla).
 
     Raises:
-        InputError: a name in `known` that the data set does not have, or no case is left.
+        InputError: a name in `exempt` that the data set does not have, or no case is left.
     """
     names = [case.name for case in dataset.cases]
-    for name in known:
+    for name in exempt:
         if name not in names:
             raise InputError(f"{dataset.path}: no {dataset.subset} case {name}; it has {', '.join(names)}")
-    healthy = {case.name for case in dataset.cases if case.name in known or not bool(case.load().air.any())}
+    healthy = {case.name for case in dataset.cases if case.name in exempt or not bool(case.load().air.any())}
     sources = tuple(source for source in prepared_sources(dataset) if source.name in healthy)
     if not sources:
         raise InputError(f"{dataset.path}: every {dataset.subset} case has free pleural air already")

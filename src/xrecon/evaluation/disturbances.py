@@ -113,9 +113,9 @@ def _moved(beams: tuple[ConeBeam, ConeBeam], kind: str, level: float) -> tuple[C
     return pa, lateral
 
 
-def _with_rig(images: Images, truth: Volume, told: Sequence[ConeBeam], real: Sequence[ConeBeam]) -> Images:
+def _with_rig(images: Images, truth: Volume, nominal: Sequence[ConeBeam], real: Sequence[ConeBeam]) -> Images:
     mu = hu_to_mu(torch.from_numpy(np.array(truth.hu)))[None, None]
-    before, after = (project(mu, truth.spacing_mm, list(beams))[0].numpy() for beams in (told, real))
+    before, after = (project(mu, truth.spacing_mm, list(beams))[0].numpy() for beams in (nominal, real))
     pa, lateral = (image + b - a for image, a, b in zip(images, before, after, strict=True))
     return pa, lateral
 

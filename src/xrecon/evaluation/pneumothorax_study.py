@@ -166,19 +166,19 @@ def plan_pneumothorax_study(
     )  # fmt: skip
 
 
-def _healthy(cases: CaseSet, known: Sequence[str]) -> tuple[CaseSet, tuple[str, ...]]:
+def _healthy(cases: CaseSet, exempt: Sequence[str]) -> tuple[CaseSet, tuple[str, ...]]:
     """The chests in which one can plant, and in words who was left out or taken in spite of what was found."""
     if cases.dataset is None:
-        if known:
+        if exempt:
             raise InputError("--known-healthy is for a data set of `xrecon prepare`; of CT files none is left out")
         return cases, cases.notes
-    healthy = replace(cases, sources=healthy_sources(cases.dataset, known=known))
+    healthy = replace(cases, sources=healthy_sources(cases.dataset, exempt=exempt))
     left_out = [name for name in cases.names if name not in healthy.names]
     notes = []
     if left_out:
         notes.append(f"Left out, because `xrecon prepare` found free pleural air in them: {', '.join(left_out)}.")
-    if known:
-        notes.append(f"Taken as healthy on a reader's word, whatever `xrecon prepare` found: {', '.join(known)}.")
+    if exempt:
+        notes.append(f"Taken as healthy on a reader's word, whatever `xrecon prepare` found: {', '.join(exempt)}.")
     return healthy, tuple(notes)
 
 

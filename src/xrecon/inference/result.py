@@ -47,3 +47,16 @@ class Reconstruction:
     films: tuple[Radiograph, Radiograph]
     reprojections: tuple[Radiograph, Radiograph]
     provenance: Mapping[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """What the JSON beside the CT says: provenance, residuals, the grid, and the notes of the films."""
+        return {
+            **self.provenance,
+            "residual": dict(self.residual),
+            "ct": {
+                "shape": self.volume.shape,
+                "spacing_mm": self.volume.spacing_mm,
+                "affine_lps": self.volume.affine,
+            },
+            "film_notes": {film.view: film.notes for film in self.films},
+        }

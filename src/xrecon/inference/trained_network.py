@@ -56,7 +56,7 @@ def network_in(path: str) -> TrainedNetwork | None:
     """The network of a folder, or of the model.json in it; None where there is none."""
     from xrecon.models.checkpoint import INFORMATION_NAME
 
-    given = Path(path)
-    if given.name == INFORMATION_NAME:
-        return TrainedNetwork(path, given.parent)
-    return TrainedNetwork(path, given) if (given / INFORMATION_NAME).is_file() else None
+    folder = Path(path)
+    if folder.name == INFORMATION_NAME:
+        return TrainedNetwork(path, folder.parent)
+    return TrainedNetwork(path, folder) if (folder / INFORMATION_NAME).is_file() else None
