@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xrecon import projector as projector
     from xrecon.augmentation.augmenter import Augmenter as Augmenter
     from xrecon.data.dataset import PreparedDataset as PreparedDataset
+    from xrecon.evaluation.evaluation import evaluate as evaluate
     from xrecon.evaluation.metrics.image import image_metrics as image_metrics
     from xrecon.films.simulation import simulate as simulate
     from xrecon.geometry import ConeBeam as ConeBeam
@@ -41,6 +42,7 @@ _HOME = {
     "Segmentation": "xrecon.segmentation",
     "Volume": "xrecon.volume",
     "backproject": "xrecon.projector.operator",
+    "evaluate": "xrecon.evaluation.evaluation",
     "image_metrics": "xrecon.evaluation.metrics.image",
     "load_ct": "xrecon.volume",
     "load_radiograph": "xrecon.radiograph",

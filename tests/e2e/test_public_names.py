@@ -82,6 +82,23 @@ def test_a_prepared_set_augments_trains_and_reconstructs(phantom64_file: Path, t
     assert rec.volume.shape == (64, 64, 64)
 
 
+def test_models_are_evaluated_on_a_folder_of_cts(phantom64_file: Path, tmp_path: Path) -> None:
+    report = xrecon.evaluate(
+        phantom64_file.parent, output=tmp_path / "out", models=["atlas"], baselines=False, anatomy=False
+    )
+    assert "atlas" in report.table
+    assert {row.model for row in report.results.rows} == {"atlas"}
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
+def test_networks_by_name_take_two_films() -> None:
+    channels = {"stem_channels": 4, "growth": 4, "decoder_channels": (2, 2, 4, 4, 8, 8)}
+    network = xrecon.models.create("xrecon", size=64, dense_layers=(1, 1, 1, 1, 1), **channels).eval()
+    film = torch.zeros((1, 1, 64, 64))
+    with torch.no_grad():
+        assert network(film, film).shape == (1, 1, 64, 64, 64)
+
+
 @pytest.mark.parametrize("name", sorted(xrecon._HOME))
 def test_every_parameter_of_a_public_function_is_documented(name: str) -> None:
     value = getattr(xrecon, name)
