@@ -10,7 +10,7 @@ import pytest
 from support.augment_fixtures import phantom_case
 from xrecon.augmentation.chest import chest_of
 from xrecon.augmentation.spatial.affine import AffineSettings, draw_affine
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.spatial.elastic import ElasticSettings, draw_elastic
 from xrecon.data.case_file import CaseData
 from xrecon.geometry import FRAME_MM
@@ -27,7 +27,7 @@ def test_labels_move_with_their_tissue(case: CaseData) -> None:
     painted = np.select([case.sides == 1, case.sides == 2], [1000, 2000], 0).astype(np.int16)
     sides_only = replace(case, ct=painted)
     rng = np.random.default_rng(2)
-    deformation, _ = draw_affine(Deformation.none(), AffineSettings(), rng, frame_mm=FRAME_MM)
+    deformation, _ = draw_affine(ChestDeformation.none(), AffineSettings(), rng, frame_mm=FRAME_MM)
     deformation, _ = draw_elastic(deformation, ElasticSettings(), rng, frame_mm=FRAME_MM)
     chest = chest_of(sides_only, deformation, size=64, frame_mm=FRAME_MM)
     inside = chest.measured
@@ -42,7 +42,7 @@ def test_labels_move_with_their_tissue(case: CaseData) -> None:
 
 
 def test_what_lies_beyond_the_cube_counts_as_unmeasured(case: CaseData) -> None:
-    shifted = Deformation(np.eye(3), np.array([60.0, 0.0, 0.0]))
+    shifted = ChestDeformation(np.eye(3), np.array([60.0, 0.0, 0.0]))
     cut = replace(case, scan_box=((0, 50), (0, 64), (4, 64)))
     chest = chest_of(cut, shifted, size=64, frame_mm=FRAME_MM)
     assert not chest.measured[:9].any()

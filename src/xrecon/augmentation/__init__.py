@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from xrecon.augmentation.augmenter import Sample as Sample
     from xrecon.augmentation.chest import AugmentedChest as AugmentedChest
     from xrecon.augmentation.settings import AugmentConfig as AugmentConfig
-    from xrecon.augmentation.spatial.deformation import Deformation as Deformation
+    from xrecon.augmentation.spatial.deformation import ChestDeformation as ChestDeformation
 
 _HOME = {
     "AugmentConfig": "xrecon.augmentation.settings",
     "AugmentedChest": "xrecon.augmentation.chest",
     "Augmenter": "xrecon.augmentation.augmenter",
-    "Deformation": "xrecon.augmentation.spatial.deformation",
+    "ChestDeformation": "xrecon.augmentation.spatial.deformation",
     "Sample": "xrecon.augmentation.augmenter",
 }
 __all__ = list(_HOME)

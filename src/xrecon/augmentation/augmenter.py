@@ -19,7 +19,7 @@ from xrecon.augmentation.chest import AugmentedChest, chest_of, shrunk
 from xrecon.augmentation.projection import beside_the_cube, integrals, moved_along
 from xrecon.augmentation.random_streams import stream
 from xrecon.augmentation.settings import AugmentConfig, steps_of
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.steps import Beams, Exposures, ExposureStep, FilmStep, FilmView, SpatialStep, TissueStep
 from xrecon.data.case_file import CaseData
 from xrecon.errors import InputError
@@ -112,15 +112,15 @@ class Augmenter:
 
     def _as_it_is(self, case: CaseData, work: _SampleInProgress) -> tuple[AugmentedChest, Beams, list[Floats]]:
         """The chest unchanged with the patient's own films."""
-        chest = chest_of(case, Deformation.none(), size=self.size, frame_mm=self.frame_mm)
+        chest = chest_of(case, ChestDeformation.none(), size=self.size, frame_mm=self.frame_mm)
         films = [shrunk(np.asarray(film, dtype=np.float32), self.size) for film in (case.pa, case.lateral)]
         work.record["own_films"] = True
         work.clock.lap("deform")
         return chest, self.beams, films
 
-    def _changed(self, case: CaseData, work: _SampleInProgress) -> tuple[Deformation, AugmentedChest]:
+    def _changed(self, case: CaseData, work: _SampleInProgress) -> tuple[ChestDeformation, AugmentedChest]:
         """The deformed chest with changed tissue, and its deformation."""
-        deformation = Deformation.none()
+        deformation = ChestDeformation.none()
         for name, spatial in steps_of(SpatialStep, type(self.config)):
             if (rng := work.generator(name)) is not None:
                 settings = getattr(self.config, name)
@@ -135,7 +135,7 @@ class Augmenter:
         return deformation, chest
 
     def _exposed(
-        self, case: CaseData, chest: AugmentedChest, deformation: Deformation, work: _SampleInProgress
+        self, case: CaseData, chest: AugmentedChest, deformation: ChestDeformation, work: _SampleInProgress
     ) -> tuple[Beams, list[Floats]]:
         """Line integrals of the changed chest, and of what the stored films show beside the cube."""
         exposures = Exposures(self.beams, FILM_ENERGY_KEV)

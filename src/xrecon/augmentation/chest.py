@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.morphology import Floats, Mask
 from xrecon.augmentation.sampling_kernel import sample_all
-from xrecon.augmentation.spatial.deformation import Deformation, voxel_places
+from xrecon.augmentation.spatial.deformation import ChestDeformation, voxel_places
 from xrecon.data.case_file import CaseData
 from xrecon.resample import resample_separable
 from xrecon.volume import OUTSIDE_HU
@@ -47,7 +47,7 @@ class AugmentedChest:
         return self.pitch_mm**3 / 1000.0
 
 
-def chest_of(case: CaseData, deformation: Deformation, *, size: int, frame_mm: float) -> AugmentedChest:
+def chest_of(case: CaseData, deformation: ChestDeformation, *, size: int, frame_mm: float) -> AugmentedChest:
     """The case on a cube of `size` voxels, deformed. Masks are resampled as shares of a voxel and cut at one half.
 
     What comes from beyond the cube is air, and not measured.

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.chest import shrunk
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.steps import Beams, Exposures
 from xrecon.data.case_file import CaseData
 from xrecon.projector import hu_to_mu, project
@@ -46,7 +46,7 @@ def beside_the_cube(case: CaseData, nominal: Beams, *, size: int, frame_mm: floa
 
 
 def moved_along(
-    films: list[Floats], deformation: Deformation, exposures: Exposures, *, pitch_mm: float
+    films: list[Floats], deformation: ChestDeformation, exposures: Exposures, *, pitch_mm: float
 ) -> list[Floats]:
     """The films of the tissue beside the cube, moved as the patient and the exposures were, at another energy."""
     gain = np.float32(mu_water_per_mm(exposures.energy_kev) / mu_water_per_mm(FILM_ENERGY_KEV))

@@ -13,7 +13,7 @@ import numpy as np
 
 from xrecon.anatomy.morphology import Floats
 from xrecon.augmentation.chest import AugmentedChest
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.geometry import ConeBeam
 
 Draws = dict[str, Any]
@@ -52,7 +52,7 @@ class Exposures:
 class SpatialStep:
     """Changes where the tissue lies: `apply(deformation, settings, rng, frame_mm=...)`."""
 
-    apply: Callable[..., tuple[Deformation, Draws]]
+    apply: Callable[..., tuple[ChestDeformation, Draws]]
 
 
 @dataclass(frozen=True)

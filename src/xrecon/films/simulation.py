@@ -74,7 +74,7 @@ def simulate(
     body = ct if keep_table else without_table(ct)
     centre = thorax_centre(ct) if centre_mm is None else np.asarray(centre_mm, dtype=np.float64)
     views = geometry if isinstance(geometry, tuple) else film_pair(geometry, size=size)
-    rays = _Rays(_placed(views, ct, centre), _finest_mm(views), device)
+    rays = _FilmRays(_placed(views, ct, centre), _finest_mm(views), device)
     if physics is None:
         images = rays.integrals(body.with_hu(hu_to_mu(body.hu, energy_kev=energy_kev)))
         return _films([image.cpu().numpy() for image in images], views, body.notes, "line_integral")
@@ -108,7 +108,7 @@ def _placed(views: tuple[ConeBeam, ConeBeam], ct: Volume, centre_mm: NDArray[np.
 
 
 @dataclass(frozen=True)
-class _Rays:
+class _FilmRays:
     """The rays of both films through one CT.
 
     Attributes:

@@ -21,7 +21,7 @@ from xrecon.planting.flow import Cavity, inflow_velocity
 from xrecon.planting.inflow import air_inflow, tissue_contraction
 from xrecon.planting.noise import ScanNoise, measure_noise
 from xrecon.planting.pattern import PATTERN_NAMES, PATTERNS
-from xrecon.planting.render import PLEURA_MM, Motion, Scene, build_scene, find_wall, match_mass
+from xrecon.planting.render import PLEURA_MM, CollapsedLung, Motion, build_scene, find_wall, match_mass
 from xrecon.planting.shift import shift_mediastinum
 from xrecon.planting.truth import LungMass, PlantedOccupancy, PlantedVolumes, PlantingSettings, Truth
 from xrecon.resample import resample_separable
@@ -185,7 +185,7 @@ def _root_mm(chest: ChestAir, box: Box, side: str, spacing: Spacing) -> NDArray[
 def _draw(
     ct: Volume,
     box: Box,
-    scene: Scene,
+    scene: CollapsedLung,
     lost_noise: Floats,
     below: Floats,
     noise: ScanNoise,
@@ -208,7 +208,7 @@ def _draw(
     )
 
 
-def _lost_noise(scene: Scene, motion: Motion) -> Floats:
+def _lost_noise(scene: CollapsedLung, motion: Motion) -> Floats:
     """[D, H, W] share of the scan's noise that each voxel lacks: all of it in the gap, in moved lung what resampling
     took away.
     """

@@ -79,7 +79,7 @@ class Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class CollapsedLung:
     """A collapsed lung in its cavity, before it is drawn. All [D, H, W].
 
     Attributes:
@@ -156,7 +156,7 @@ def move(wall: Wall, collapse: Collapse, *, pitch_mm: float, spacing: Spacing) -
 
 def build_scene(
     hu: Floats, wall: Wall, motion: Motion, *, spacing: Spacing, push_mm: float, pleura_mm: float = PLEURA_MM
-) -> Scene:
+) -> CollapsedLung:
     """Shares of lung and pleura per voxel and the density of the moved tissue, before its mass is matched."""
 
     def full(values: Floats, default: float) -> Floats:
@@ -167,7 +167,7 @@ def build_scene(
     lung = motion.lung_share(push_mm)
     inner = motion.lung_share(push_mm, within_mm=pleura_mm)
     carried = _carried_density(hu, wall, motion, spacing)
-    return Scene(
+    return CollapsedLung(
         wall,
         full(lung, 0.0),
         full((lung - inner) * motion.opened, 0.0),
@@ -177,7 +177,7 @@ def build_scene(
     )
 
 
-def match_mass(scene: Scene, hu: Floats, *, gap_density: Floats) -> tuple[Floats, float, float]:
+def match_mass(scene: CollapsedLung, hu: Floats, *, gap_density: Floats) -> tuple[Floats, float, float]:
     """Density [D, H, W] with the lung's tissue scaled until it weighs what it did; that mass; the mass reached.
 
     Tissue never gets denser than airless lung (or than the vessel it was): a lung pressed harder than its own tissue
@@ -209,7 +209,7 @@ def match_mass(scene: Scene, hu: Floats, *, gap_density: Floats) -> tuple[Floats
     return density, target - wall_mass, reached - wall_mass
 
 
-def _compose(scene: Scene, before: Floats, gain: float, gap_density: Floats) -> Floats:
+def _compose(scene: CollapsedLung, before: Floats, gain: float, gap_density: Floats) -> Floats:
     share = scene.wall.share
     tissue = _soft_limit(scene.tissue * np.float32(gain), scene.limit)
     lung = (scene.lung_share - scene.pleura_share) * tissue + scene.pleura_share * np.float32(_PLEURA_DENSITY)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrecon.augmentation.spatial.affine import AffineSettings, draw_affine
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.spatial.elastic import ElasticSettings, draw_elastic
 from xrecon.geometry import FRAME_MM
 
@@ -16,7 +16,7 @@ from xrecon.geometry import FRAME_MM
 @settings(deadline=None, max_examples=25)
 def test_deformations_never_fold(seed: int, amplitude: float, least: float) -> None:
     rng = np.random.default_rng(seed)
-    affine, _ = draw_affine(Deformation.none(), AffineSettings(rotation_deg=15.0), rng, frame_mm=FRAME_MM)
+    affine, _ = draw_affine(ChestDeformation.none(), AffineSettings(rotation_deg=15.0), rng, frame_mm=FRAME_MM)
     wild = ElasticSettings(amplitude_mm=(amplitude, amplitude), knot_mm=40.0, least_jacobian=least)
     deformation, record = draw_elastic(affine, wild, rng, frame_mm=FRAME_MM)
     finer = (np.arange(61) - 30.0) * (FRAME_MM / 61)
@@ -28,7 +28,7 @@ def test_deformations_never_fold(seed: int, amplitude: float, least: float) -> N
 
 def test_the_jacobian_is_that_of_the_map() -> None:
     rng = np.random.default_rng(4)
-    deformation, _ = draw_affine(Deformation.none(), AffineSettings(), rng, frame_mm=FRAME_MM)
+    deformation, _ = draw_affine(ChestDeformation.none(), AffineSettings(), rng, frame_mm=FRAME_MM)
     deformation, record = draw_elastic(deformation, ElasticSettings(), rng, frame_mm=FRAME_MM)
     assert record["amplitude_mm"] > 0
     places = np.arange(-20.0, 21.0)

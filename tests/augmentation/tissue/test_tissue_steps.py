@@ -7,7 +7,7 @@ import pytest
 
 from support.augment_fixtures import phantom_case
 from xrecon.augmentation.chest import AugmentedChest, chest_of
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.tissue.bulla import BullaSettings, add_bullae
 from xrecon.augmentation.tissue.density import DensitySettings, change_density
 from xrecon.augmentation.tissue.effusion import EffusionSettings, add_effusion
@@ -19,7 +19,7 @@ from xrecon.phantoms.thorax import Phantom
 
 @pytest.fixture(scope="module")
 def chest(phantom64: Phantom) -> AugmentedChest:
-    return chest_of(phantom_case(phantom64), Deformation.none(), size=64, frame_mm=FRAME_MM)
+    return chest_of(phantom_case(phantom64), ChestDeformation.none(), size=64, frame_mm=FRAME_MM)
 
 
 def rng(seed: int) -> np.random.Generator:

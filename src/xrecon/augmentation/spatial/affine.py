@@ -10,7 +10,7 @@ from pydantic import Field
 
 from xrecon.augmentation.random_streams import log_uniform, signed
 from xrecon.augmentation.ranges import PositiveRange, step_probability
-from xrecon.augmentation.spatial.deformation import Deformation
+from xrecon.augmentation.spatial.deformation import ChestDeformation
 from xrecon.augmentation.steps import Draws
 from xrecon.config import Config
 
@@ -26,8 +26,8 @@ class AffineSettings(Config):
 
 
 def draw_affine(
-    deformation: Deformation, settings: AffineSettings, rng: np.random.Generator, *, frame_mm: float
-) -> tuple[Deformation, Draws]:
+    deformation: ChestDeformation, settings: AffineSettings, rng: np.random.Generator, *, frame_mm: float
+) -> tuple[ChestDeformation, Draws]:
     """The deformation with turns about the three axes, sizes along them and a shift as its affine part.
 
     The determinant is positive by construction.

@@ -15,7 +15,7 @@ from xrecon.anatomy.morphology import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class Deformation:
+class ChestDeformation:
     """A backward map: old = matrix @ (new - shift) + elastic(new), mm.
 
     Attributes:
@@ -31,7 +31,7 @@ class Deformation:
     knot_mm: float = 0.0
 
     @classmethod
-    def none(cls) -> Deformation:
+    def none(cls) -> ChestDeformation:
         """Everything stays."""
         return cls(np.eye(3), np.zeros(3))
 

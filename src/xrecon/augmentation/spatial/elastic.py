@@ -9,7 +9,7 @@ from pydantic import Field
 
 from xrecon.augmentation.random_streams import uniform
 from xrecon.augmentation.ranges import Range, step_probability
-from xrecon.augmentation.spatial.deformation import Deformation, voxel_places
+from xrecon.augmentation.spatial.deformation import ChestDeformation, voxel_places
 from xrecon.augmentation.steps import Draws
 from xrecon.config import Config
 
@@ -35,8 +35,8 @@ class ElasticSettings(Config):
 
 
 def draw_elastic(
-    deformation: Deformation, settings: ElasticSettings, rng: np.random.Generator, *, frame_mm: float
-) -> tuple[Deformation, Draws]:
+    deformation: ChestDeformation, settings: ElasticSettings, rng: np.random.Generator, *, frame_mm: float
+) -> tuple[ChestDeformation, Draws]:
     """A smooth displacement on top; reduced until no place is compressed below `least_jacobian` of the affine map."""
     count = int(np.ceil(frame_mm / settings.knot_mm)) + 3
     amplitude = uniform(rng, settings.amplitude_mm)
