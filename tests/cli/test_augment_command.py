@@ -40,9 +40,9 @@ def test_draws_a_sheet_and_records_every_draw(dataset: Path, tmp_path: Path) -> 
     content = json.loads(sheet.with_suffix(".json").read_text())
     assert content["notice"] == RESEARCH_NOTICE
     assert content["settings"]["nodules"]["probability"] == 1
-    assert [one["seed"] for one in content["samples"]] == [5, 6]
-    assert {one["case"] for one in content["samples"]} == {"one"}
-    assert all(one["nodules"]["nodules"] for one in content["samples"])
+    assert [sample["seed"] for sample in content["samples"]] == [5, 6]
+    assert {sample["case"] for sample in content["samples"]} == {"one"}
+    assert all(sample["nodules"]["nodules"] for sample in content["samples"])
     assert json.loads(done.stdout)["samples"] == content["samples"]
 
 

@@ -14,7 +14,7 @@ from xrecon.data.dataset import PreparedDataset
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(build_app(), [str(one) for one in arguments])
+    return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A slim generator as its authors would have saved it."""
     file = tmp_path_factory.mktemp("published") / "200_net_G.pth"
     state = export_published(create("xrecon", size=96, rng=torch.Generator().manual_seed(2), **SLIM))
-    torch.save({"state_dict": {f"module.{key}": one for key, one in state.items()}, "epoch": 200}, file)
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}, "epoch": 200}, file)
     return file
 
 
@@ -34,14 +34,14 @@ def test_import_writes_weights_that_load(checkpoint: Path, tmp_path: Path) -> No
     folder = tmp_path / "models" / "slim"
     done = run_program("import", checkpoint, "-o", folder, "--training-data", "phantoms", "--licence", "CC0", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["name"], told["training_data"], told["licence"]) == ("200_net_G", "phantoms", "CC0")
-    assert "RESEARCH ONLY" in told["notice"] and told["architecture"]["size"] == 96
+    output = json.loads(done.stdout)
+    assert (output["name"], output["training_data"], output["licence"]) == ("200_net_G", "phantoms", "CC0")
+    assert "RESEARCH ONLY" in output["notice"] and output["architecture"]["size"] == 96
     net, information = load_model(folder)
-    assert information.sha256 == told["sha256"]
+    assert information.sha256 == output["sha256"]
     original = torch.load(checkpoint, weights_only=True)["state_dict"]
-    found = export_published(net)
-    assert all(torch.equal(one, found[key.removeprefix("module.")]) for key, one in original.items())
+    exported = export_published(net)
+    assert all(torch.equal(weight, exported[key.removeprefix("module.")]) for key, weight in original.items())
 
 
 def test_import_takes_a_discriminator_and_settings(checkpoint: Path, tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_import_keeps_an_earlier_model_unless_told(checkpoint: Path, tmp_path: P
 def test_list_names_networks_with_their_parameters() -> None:
     done = run_program("list", "--json")
     assert done.exit_code == 0, done.stderr
-    found = {one["name"]: one for one in json.loads(done.stdout)["networks"]}
-    assert found["xrecon"]["parameters"] == 98_799_735 and found["xrecon"]["size"] == 224
-    assert found["coordconv"]["parameters"] == 11_067_457 and found["coordconv"]["kind"] == "discriminator"
+    networks = {network["name"]: network for network in json.loads(done.stdout)["networks"]}
+    assert networks["xrecon"]["parameters"] == 98_799_735 and networks["xrecon"]["size"] == 224
+    assert networks["coordconv"]["parameters"] == 11_067_457 and networks["coordconv"]["kind"] == "discriminator"
     done = run_program("list")
     assert "98,799,735" in done.stdout and "x2ct-gan" in done.stdout
 

@@ -78,11 +78,11 @@ def test_the_reconstruction_resembles_the_truth(result: tuple[Path, dict[str, An
 
     ct = xrecon.load_ct(phantom64_file)
     truth = framed(without_table(ct), 64, centre_mm=thorax_centre(ct)).hu
-    found = xrecon.load_ct(result[0] / "ct.nii.gz").hu
-    right_way = np.corrcoef(found.ravel(), truth.ravel())[0, 1]
+    reconstructed = xrecon.load_ct(result[0] / "ct.nii.gz").hu
+    right_way = np.corrcoef(reconstructed.ravel(), truth.ravel())[0, 1]
     assert right_way > 0.7
     for axis in (0, 1):  # head and feet, front and back
-        assert np.corrcoef(np.flip(found, axis).ravel(), truth.ravel())[0, 1] < right_way - 0.05
+        assert np.corrcoef(np.flip(reconstructed, axis).ravel(), truth.ravel())[0, 1] < right_way - 0.05
 
 
 def test_existing_output_is_refused_before_anything_is_computed(films: tuple[Path, Path], tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_wrong_input_exits_2_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = {"PA": films[0], "LATERAL": films[1], "CT": phantom64_file, "SOURCE": phantom64_file.parent}
-    done = run_reconstruct(*(places.get(one, one) for one in arguments), "-o", "out")
+    done = run_reconstruct(*(places.get(argument, argument) for argument in arguments), "-o", "out")
     assert done.exit_code == 2, done.stderr
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -27,14 +27,14 @@ def run_segment(*arguments: object) -> Any:
 @pytest.fixture(scope="module")
 def sick_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parameters = ThoraxParameters(pneumothorax_side="left", pneumothorax_ml=900.0, noise_hu=10.0)
-    made = thorax_phantom(96, 4.0, parameters=parameters)
-    hu = np.array(made.volume.hu)
+    phantom = thorax_phantom(96, 4.0, parameters=parameters)
+    hu = np.array(phantom.volume.hu)
     # The phantom's lungs touch and have no pleura: part them, and draw the line that every real pneumothorax shows.
     midline = np.abs(np.arange(96) - 47.5) * 4.0 < 9
-    hu[(made.labels > 0) & midline] = 40
-    line = binary_dilation(made.labels == 3) & (made.labels == 2)
+    hu[(phantom.labels > 0) & midline] = 40
+    line = binary_dilation(phantom.labels == 3) & (phantom.labels == 2)
     hu[line] = np.maximum(hu[line], -300)
-    return made.volume.with_hu(hu).save(tmp_path_factory.mktemp("sick") / "secret_name.nii.gz")
+    return phantom.volume.with_hu(hu).save(tmp_path_factory.mktemp("sick") / "secret_name.nii.gz")
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_wrong_input_exits_2_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save("film.png")
-    done = run_simulate(*(phantom64_file if one == "PHANTOM" else one for one in arguments), "-o", "out")
+    done = run_simulate(*(phantom64_file if argument == "PHANTOM" else argument for argument in arguments), "-o", "out")
     assert done.exit_code == 2
     assert message in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["film.png"]

@@ -27,35 +27,35 @@ def test_clinical_films_say_how_they_were_made_and_read_back(phantom64_file: Pat
         more = ("--physics", "clinical", "--set", "beam.kvp=110", "--set", "noise.exposure=0.5", "--seed", seed)
         done = run_simulate(phantom64_file, "-o", tmp_path / name, "--size", 48, *more)
         assert done.exit_code == 0, done.stderr
-    made = side_car(tmp_path / "one")
-    assert made["seed"] == 7
-    assert made["quantity"] == "display"
-    assert made["notice"] == "SYNTHETIC / RESEARCH ONLY / NOT FOR DIAGNOSIS"
-    physics = made["settings"]["physics"]
+    record = side_car(tmp_path / "one")
+    assert record["seed"] == 7
+    assert record["quantity"] == "display"
+    assert record["notice"] == "SYNTHETIC / RESEARCH ONLY / NOT FOR DIAGNOSIS"
+    physics = record["settings"]["physics"]
     assert (physics["preset"], physics["beam"]["kvp"], physics["noise"]["exposure"]) == ("clinical", 110.0, 0.5)
-    assert "energy_kev" not in made["settings"]
-    one, same, other = (xrecon.load_radiograph(tmp_path / n / "pa.tiff", "pa") for n in ("one", "same", "other"))
-    assert not one.is_quantitative
-    assert np.array_equal(one.image, same.image)
-    assert not np.array_equal(one.image, other.image)
+    assert "energy_kev" not in record["settings"]
+    first, same, other = (xrecon.load_radiograph(tmp_path / n / "pa.tiff", "pa") for n in ("one", "same", "other"))
+    assert not first.is_quantitative
+    assert np.array_equal(first.image, same.image)
+    assert not np.array_equal(first.image, other.image)
 
 
 def test_single_parts_on_the_linear_film(phantom64_file: Path, tmp_path: Path) -> None:
     done = run_simulate(phantom64_file, "-o", tmp_path, "--size", 48, "--set", "scatter.grid=false")
     assert done.exit_code == 0, done.stderr
-    made = side_car(tmp_path)
-    assert made["quantity"] == "line_integral"
-    assert made["seed"] is None  # nothing was drawn
-    assert made["settings"]["energy_kev"] == 60.0
-    assert made["settings"]["physics"]["scatter"]["grid"] is False
-    assert made["settings"]["physics"]["noise"] is None
+    record = side_car(tmp_path)
+    assert record["quantity"] == "line_integral"
+    assert record["seed"] is None  # nothing was drawn
+    assert record["settings"]["energy_kev"] == 60.0
+    assert record["settings"]["physics"]["scatter"]["grid"] is False
+    assert record["settings"]["physics"]["noise"] is None
 
 
 def test_plain_films_are_those_of_before(phantom64_file: Path, tmp_path: Path) -> None:
     done = run_simulate(phantom64_file, "-o", tmp_path, "--size", 48, "--physics", "linear")
     assert done.exit_code == 0, done.stderr
-    made = side_car(tmp_path)
-    assert "physics" not in made["settings"] and made["seed"] is None
+    record = side_car(tmp_path)
+    assert "physics" not in record["settings"] and record["seed"] is None
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_wrong_input_exits_2_and_writes_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run_program("train", "priors", *(folder if one == "FOLDER" else one for one in arguments))
+    done = run_program("train", "priors", *(folder if argument == "FOLDER" else argument for argument in arguments))
     assert done.exit_code == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -33,11 +33,11 @@ class Block:
 
 
 def blocks_of(text: str) -> list[Block]:
-    found = []
+    blocks = []
     for match in FENCE.finditer(text):
         line = text.count("\n", 0, match.start("code")) + 1
-        found.append(Block(line, match["code"], match["reason"]))
-    return found
+        blocks.append(Block(line, match["code"], match["reason"]))
+    return blocks
 
 
 BLOCKS = blocks_of(README.read_text(encoding="utf-8"))

@@ -30,8 +30,8 @@ def fast_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
 def people() -> list[Volume]:
     """Three different artificial thoraces, 64^3 voxels of 6 mm, whole HU."""
     rng = np.random.default_rng(5)
-    made = [thorax_phantom(64, 6.0, parameters=ThoraxParameters.sample(rng)).volume for _ in range(3)]
-    return [volume.with_hu(np.rint(volume.hu)) for volume in made]  # as files hold them
+    volumes = [thorax_phantom(64, 6.0, parameters=ThoraxParameters.sample(rng)).volume for _ in range(3)]
+    return [volume.with_hu(np.rint(volume.hu)) for volume in volumes]  # as files hold them
 
 
 @pytest.fixture(scope="session")

@@ -40,9 +40,9 @@ def lethal(marker: str) -> str:
 
 
 def test_one_after_the_other_gives_results_and_errors() -> None:
-    found = dict(jobs.run_jobs(square, [2, 3, 4], workers=1))
-    assert (found[0], found[2]) == (4, 16)
-    assert isinstance(found[1], InputError)
+    results = dict(jobs.run_jobs(square, [2, 3, 4], workers=1))
+    assert (results[0], results[2]) == (4, 16)
+    assert isinstance(results[1], InputError)
     assert list(jobs.run_jobs(square, [], workers=4)) == []
 
 
@@ -66,9 +66,9 @@ def test_without_dask_a_scheduler_is_a_missing_part(monkeypatch: pytest.MonkeyPa
 @pytest.mark.filterwarnings("default")  # those of Dask's own start and stop
 def test_a_local_cluster_by_default() -> None:
     pytest.importorskip("distributed", reason="the extra [scale] is not installed")
-    found = dict(jobs.run_jobs(abs, [-1, -2, "x"], workers=2))  # type: ignore[list-item]
-    assert (found[0], found[1]) == (1, 2)
-    assert isinstance(found[2], TypeError)
+    results = dict(jobs.run_jobs(abs, [-1, -2, "x"], workers=2))  # type: ignore[list-item]
+    assert (results[0], results[1]) == (1, 2)
+    assert isinstance(results[2], TypeError)
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ def test_a_cluster_prepares_the_data_set(cluster: str, people_folder: Path, tmp_
 
 @pytest.mark.filterwarnings("default")
 def test_a_lost_workers_job_is_done_again(cluster: str, tmp_path: Path) -> None:
-    found = dict(jobs.run_jobs(lethal, [str(tmp_path / "marker")], scheduler=cluster))
-    assert found == {0: "done"}
+    results = dict(jobs.run_jobs(lethal, [str(tmp_path / "marker")], scheduler=cluster))
+    assert results == {0: "done"}
 
 
 @pytest.mark.filterwarnings("default")

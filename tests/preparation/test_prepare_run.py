@@ -33,7 +33,7 @@ SETTINGS = PrepareSettings(size=32, lung_model="classical")
 
 
 def prepare(inputs: Path | list[Path], output: Path, **more: Any) -> PrepareReport:
-    places = [str(one) for one in (inputs if isinstance(inputs, list) else [inputs])]
+    places = [str(place) for place in (inputs if isinstance(inputs, list) else [inputs])]
     return prepare_dataset(PrepareRequest(places, str(output), **{"settings": SETTINGS, "workers": 1, **more}))
 
 
@@ -98,13 +98,13 @@ def test_any_orientation_gives_the_same_case(prepared: Path, people: list[Volume
         affine[:3, 3] += affine[:3, axis] * (people[0].shape[axis] - 1)
         affine[:3, axis] *= -1
     turned = Volume(np.flip(people[0].hu, flips), affine)
-    found = prepare_volume(turned, SETTINGS)
+    case = prepare_volume(turned, SETTINGS)
     upright = prepare_volume(people[0], SETTINGS).case
     stored = PreparedDataset(prepared, "train")[0].load()
-    assert np.abs(found.case.ct.astype(int) - stored.ct).max() <= 1
-    assert np.array_equal(found.case.sides, upright.sides)
-    assert np.allclose(found.case.pa, stored.pa, atol=1e-3)
-    assert found.source_sha256 == PreparedDataset(prepared, "train")[0].record.source_sha256
+    assert np.abs(case.case.ct.astype(int) - stored.ct).max() <= 1
+    assert np.array_equal(case.case.sides, upright.sides)
+    assert np.allclose(case.case.pa, stored.pa, atol=1e-3)
+    assert case.source_sha256 == PreparedDataset(prepared, "train")[0].record.source_sha256
 
 
 def test_running_again_does_nothing_twice(prepared: Path, people_folder: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_bad_input_is_listed_with_its_reason(people: list[Volume], people_folder
     Volume.centred(np.clip(people[2].hu, -1000, 200) / 1000 + 1, (6.0, 6.0, 6.0)).save(folder / "scaled.nii.gz")
     output = tmp_path / "set"
     report = prepare(folder, output, test_share=0.0)
-    reasons = {one.source: one.reason for one in report.manifest.rejected}
+    reasons = {rejection.source: rejection.reason for rejection in report.manifest.rejected}
     assert len(report.manifest.cases) == 1
     assert len(reasons) == 6
     text = " | ".join(reasons.values())
@@ -249,8 +249,8 @@ def test_licences_of_pulled_series_reach_the_manifest(people: list[Volume], tmp_
     known = ArchivedSeries(uids[0], "P1", "some_lungs", 64, 30.0, "CC BY 3.0", "10.1/2", "CHEST")
     write_record([known], tmp_path / "in", version="25")
     prepare(tmp_path / "in", tmp_path / "set", test_share=0.0, source="clinic", licence="by contract")
-    found = {(one["source"], one["licence"]) for one in PreparedDataset(tmp_path / "set").manifest.licences()}
-    assert found == {("some_lungs, doi:10.1/2", "CC BY 3.0"), ("clinic", "by contract")}
+    licences = {(entry["source"], entry["licence"]) for entry in PreparedDataset(tmp_path / "set").manifest.licences()}
+    assert licences == {("some_lungs, doi:10.1/2", "CC BY 3.0"), ("clinic", "by contract")}
     assert not load_manifest(tmp_path / "set").rejected  # the record itself is no stray file
 
 
@@ -277,10 +277,10 @@ def test_a_zip_of_slices_and_a_zip_of_volumes(people: list[Volume], people_folde
 
 
 def test_pseudonyms_depend_on_the_secret_alone(people_folder: Path, tmp_path: Path) -> None:
-    one = people_folder / "anna.nii.gz"
+    scan = people_folder / "anna.nii.gz"
 
     def names(folder: str, salt: str | None) -> list[str]:
-        report = prepare(one, tmp_path / folder, salt=salt, test_share=0.0)
+        report = prepare(scan, tmp_path / folder, salt=salt, test_share=0.0)
         return [case.name for case in report.manifest.cases]
 
     assert names("a", "pepper") == names("b", "pepper")
@@ -327,7 +327,7 @@ def test_unlisted_cases_are_said(people_folder: Path, tmp_path: Path) -> None:
         workers=1,
     )
     manifest = prepare_dataset(request, note=notes.append).manifest
-    assert [one.reason for one in manifest.rejected] == ["the split file does not list it"]
+    assert [rejection.reason for rejection in manifest.rejected] == ["the split file does not list it"]
     assert notes == ["the split lists dora, which is not among the inputs"]
 
 
@@ -368,7 +368,7 @@ def test_output_to_another_file_system(people_folder: Path, tmp_path: Path) -> N
         assert set(thumbnails(store, report.manifest)) == {report.manifest.cases[0].name}
         fs.get("/bucket/out/", str(tmp_path / "copy"), recursive=True)
         PreparedDataset(tmp_path / "copy", "train").verify()
-        assert [one.reason for one in report.manifest.rejected if "damaged" in one.reason]
+        assert [rejection.reason for rejection in report.manifest.rejected if "damaged" in rejection.reason]
     finally:
         fs.store.clear()
 

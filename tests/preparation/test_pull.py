@@ -34,18 +34,18 @@ def test_a_dry_run_says_number_size_and_licence() -> None:
     assert 1000 < plan.size_mb < 20_000
     assert plan.size_mb < plan.size_mb_in_all
     assert plan.licences() == {"CC BY 3.0": 50}
-    assert all(one.images >= 40 and one.doi for one in plan.series)
+    assert all(series.images >= 40 and series.doi for series in plan.series)
     assert plan == plan_pull("lidc_idri", limit=50)
 
 
 @pytest.mark.usefixtures("index")
 def test_one_series_per_patient_is_its_largest() -> None:
-    one = plan_pull("nsclc_radiogenomics", limit=20)
+    plan = plan_pull("nsclc_radiogenomics", limit=20)
     several = plan_pull("nsclc_radiogenomics", per_patient=9)
     largest: dict[str, int] = {}
     for series in several.series:
         largest[series.patient] = max(largest.get(series.patient, 0), series.images)
-    assert all(series.images == largest[series.patient] for series in one.series)
+    assert all(series.images == largest[series.patient] for series in plan.series)
     assert len(several.series) > several.patients
 
 
@@ -61,9 +61,9 @@ def test_wrong_questions_are_answered() -> None:
 
 @pytest.mark.usefixtures("index")
 def test_collections_with_chest_ct() -> None:
-    found = {name: (patients, series) for name, patients, series, _ in collections_with_chest_ct()}
-    assert found["lidc_idri"][0] == 1010
-    assert all(patients >= 20 for patients, _ in found.values())
+    counts = {item.name: (item.patients, item.series) for item in collections_with_chest_ct()}
+    assert counts["lidc_idri"][0] == 1010
+    assert all(patients >= 20 for patients, _ in counts.values())
 
 
 def test_without_the_package_it_is_a_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_the_record_grows_and_reads_back(tmp_path: Path) -> None:
     write_record([series("1.2")], tmp_path, version="25")
     write_record([series("1.3", "CC BY 3.0")], tmp_path, version="25")
     known = read_record(tmp_path / RECORD_NAME)
-    assert {uid: one["licence"] for uid, one in known.items()} == {"1.2": "CC BY 4.0", "1.3": "CC BY 3.0"}
+    assert {uid: entry["licence"] for uid, entry in known.items()} == {"1.2": "CC BY 4.0", "1.3": "CC BY 3.0"}
     (tmp_path / RECORD_NAME).write_text(json.dumps([1]))
     with pytest.raises(InputError, match="not a record"):
         read_record(tmp_path / RECORD_NAME)
