@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import edt
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+import xrecon
 from support.voxel_shapes import SHAPE, ball
 from xrecon.anatomy import morphology
 
@@ -92,3 +95,14 @@ def test_slices_are_filled_where_the_volume_is_open_at_its_ends() -> None:
     tube[:, 2:4, 2:4] = False
     assert morphology.filled_slices(tube).all()
     assert not morphology.filled(tube)[:, 2:4, 2:4].any()
+
+
+def test_distance_maps_of_masks_have_one_home() -> None:
+    package = Path(xrecon.__file__).parent
+    users = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "import edt" in path.read_text(encoding="utf-8")
+    }
+    # The distances of an evaluation are those of its convention, not of this morphology.
+    assert users == {"anatomy/morphology.py", "evaluation/metrics/mask_agreement.py"}
