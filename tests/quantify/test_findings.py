@@ -78,18 +78,18 @@ def test_confidence_is_weighted_by_volume_and_confounders_stay_apart(findings: F
 )
 def test_detection_limit(two_balls, limit, below, bilateral) -> None:
     both = two_balls(right=((0, 0, -70), 50.0), left=((0, 0, 70), 50.0), spacing_mm=(4.0, 4.0, 4.0))
-    found = build_findings(both, detection_limit_ml=limit)
-    assert found.bilateral is bilateral
-    assert found.detection_limit.below == below
-    assert ("No detection limit" in found.detection_limit.statement) == (limit is None)
+    document = build_findings(both, detection_limit_ml=limit)
+    assert document.bilateral is bilateral
+    assert document.detection_limit.below == below
+    assert ("No detection limit" in document.detection_limit.statement) == (limit is None)
 
 
 def test_the_limit_of_the_segmenter_is_used_and_checked(two_balls) -> None:
-    made = two_balls(spacing_mm=(6.0, 6.0, 6.0), findings={"detection_limit_ml": 12})
-    assert build_findings(made).detection_limit.volume_ml == 12
-    assert build_findings(made, detection_limit_ml=3).detection_limit.volume_ml == 3
+    segmentation = two_balls(spacing_mm=(6.0, 6.0, 6.0), findings={"detection_limit_ml": 12})
+    assert build_findings(segmentation).detection_limit.volume_ml == 12
+    assert build_findings(segmentation, detection_limit_ml=3).detection_limit.volume_ml == 3
     with pytest.raises(InputError, match="at least 0 mL"):
-        build_findings(made, detection_limit_ml=-1)
+        build_findings(segmentation, detection_limit_ml=-1)
 
 
 def test_remarks_compare_and_cite_and_never_advise(findings: Findings) -> None:
@@ -116,12 +116,12 @@ def test_a_healthy_chest_has_no_remarks(two_balls) -> None:
 
 def test_missing_sides_are_null_with_a_note() -> None:
     nothing = np.zeros((4, 4, 4), np.uint8)
-    found = build_findings(Segmentation(nothing, nothing.copy(), np.eye(4), notes=("a note", RESEARCH_NOTICE)))
-    assert found.occupancy.whole_chest is None
-    assert found.notes[0] == "a note"
-    assert sum("neither lung nor free air" in note for note in found.notes) == 2
-    assert RESEARCH_NOTICE not in found.notes
-    json.loads(found.to_json())
+    document = build_findings(Segmentation(nothing, nothing.copy(), np.eye(4), notes=("a note", RESEARCH_NOTICE)))
+    assert document.occupancy.whole_chest is None
+    assert document.notes[0] == "a note"
+    assert sum("neither lung nor free air" in note for note in document.notes) == 2
+    assert RESEARCH_NOTICE not in document.notes
+    json.loads(document.to_json())
 
 
 def test_every_key_is_documented() -> None:

@@ -21,22 +21,22 @@ def counted(right_lung: int, left_lung: int, right_air: int, left_air: int) -> S
 
 
 def test_ball_in_ball(two_balls) -> None:
-    found = xrecon.occupancy(two_balls(right=((0, 0, -75), 48.0), spacing_mm=(1.5, 1.5, 1.5)))
-    assert found.right == pytest.approx(1 - (48 / 60) ** 3, abs=0.003)
-    assert found.left == 0.0
+    shares = xrecon.occupancy(two_balls(right=((0, 0, -75), 48.0), spacing_mm=(1.5, 1.5, 1.5)))
+    assert shares.right == pytest.approx(1 - (48 / 60) ** 3, abs=0.003)
+    assert shares.left == 0.0
     ball_ml = 4 / 3 * math.pi * 60**3 / 1000
-    assert found.left_lung_ml == pytest.approx(ball_ml, rel=0.003)
-    assert found.right_air_ml + found.right_lung_ml == pytest.approx(ball_ml, rel=0.003)
-    assert found.whole_chest == pytest.approx(found.right / 2, rel=1e-3)
-    assert found.air_ml == found.right_air_ml
+    assert shares.left_lung_ml == pytest.approx(ball_ml, rel=0.003)
+    assert shares.right_air_ml + shares.right_lung_ml == pytest.approx(ball_ml, rel=0.003)
+    assert shares.whole_chest == pytest.approx(shares.right / 2, rel=1e-3)
+    assert shares.air_ml == shares.right_air_ml
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.tuples(*[st.integers(0, 40)] * 4))
 def test_the_ratios_follow_their_formulas(counts: tuple[int, int, int, int]) -> None:
-    found = xrecon.occupancy(counted(*counts))
-    values = {name: getattr(found, name) for name in Occupancy.__dataclass_fields__}
-    assert [found.right_lung_ml, found.left_lung_ml, found.right_air_ml, found.left_air_ml] == pytest.approx(counts)
+    shares = xrecon.occupancy(counted(*counts))
+    values = {name: getattr(shares, name) for name in Occupancy.__dataclass_fields__}
+    assert [shares.right_lung_ml, shares.left_lung_ml, shares.right_air_ml, shares.left_air_ml] == pytest.approx(counts)
     for name in ("whole_chest", "right", "left"):
         try:
             expected = eval(OCCUPANCY_FORMULAS[name], {}, values)
@@ -58,9 +58,9 @@ def test_missing_sides_are_nan_and_named() -> None:
 
 
 def test_spacing_counts_and_orientation_does_not() -> None:
-    one = counted(7, 5, 3, 1)
-    affine = one.affine.copy()
+    plain = counted(7, 5, 3, 1)
+    affine = plain.affine.copy()
     affine[:3, 0] *= 2
-    flipped = Segmentation(one.labels[..., ::-1].copy(), one.air_side[..., ::-1].copy(), affine)
-    assert xrecon.occupancy(flipped).right_air_ml == pytest.approx(2 * xrecon.occupancy(one).right_air_ml)
-    assert xrecon.occupancy(flipped).right == xrecon.occupancy(one).right
+    flipped = Segmentation(plain.labels[..., ::-1].copy(), plain.air_side[..., ::-1].copy(), affine)
+    assert xrecon.occupancy(flipped).right_air_ml == pytest.approx(2 * xrecon.occupancy(plain).right_air_ml)
+    assert xrecon.occupancy(flipped).right == xrecon.occupancy(plain).right

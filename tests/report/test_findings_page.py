@@ -69,17 +69,17 @@ def test_stored_orientation_does_not_change_the_picture(sick) -> None:
     labels = Segmentation(
         segmentation.labels[..., ::-1].copy(), segmentation.air_side[..., ::-1].copy(), ct.affine @ flip
     )
-    one, other = preview_figure(ct, segmentation), preview_figure(turned, labels)
+    straight, flipped = preview_figure(ct, segmentation), preview_figure(turned, labels)
     for key in ("labels axial", "plain sagittal", "labels coronal"):
-        for a, b in zip(axes_of(one, key).get_images(), axes_of(other, key).get_images(), strict=True):
+        for a, b in zip(axes_of(straight, key).get_images(), axes_of(flipped, key).get_images(), strict=True):
             assert np.array_equal(a.get_array(), b.get_array())
 
 
 def test_planes_go_through_the_largest_section_of_air(sick) -> None:
     ct, segmentation = sick
     axes = axes_of(preview_figure(ct, segmentation), "labels axial")
-    shown = np.count_nonzero(axes.get_images()[1].get_array()[..., 3])
-    assert shown == np.count_nonzero(segmentation.labels == 3, axis=(1, 2)).max()
+    filled = np.count_nonzero(axes.get_images()[1].get_array()[..., 3])
+    assert filled == np.count_nonzero(segmentation.labels == 3, axis=(1, 2)).max()
 
 
 def test_the_scale_bar_is_five_centimetres_long(sick) -> None:
@@ -118,10 +118,10 @@ def test_a_healthy_chest_has_planes_and_no_measures(sick) -> None:
     ct, segmentation = sick
     labels = np.where(segmentation.labels == 3, 2, segmentation.labels).astype(np.uint8)
     healthy = Segmentation(labels, np.zeros_like(labels), ct.affine)
-    found = build_findings(healthy)
+    document = build_findings(healthy)
     assert len(preview_figure(ct, healthy).axes) == 6
-    assert measurement_figure(ct, healthy, found) is None
-    page = render_findings(ct, healthy, found)
+    assert measurement_figure(ct, healthy, document) is None
+    page = render_findings(ct, healthy, document)
     assert "No free pleural air was found." in page and "Published thresholds" not in page
     assert page.count("data:image/png") == 1
 
@@ -175,8 +175,8 @@ def test_hostile_text_is_escaped(sick) -> None:
     ct, segmentation = sick
     stored = {"components": [{"kind": HOSTILE, "side": HOSTILE, "reason": HOSTILE}, {"kind": "pneumothorax"}]}
     hostile = replace(segmentation, findings=stored, notes=(HOSTILE,))
-    found = build_findings(hostile, provenance={HOSTILE: HOSTILE, "environment": {"a": HOSTILE}})
-    page = Page(render_findings(ct, hostile, found, title=HOSTILE))
+    document = build_findings(hostile, provenance={HOSTILE: HOSTILE, "environment": {"a": HOSTILE}})
+    page = Page(render_findings(ct, hostile, document, title=HOSTILE))
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.text.count(HOSTILE) >= 7
 

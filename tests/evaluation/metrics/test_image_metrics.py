@@ -72,8 +72,8 @@ def test_psnr_clips_to_the_window_and_mae_does_not() -> None:
 
 def test_identical_volumes_are_perfect() -> None:
     _, truth = random_pair()
-    found = image_metrics(true=truth, estimate=truth, body=truth > 0)
-    assert found == ImageMetrics(math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, pytest.approx(1.0))
+    perfect = image_metrics(true=truth, estimate=truth, body=truth > 0)
+    assert perfect == ImageMetrics(math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, pytest.approx(1.0))
 
 
 def test_bias_is_positive_where_the_estimate_is_too_dense() -> None:
@@ -84,9 +84,9 @@ def test_bias_is_positive_where_the_estimate_is_too_dense() -> None:
 
 def test_image_metrics_take_the_true_volume_first() -> None:
     true = np.full((7, 7, 7), -700.0, np.float32)
-    found = image_metrics(true, true + 30)
-    assert found.bias_hu == pytest.approx(30)
-    assert image_metrics(true=true, estimate=true + 30) == found
+    metrics = image_metrics(true, true + 30)
+    assert metrics.bias_hu == pytest.approx(30)
+    assert image_metrics(true=true, estimate=true + 30) == metrics
     body = np.zeros(true.shape, bool)
     body[0] = True
     assert image_metrics(true, true + 30 * body, body=body).bias_body_hu == pytest.approx(30)
@@ -114,16 +114,16 @@ def test_a_mask_limits_the_average_to_its_voxels() -> None:
     estimate[4:] = -10.0
     mask = np.zeros(truth.shape, bool)
     mask[:4] = True
-    found = image_metrics(true=truth, estimate=estimate, body=mask)
-    assert (found.mae_body_hu, found.rmse_body_hu, found.bias_body_hu) == pytest.approx((100.0, 100.0, 100.0))
-    assert (found.mae_hu, found.bias_hu) == pytest.approx((55.0, 45.0))
+    metrics = image_metrics(true=truth, estimate=estimate, body=mask)
+    assert (metrics.mae_body_hu, metrics.rmse_body_hu, metrics.bias_body_hu) == pytest.approx((100.0, 100.0, 100.0))
+    assert (metrics.mae_hu, metrics.bias_hu) == pytest.approx((55.0, 45.0))
 
 
 def test_without_a_body_the_body_metrics_are_absent() -> None:
     estimate, truth = random_pair()
-    found = image_metrics(true=truth, estimate=estimate)
-    assert (found.mae_body_hu, found.rmse_body_hu, found.bias_body_hu) == (None, None, None)
-    assert found.mae_hu == pytest.approx(float(np.mean(np.abs(estimate.astype(np.float64) - truth))))
+    metrics = image_metrics(true=truth, estimate=estimate)
+    assert (metrics.mae_body_hu, metrics.rmse_body_hu, metrics.bias_body_hu) == (None, None, None)
+    assert metrics.mae_hu == pytest.approx(float(np.mean(np.abs(estimate.astype(np.float64) - truth))))
 
 
 @pytest.mark.parametrize("depth", [7, 11, 32, 45, 70, 71])

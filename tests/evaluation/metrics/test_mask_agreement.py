@@ -29,7 +29,7 @@ def blob(seed: int, shape: tuple[int, int, int] = (7, 8, 6)) -> np.ndarray:
 
 def edge_points(mask: np.ndarray) -> np.ndarray:
     """Boundary voxels by looking at each neighbour, mm."""
-    found = []
+    points = []
     for index in zip(*np.nonzero(mask), strict=True):
         for axis in range(3):
             for step in (-1, 1):
@@ -37,33 +37,35 @@ def edge_points(mask: np.ndarray) -> np.ndarray:
                 other[axis] += step
                 outside = not 0 <= other[axis] < mask.shape[axis]
                 if outside or not mask[tuple(other)]:
-                    found.append(index)
-    return np.unique(found, axis=0) * np.asarray(SPACING)
+                    points.append(index)
+    return np.unique(points, axis=0) * np.asarray(SPACING)
 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_distances_equal_brute_force(seed: int) -> None:
-    found, truth = blob(seed), blob(seed + 1)
-    between = cdist(edge_points(found), edge_points(truth))
+    estimate, truth = blob(seed), blob(seed + 1)
+    between = cdist(edge_points(estimate), edge_points(truth))
     forward, backward = between.min(axis=1), between.min(axis=0)
-    got = compare_masks(found, truth, spacing_mm=SPACING, tolerance_mm=1.5)
+    got = compare_masks(estimate, truth, spacing_mm=SPACING, tolerance_mm=1.5)
     assert got.hd95_mm == pytest.approx(max(np.percentile(forward, 95), np.percentile(backward, 95)), rel=1e-5)
     every = np.concatenate([forward, backward])
     assert got.assd_mm == pytest.approx(every.mean(), rel=1e-5)
     assert got.nsd == pytest.approx(np.mean(every <= 1.5))
-    assert np.sort(surface_distances(found, truth, spacing_mm=SPACING)[0]) == pytest.approx(np.sort(forward), rel=1e-5)
+    assert np.sort(surface_distances(estimate, truth, spacing_mm=SPACING)[0]) == pytest.approx(
+        np.sort(forward), rel=1e-5
+    )
 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_overlap_is_symmetric_and_bounded(seed: int) -> None:
     a, b = blob(seed), blob(seed + 7)
-    one, two = compare_masks(a, b, spacing_mm=SPACING), compare_masks(b, a, spacing_mm=SPACING)
-    assert (one.dice, one.iou, one.hd95_mm, one.nsd) == (two.dice, two.iou, two.hd95_mm, two.nsd)
-    assert 0 <= one.iou <= one.dice <= 1
-    assert one.dice == pytest.approx(2 * one.iou / (1 + one.iou))
-    assert one.volume_error_ml == pytest.approx(-two.volume_error_ml)
+    forth, back = compare_masks(a, b, spacing_mm=SPACING), compare_masks(b, a, spacing_mm=SPACING)
+    assert (forth.dice, forth.iou, forth.hd95_mm, forth.nsd) == (back.dice, back.iou, back.hd95_mm, back.nsd)
+    assert 0 <= forth.iou <= forth.dice <= 1
+    assert forth.dice == pytest.approx(2 * forth.iou / (1 + forth.iou))
+    assert forth.volume_error_ml == pytest.approx(-back.volume_error_ml)
     same = compare_masks(a, a, spacing_mm=SPACING)
     assert (same.dice, same.iou, same.hd95_mm, same.assd_mm, same.nsd) == (1, 1, 0, 0, 1)
 
@@ -102,10 +104,10 @@ def thorax() -> Segmentation:
 
 def test_regions_of_a_segmentation() -> None:
     seg = thorax()
-    found = compare_segmentations(seg, seg)
-    assert list(found) == list(REGIONS)
-    assert found["left_air"].dice is None
-    assert found["right_air"].found_ml == pytest.approx(24 * 0.064)
+    regions = compare_segmentations(seg, seg)
+    assert list(regions) == list(REGIONS)
+    assert regions["left_air"].dice is None
+    assert regions["right_air"].found_ml == pytest.approx(24 * 0.064)
     assert (region(seg, "right_hemithorax").sum(), region(seg, "right_lung").sum()) == (16 * 6 * 9, 16 * 6 * 9 - 24)
     # Gap of 8 voxels between the lungs over 24 voxels from wall to wall.
     assert cardiothoracic_surrogate(seg) == pytest.approx(8 / 24)
@@ -116,9 +118,9 @@ def test_regions_of_a_segmentation() -> None:
 def test_a_mirrored_segmentation_scores_worse() -> None:
     seg = thorax()
     mirrored = Segmentation(seg.labels[..., ::-1].copy(), seg.air_side[..., ::-1].copy(), seg.affine)
-    found = compare_segmentations(mirrored, seg)
-    assert found["right_lung"].dice == 0.0
-    assert found["right_air"].dice == 0.0
+    regions = compare_segmentations(mirrored, seg)
+    assert regions["right_lung"].dice == 0.0
+    assert regions["right_air"].dice == 0.0
 
 
 def test_unusable_masks_are_refused() -> None:

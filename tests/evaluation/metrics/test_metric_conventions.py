@@ -41,13 +41,13 @@ def random_truth(shape: tuple[int, int, int] = (16, 15, 18), seed: int = 0) -> n
 def test_conventions_by_their_formulas() -> None:
     truth = np.full((4, 5, 6), -24.0, np.float32)  # 1000 of 2500
     estimate = truth + 50.0
-    found = psnr_conventions(estimate, truth, body=np.ones(truth.shape, bool))
+    decibels = psnr_conventions(estimate, truth, body=np.ones(truth.shape, bool))
     base = 20 * math.log10(2500 / 50)
-    assert found["psnr_2500_db"] == pytest.approx(base)
-    assert found["psnr_unit_db"] == pytest.approx(base)
-    assert found["psnr_xrecon_slices_db"] == pytest.approx(base)  # every slice has the same error
-    assert found["psnr_x2ct_slices_db"] == pytest.approx(base + 20 * math.log10(4095 / 2500))
-    assert found["psnr_synthrad_db"] == pytest.approx(20 * math.log10(4000 / 50))
+    assert decibels["psnr_2500_db"] == pytest.approx(base)
+    assert decibels["psnr_unit_db"] == pytest.approx(base)
+    assert decibels["psnr_xrecon_slices_db"] == pytest.approx(base)  # every slice has the same error
+    assert decibels["psnr_x2ct_slices_db"] == pytest.approx(base + 20 * math.log10(4095 / 2500))
+    assert decibels["psnr_synthrad_db"] == pytest.approx(20 * math.log10(4000 / 50))
 
 
 def test_slices_without_error_count_a_hundred_decibel() -> None:
@@ -63,25 +63,25 @@ def test_the_same_pair_under_all_conventions_is_far_apart(phantom: Phantom) -> N
     """What the field's tables hide: one pair of volumes, many decibels between the conventions."""
     body = phantom.structures["body"]
     estimate = np.where(body, noisy(phantom.volume.hu, scale=250), phantom.volume.hu).astype(np.float32)
-    found = psnr_conventions(estimate, phantom.volume.hu, body=body)
-    values = [v for v in found.values() if v is not None and math.isfinite(v)]
+    decibels = psnr_conventions(estimate, phantom.volume.hu, body=body)
+    values = [v for v in decibels.values() if v is not None and math.isfinite(v)]
     assert len(values) == 5
     assert max(values) - min(values) > 4.0
     # Less than 4.29 dB: the slices of empty air count 100 dB under both.
-    assert 2.0 < found["psnr_x2ct_slices_db"] - found["psnr_xrecon_slices_db"] < 4.4
+    assert 2.0 < decibels["psnr_x2ct_slices_db"] - decibels["psnr_xrecon_slices_db"] < 4.4
 
 
 def test_ssim_forms_equal_scikit_image() -> None:
     truth = random_truth()
     estimate = noisy(truth, scale=300)
     a, b = unit_range(estimate), unit_range(truth)
-    found = similarities(estimate, truth)
-    assert found["ssim_unit_3d"] == pytest.approx(structural_similarity(a, b, data_range=1.0), abs=1e-9)
+    similarity = similarities(estimate, truth)
+    assert similarity["ssim_unit_3d"] == pytest.approx(structural_similarity(a, b, data_range=1.0), abs=1e-9)
     # On HU, with negative values, the luminance term differs: another number, hence another name.
-    assert abs(found["ssim_unit_3d"] - ssim_3d(estimate, truth)) > 1e-3
+    assert abs(similarity["ssim_unit_3d"] - ssim_3d(estimate, truth)) > 1e-3
     slices = [structural_similarity(a, b, data_range=1.0, channel_axis=axis) for axis in range(3)]
-    assert found["ssim_x2ct_slices"] == pytest.approx(np.mean(slices), abs=1e-9)
-    assert found["cosine"] == pytest.approx(np.dot(a.ravel(), b.ravel()) / np.linalg.norm(a) / np.linalg.norm(b))
+    assert similarity["ssim_x2ct_slices"] == pytest.approx(np.mean(slices), abs=1e-9)
+    assert similarity["cosine"] == pytest.approx(np.dot(a.ravel(), b.ravel()) / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def test_multi_scale_ssim_by_hand() -> None:
@@ -104,8 +104,8 @@ def test_tissue_bands_pick_their_voxels() -> None:
     values = {"air": -1000.0, "lung": -800.0, "fat": -100.0, "soft": 40.0, "bone": 700.0}
     truth = np.repeat(np.array([*values.values(), -300.0], np.float32)[:, None, None], 9, axis=1).reshape(6, 3, 3)
     estimate = truth + np.arange(6, dtype=np.float32)[:, None, None]
-    found = tissue_errors(estimate, truth, body=np.ones(truth.shape, bool))
-    assert [found[f"mae_{name}_hu"] for name in values] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    errors = tissue_errors(estimate, truth, body=np.ones(truth.shape, bool))
+    assert [errors[f"mae_{name}_hu"] for name in values] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert list(values) == list(TISSUES)
     body = np.ones(truth.shape, bool)
     body[4] = False
@@ -124,10 +124,10 @@ def test_projection_error_of_a_pair(phantom: Phantom) -> None:
 
 def test_every_metric_has_words_and_a_label(phantom: Phantom) -> None:
     volume = Volume.centred(phantom.volume.hu, (12.0, 12.0, 12.0))
-    found = full_metrics(volume, volume, body=phantom.structures["body"], beams=BEAMS)
-    assert list(found) == [metric.name for metric in PAIR_METRICS]
-    assert set(ImageMetrics.__dataclass_fields__) < set(found)
-    assert all(value is not None for value in found.values())
+    metrics = full_metrics(volume, volume, body=phantom.structures["body"], beams=BEAMS)
+    assert list(metrics) == [metric.name for metric in PAIR_METRICS]
+    assert set(ImageMetrics.__dataclass_fields__) < set(metrics)
+    assert all(value is not None for value in metrics.values())
     assert full_metrics(volume, volume)["psnr_synthrad_db"] is None
     for metric in CATALOGUE.values():
         assert "\n" not in metric.convention and len(metric.convention) > 20
@@ -137,11 +137,11 @@ def test_every_metric_has_words_and_a_label(phantom: Phantom) -> None:
 def test_a_mirrored_volume_and_another_patient_score_clearly_worse(phantom: Phantom) -> None:
     truth, body = phantom.volume.hu, phantom.structures["body"]
     spacing = (12.0, 12.0, 12.0)
-    wanted = Volume.centred(truth, spacing)
-    near = full_metrics(Volume.centred(noisy(truth, scale=30), spacing), wanted, body=body, beams=BEAMS)
+    reference = Volume.centred(truth, spacing)
+    near = full_metrics(Volume.centred(noisy(truth, scale=30), spacing), reference, body=body, beams=BEAMS)
     other = thorax_phantom(32, 12.0, parameters=OTHER).volume.hu
     for wrong in (np.ascontiguousarray(truth[..., ::-1]), other):
-        far = full_metrics(Volume.centred(wrong, spacing), wanted, body=body, beams=BEAMS)
+        far = full_metrics(Volume.centred(wrong, spacing), reference, body=body, beams=BEAMS)
         # Not the slice means, see the next test.
         for name in ("psnr_2500_db", "psnr_synthrad_db"):
             assert far[name] < near[name] - 3, name

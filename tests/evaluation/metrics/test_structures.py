@@ -44,11 +44,11 @@ def measured(estimate: Volume) -> dict[str, float | None]:
 
 def test_the_truth_itself_is_perfect() -> None:
     truth, _ = boxes()
-    found = measured(truth)
-    assert list(found) == [metric.name for metric in STRUCTURE_METRICS]
-    assert found["heart_dice"] == found["spine_dice"] == 1.0
-    assert found["heart_shift_mm"] == found["spine_shift_mm"] == 0.0
-    assert found["heart_mae_hu"] == found["spine_mae_hu"] == 0.0
+    metrics = measured(truth)
+    assert list(metrics) == [metric.name for metric in STRUCTURE_METRICS]
+    assert metrics["heart_dice"] == metrics["spine_dice"] == 1.0
+    assert metrics["heart_shift_mm"] == metrics["spine_shift_mm"] == 0.0
+    assert metrics["heart_mae_hu"] == metrics["spine_mae_hu"] == 0.0
 
 
 def test_a_heart_one_voxel_to_the_left() -> None:
@@ -57,19 +57,19 @@ def test_a_heart_one_voxel_to_the_left() -> None:
     hu = truth.hu.copy()
     hu[masks["heart"]] = -850.0
     hu[8:18, 8:18, 13:23] = 40.0
-    found = measured(truth.with_hu(hu))
-    assert found["heart_dice"] == pytest.approx(0.9)
-    assert found["heart_shift_mm"] == pytest.approx(GRID_MM)
-    assert found["heart_mae_hu"] == pytest.approx(89.0)
-    assert found["spine_dice"] == 1.0
+    metrics = measured(truth.with_hu(hu))
+    assert metrics["heart_dice"] == pytest.approx(0.9)
+    assert metrics["heart_shift_mm"] == pytest.approx(GRID_MM)
+    assert metrics["heart_mae_hu"] == pytest.approx(89.0)
+    assert metrics["spine_dice"] == 1.0
 
 
 def test_a_chest_without_heart_and_spine() -> None:
     truth, _ = boxes()
-    found = measured(truth.with_hu(np.full(truth.shape, -850.0, np.float32)))
-    assert found["heart_dice"] == found["spine_dice"] == 0.0
-    assert found["heart_shift_mm"] is None
-    assert found["spine_mae_hu"] == pytest.approx(1150.0)
+    metrics = measured(truth.with_hu(np.full(truth.shape, -850.0, np.float32)))
+    assert metrics["heart_dice"] == metrics["spine_dice"] == 0.0
+    assert metrics["heart_shift_mm"] is None
+    assert metrics["spine_mae_hu"] == pytest.approx(1150.0)
 
 
 def write_map(chests: Path, folder: Path) -> Path:

@@ -36,35 +36,35 @@ def test_icc_of_shrout_and_fleiss() -> None:
 
 
 def test_hand_values_of_three_pairs() -> None:
-    found = agreement([1.0, 2.0, 4.0], [1.0, 3.0, 5.0])
+    figures = agreement([1.0, 2.0, 4.0], [1.0, 3.0, 5.0])
     # Differences 0, -1, -1: bias -2/3, SD sqrt(1/3); limits at 1.96 SD.
-    altman = found.bland_altman
+    altman = figures.bland_altman
     assert altman.bias.value == pytest.approx(-2 / 3)
     assert altman.sd == pytest.approx(math.sqrt(1 / 3))
     assert altman.lower.value == pytest.approx(-2 / 3 - 1.959964 * math.sqrt(1 / 3))
-    assert found.mean_absolute_error == pytest.approx(2 / 3)
+    assert figures.mean_absolute_error == pytest.approx(2 / 3)
     # r = 6 / sqrt(14/3 * 8); concordance 2 cov / (var + var + gap^2) = 4 / (14/9 + 8/3 + 4/9) with N.
-    assert found.pearson.value == pytest.approx(6 / math.sqrt(14 / 3 * 8))
-    assert found.concordance.value == pytest.approx(4 / (14 / 9 + 8 / 3 + 4 / 9))
-    assert found.spearman.value == pytest.approx(1.0)
-    assert found.pearson.low is None  # three pairs have no Fisher interval
-    assert found.n == 3
+    assert figures.pearson.value == pytest.approx(6 / math.sqrt(14 / 3 * 8))
+    assert figures.concordance.value == pytest.approx(4 / (14 / 9 + 8 / 3 + 4 / 9))
+    assert figures.spearman.value == pytest.approx(1.0)
+    assert figures.pearson.low is None  # three pairs have no Fisher interval
+    assert figures.n == 3
 
 
 def test_intervals_by_formula() -> None:
     rng = np.random.default_rng(1)
     truth = rng.normal(20, 8, 40)
     estimate = 0.6 * truth + rng.normal(2, 3, 40)
-    found = pearson(estimate, truth)
+    correlation = pearson(estimate, truth)
     reference = stats.pearsonr(estimate, truth).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((reference.low, reference.high))
+    assert (correlation.low, correlation.high) == pytest.approx((reference.low, reference.high))
     altman = bland_altman(estimate, truth)
     t = stats.t.ppf(0.975, 39)
     assert altman.bias.high - altman.bias.value == pytest.approx(t * altman.sd / math.sqrt(40))
     wide = t * altman.sd * math.sqrt(1 / 40 + 1.959964**2 / 78)
     assert altman.upper.high - altman.upper.value == pytest.approx(wide, rel=1e-6)
     assert altman.slope.value < 0 and altman.slope_p < 0.05  # the estimate shrinks large values
-    assert concordance(estimate, truth).low < concordance(estimate, truth).value < found.value
+    assert concordance(estimate, truth).low < concordance(estimate, truth).value < correlation.value
 
 
 @given(st.integers(0, 10_000), st.floats(-50, 50), st.floats(0.1, 5))
@@ -73,22 +73,22 @@ def test_a_constant_offset_lowers_agreement_but_not_consistency(seed: int, offse
     rng = np.random.default_rng(seed)
     truth = rng.normal(0, 10, 12)
     estimate = truth + rng.normal(0, noise, 12)
-    plain, moved = (np.stack([one, truth], axis=1) for one in (estimate, estimate + offset))
+    plain, moved = (np.stack([ratings, truth], axis=1) for ratings in (estimate, estimate + offset))
     assert icc_3_1(moved).value == pytest.approx(icc_3_1(plain).value)
     assert icc_2_1(moved).value <= icc_3_1(moved).value + 0.05
     assert concordance(estimate, truth).value <= pearson(estimate, truth).value + 1e-9
     assert agreement(truth, truth).icc_2_1.value == pytest.approx(1.0)
-    found = icc_2_1(plain)
-    assert found.value <= 0 or found.low <= found.value <= found.high <= 1
+    icc = icc_2_1(plain)
+    assert icc.value <= 0 or icc.low <= icc.value <= icc.high <= 1
     assert icc_2_1(np.stack([-truth, truth], axis=1)).low is None
     assert bland_altman(estimate + offset, truth).sd == pytest.approx(bland_altman(estimate, truth).sd)
 
 
 def test_constant_values_have_no_correlation() -> None:
-    found = agreement([0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0])
-    assert found.pearson.value is None
-    assert found.spearman.value is None
-    assert found.concordance.value == pytest.approx(0.0)
+    figures = agreement([0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0])
+    assert figures.pearson.value is None
+    assert figures.spearman.value is None
+    assert figures.concordance.value == pytest.approx(0.0)
     assert agreement([2.0, 2.0], [2.0, 2.0]).icc_2_1.value is None
 
 
@@ -119,14 +119,14 @@ def test_wilcoxon_and_holm() -> None:
     assert wilcoxon_pairs([1, 2], [1, 2]) == 1.0
     assert wilcoxon_pairs([1], [2]) is None
     # Hand: sorted 0.01 * 3, 0.02 * 2, 0.04 * 1, kept from falling.
-    found = holm({"a": 0.04, "b": 0.01, "c": 0.02, "d": None})
-    assert found == {"a": pytest.approx(0.04), "b": pytest.approx(0.03), "c": pytest.approx(0.04), "d": None}
+    adjusted = holm({"a": 0.04, "b": 0.01, "c": 0.02, "d": None})
+    assert adjusted == {"a": pytest.approx(0.04), "b": pytest.approx(0.03), "c": pytest.approx(0.04), "d": None}
 
 
 def test_wilson_and_auc_by_hand() -> None:
     # 8 of 10: the textbook interval 0.490 to 0.943.
-    found = wilson(8, 10)
-    assert (found.value, round(found.low, 3), round(found.high, 3)) == (0.8, 0.490, 0.943)
+    proportion = wilson(8, 10)
+    assert (proportion.value, round(proportion.low, 3), round(proportion.high, 3)) == (0.8, 0.490, 0.943)
     assert wilson(0, 0).value is None
     assert wilson(0, 5).low == 0.0
     with pytest.raises(InputError, match="successes"):
