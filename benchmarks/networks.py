@@ -38,16 +38,17 @@ from xrecon.inference.network_model import load_network
 from xrecon.io.output.atomic import write_json_atomic
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import HU_SCALE
-from xrecon.models.fast.generator import FastGenerator
-from xrecon.models.inference import PRECISIONS, prepare
+from xrecon.models.fast import FastGenerator
+from xrecon.models.precision import PRECISIONS, prepare
 from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.projector import MultiAngleProjectionLoss
 
-PATHS = ("published", "plain", *PRECISIONS)
-"""published: with the branches that the result does not depend on; plain: `net(pa, lateral)`; others: fast path."""
+PATHS = ("published", "plain", "call", *PRECISIONS)
+"""published: with the branches that the result does not depend on; plain: `net.forward_plain`; call:
+`net(pa, lateral)`; the others: `xrecon.models.precision`."""
 VOXEL_WEIGHT, PROJECTION_WEIGHT = 10.0, 0.1
 LEARNING_RATE, BETAS = 5e-5, (0.5, 0.99)
-"""Of the published training (SPEC 2.4, 2.6)."""
+"""Of the published training (docs/explanation/published-system.md, "Losses" and "Optimisation")."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,12 +102,12 @@ def _in_process(what: str, size: int, reference: Path, options: argparse.Namespa
         command.append("--no-checkpointing")
     if options.threads is not None:
         command += ["--threads", str(options.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
         raise SystemExit(
-            f"{what} at {size} failed with code {done.returncode} (negative: ended by that signal)\n{done.stderr}"
+            f"{what} at {size} failed with code {process.returncode} (negative: ended by that signal)\n{process.stderr}"
         )
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    row: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return row
 
 
@@ -164,16 +165,18 @@ def inference(path: str, size: int, *, repeats: int, model: str | None = None) -
     if path == "published":
         call = lambda pa, lateral: net.forward_with_views(pa, lateral)[0]  # noqa: E731
     elif path == "plain":
+        call = net.forward_plain
+    elif path == "call":
         call = net
     else:
         call = prepare(net, precision=path)  # type: ignore[arg-type]
-    given = films(size) if model is None else thorax_films(size)
+    pair = films(size) if model is None else thorax_films(size)
     seconds = []
     with torch.inference_mode():
-        result = call(*given)
+        result = call(*pair)
         for _ in range(repeats):
             started = time.perf_counter()
-            result = call(*given)
+            result = call(*pair)
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds), result
 
@@ -183,39 +186,39 @@ def gan_step(size: int, *, bfloat16: bool, checkpointing: bool) -> tuple[float, 
 
     Six ProST projections (three of each volume), LSGAN and voxel loss with the published weights, Adam.
     """
-    net, judge = create("xrecon", size=size), create_discriminator("coordconv")
-    assert isinstance(net, Generator) and isinstance(judge, Discriminator)
+    net, discriminator = create("xrecon", size=size), create_discriminator("coordconv")
+    assert isinstance(net, Generator) and isinstance(discriminator, Discriminator)
     fast = FastGenerator(net, checkpointing=checkpointing)
-    of_net = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, betas=BETAS)
-    of_judge = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE, betas=BETAS)
+    generator_adam = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, betas=BETAS)
+    discriminator_adam = torch.optim.Adam(discriminator.parameters(), lr=LEARNING_RATE, betas=BETAS)
     projections = MultiAngleProjectionLoss()
     rng = torch.Generator().manual_seed(2)
     pa, lateral = films(size)
     real = functional.interpolate(torch.rand(1, 1, 8, 8, 8, generator=rng), size=(size,) * 3, mode="trilinear")
 
-    def judged(ct: Tensor, wanted: float) -> Tensor:
+    def adversarial_loss(ct: Tensor, target: float) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            scores = judge(ct, pa, lateral)
+            scores = discriminator(ct, pa, lateral)
         assert isinstance(scores, Tensor)
-        return (scores.float() - wanted).square().mean()
+        return (scores.float() - target).square().mean()
 
     started = time.perf_counter()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         fake = fast(pa, lateral)
     fake = fake.float()
-    judge.requires_grad_(False)
-    adversarial = judged(fake, 1.0)
+    discriminator.requires_grad_(False)
+    adversarial = adversarial_loss(fake, 1.0)
     voxel = functional.mse_loss(fake, real)
     projection = projections(fake, real, spacing_mm=FRAME_MM / size, generator=rng)
     total = adversarial + VOXEL_WEIGHT * voxel + PROJECTION_WEIGHT * projection
     total.backward()  # type: ignore[no-untyped-call]
-    of_net.step()
-    of_net.zero_grad()
-    judge.requires_grad_(True)
-    for ct, wanted in ((real, 1.0), (fake.detach(), 0.0)):
+    generator_adam.step()
+    generator_adam.zero_grad()
+    discriminator.requires_grad_(True)
+    for ct, target in ((real, 1.0), (fake.detach(), 0.0)):
         # One backward pass per volume: the second does not wait on the activations of the first.
-        judged(ct, wanted).backward()  # type: ignore[no-untyped-call]
-    of_judge.step()
+        adversarial_loss(ct, target).backward()  # type: ignore[no-untyped-call]
+    discriminator_adam.step()
     losses = {"adversarial": float(adversarial), "voxel": float(voxel), "projection": float(projection)}
     return time.perf_counter() - started, losses
 

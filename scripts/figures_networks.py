@@ -152,9 +152,9 @@ def slice_differences(edge: int = 14, channels: int = 8) -> dict[str, torch.Tens
         volume = linker(torch.rand(1, 4, edge, edge, generator=rng))
         behind = functional.conv3d(volume, following.conv.get_parameter("weight"), padding=1)
     curves = {}
-    for name, one in (("after the linker: 3", volume), ("after the next convolution: 5", behind)):
-        difference = (one - one[:, :, edge // 2 : edge // 2 + 1]).abs().amax((0, 1, 3, 4))
-        curves[name] = difference / one.abs().max()
+    for name, tensor in (("after the linker: 3", volume), ("after the next convolution: 5", behind)):
+        difference = (tensor - tensor[:, :, edge // 2 : edge // 2 + 1]).abs().amax((0, 1, 3, 4))
+        curves[name] = difference / tensor.abs().max()
     return curves
 
 

@@ -22,18 +22,18 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--name", required=True, help="what results call the network")
     parser.add_argument("--overwrite", action="store_true")
-    given = parser.parse_args()
-    network, told = load_model(given.model)
+    options = parser.parse_args()
+    network, information = load_model(options.model)
     save_model(
         network,
-        given.output,
-        name=given.name,
-        training_data=told.training_data,
-        licence=told.licence,
-        metrics=told.metrics,
-        frame_mm=told.frame_mm,
+        options.output,
+        name=options.name,
+        training_data=information.training_data,
+        licence=information.licence,
+        metrics=information.metrics,
+        frame_mm=information.frame_mm,
         dtype=torch.float16,
-        overwrite=given.overwrite,
+        overwrite=options.overwrite,
     )
 
 

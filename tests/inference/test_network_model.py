@@ -20,7 +20,7 @@ from xrecon.inference.reconstruct import reconstruct
 from xrecon.models import create, create_discriminator
 from xrecon.models.checkpoint import save_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE
-from xrecon.models.inference import run
+from xrecon.models.precision import run
 from xrecon.phantoms.thorax import thorax_phantom
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair

@@ -78,7 +78,7 @@ def test_each_film_moves_the_result(slim: dict[str, Any], films: Films) -> None:
         assert torch.equal(ct, net(pa, lateral)), "the same input gives the same bits"
 
 
-# --- parameter counts of SPEC 2.2 and 3 ------------------------------------------------------------------------------
+# --- published parameter counts -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -259,6 +259,7 @@ def test_device_and_dtype_by_argument(slim: dict[str, Any]) -> None:
 # --- wrong use -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("pa", "lateral", "message"),
     [

@@ -15,23 +15,31 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
 
 SHAPE_CHECKED = tuple(
-    f"xrecon.projector.{name}"
+    f"xrecon.{name}"
     for name in (
-        "attenuation",
-        "backends.aligned",
-        "backends.backend",
-        "backends.buffers",
-        "backends.bundles",
-        "backends.compiled",
-        "backends.lines",
-        "backends.reference",
-        "backends.registry",
-        "detector",
-        "operator",
-        "prost",
-        "rays",
-        "scene",
-        "spectrum",
+        "models.blocks",
+        "models.convolutions",
+        "models.discriminator",
+        "models.fast.generator",
+        "models.fast.linker",
+        "models.generator",
+        "models.lung_network",
+        "models.precision",
+        "projector.attenuation",
+        "projector.backends.aligned",
+        "projector.backends.backend",
+        "projector.backends.buffers",
+        "projector.backends.bundles",
+        "projector.backends.compiled",
+        "projector.backends.lines",
+        "projector.backends.reference",
+        "projector.backends.registry",
+        "projector.detector",
+        "projector.operator",
+        "projector.prost",
+        "projector.rays",
+        "projector.scene",
+        "projector.spectrum",
     )
 )
 """Modules, or packages with all they hold, whose signatures are checked. Modules that numba compiles cannot be."""

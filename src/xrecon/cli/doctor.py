@@ -25,7 +25,7 @@ EXTRAS = (
         "fast",
         "OpenVINO",
         {"openvino": "openvino"},
-        "another engine for the networks on CPUs: models.inference, precision 'openvino'",
+        "another engine for the networks on CPUs: models.precision, precision 'openvino'",
     ),
     (
         "scale",

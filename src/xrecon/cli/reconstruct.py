@@ -26,7 +26,7 @@ from xrecon.json_text import json_text
 
 
 class PrecisionName(str, Enum):
-    """`xrecon.models.inference.PRECISIONS` for the command line."""
+    """`xrecon.models.precision.PRECISIONS` for the command line."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -16,7 +16,7 @@ from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import ModelInformation, load_model
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.models.generator import Generator
-from xrecon.models.inference import Precision, run
+from xrecon.models.precision import Precision, run
 from xrecon.priors.deformation import DeformedChest
 from xrecon.priors.films import FilmPair
 from xrecon.priors.warp import Grid, sample

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from xrecon.models.inference import Precision
+    from xrecon.models.precision import Precision
     from xrecon.priors.asset import PriorAsset
     from xrecon.priors.films import FilmPair
     from xrecon.priors.framing import FramedChest

@@ -17,7 +17,7 @@ from xrecon.inference.models import find_model
 from xrecon.inference.prior_models import one_thread
 from xrecon.inference.protocol import FitTask, FittedChest, FittedEnsemble, ReadyModel, ReconstructionModel
 from xrecon.inference.result import Reconstruction
-from xrecon.models.inference import Precision
+from xrecon.models.precision import Precision
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.films import FilmPair, mirror_hints, ray_support
@@ -68,7 +68,7 @@ def reconstruct(
         refine: end with one projection-consistency sweep.
         assets: priors file, or priors already loaded; default the shipped ones.
         device: torch device.
-        precision: of a network's convolutions: "float32", "bfloat16" or "openvino" (`xrecon.models.inference.run`);
+        precision: of a network's convolutions: "float32", "bfloat16" or "openvino" (`xrecon.models.precision.run`);
             other models compute in float32.
         seed: recorded; the priors make no random choices.
         progress: called with a line of text at each stage.

@@ -1,6 +1,7 @@
 """Networks: the generators and discriminators, their weights on disk, and the published checkpoints.
 
-Networks know no image files: films and volumes are tensors in the network range (SPEC 2.1, 2.7).
+Networks know no image files: films and volumes are tensors in the network range, (HU + 1024) / 2500 clipped to 0..1. In
+evaluation mode and without gradients `net(pa, lateral)` takes the exact fast path by itself (docs/networks.md).
 """
 
 from __future__ import annotations

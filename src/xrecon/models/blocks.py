@@ -1,7 +1,9 @@
-"""Layers of the networks, each as SPEC 2.2 states it. Instance normalisation always uses the statistics of its input.
+"""Layers of the networks, as published. Instance normalisation always uses the statistics of its input.
 
 Axes: a film is [N, C, rows, cols]. A volume of a view is [N, C, depth, rows, cols], where depth is the direction of its
 central ray: [H, D, W] for PA, [W, D, H] for lateral. The trunk works in [D, H, W].
+
+Source: docs/explanation/published-system.md, "Axes and views" and "Generator"; X-Recon, arXiv 2407.15356.
 """
 
 from __future__ import annotations
@@ -11,29 +13,36 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from xrecon.models.config import Activation, View
 
 LEAKY_SLOPE = 0.01
 WEIGHT_DEVIATION = 0.02
-"""Standard deviation of initial weights (SPEC 2.2)."""
+"""Standard deviation of initial weights, as published."""
 
 _VIEW_TO_DHW: dict[View, tuple[int, ...]] = {"pa": (0, 1, 3, 2, 4), "lateral": (0, 1, 3, 4, 2)}
 _DHW_TO_VIEW: dict[View, tuple[int, ...]] = {"pa": (0, 1, 3, 2, 4), "lateral": (0, 1, 4, 2, 3)}
 
 
-def to_dhw(volume: Tensor, view: View) -> Tensor:
+def to_dhw(
+    volume: Shaped[Tensor, "batch channels depth rows cols"], view: View
+) -> Shaped[Tensor, "batch channels _ _ _"]:
     """A volume in the axes of `view`, [N, C, depth, rows, cols], as [N, C, D, H, W]; nothing is copied."""
     return volume.permute(_VIEW_TO_DHW[view])
 
 
-def to_view(volume: Tensor, view: View) -> Tensor:
+def to_view(
+    volume: Shaped[Tensor, "batch channels depth height width"], view: View
+) -> Shaped[Tensor, "batch channels _ _ _"]:
     """The inverse of `to_dhw`: [N, C, D, H, W] as [N, C, depth, rows, cols] of `view`."""
     return volume.permute(_DHW_TO_VIEW[view])
 
 
-def expand_film(film: Tensor, view: View) -> Tensor:
+def expand_film(
+    film: Float[Tensor, "batch channels size size"], view: View
+) -> Float[Tensor, "batch channels size size size"]:
     """A film [N, C, S, S] repeated along the depth of its view, as [N, C, D, H, W] (no copy)."""
     size = film.shape[-1]
     return to_dhw(film.unsqueeze(2).expand(-1, -1, size, -1, -1), view)
@@ -65,7 +74,7 @@ class ConvNormReLU(nn.Module):
             self.conv = nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2)
             self.norm = nn.InstanceNorm3d(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs *grid"]) -> Float[Tensor, "batch outputs *grid"]:
         """[N, inputs, ...] to [N, outputs, ...]."""
         return functional.relu(self.norm(self.conv(x)))
 
@@ -78,7 +87,7 @@ class UpBlock(nn.Module):
         self.conv = nn.ConvTranspose3d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
         self.norm = nn.InstanceNorm3d(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs d h w"]) -> Float[Tensor, "batch outputs 2*d 2*h 2*w"]:
         """[N, inputs, d, h, w] to [N, outputs, 2d, 2h, 2w]."""
         return functional.relu(self.norm(self.conv(x)))
 
@@ -91,7 +100,7 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(1, outputs, 7, padding=3, padding_mode="reflect")
         self.norm = nn.InstanceNorm2d(outputs)
 
-    def forward(self, film: Tensor) -> Tensor:
+    def forward(self, film: Float[Tensor, "batch 1 size size"]) -> Float[Tensor, "batch outputs size size"]:
         """[N, 1, S, S] to [N, outputs, S, S]."""
         return functional.relu(self.norm(self.conv(film)))
 
@@ -107,7 +116,7 @@ class DenseLayer(nn.Module):
         self.norm2 = nn.InstanceNorm2d(middle)
         self.conv2 = nn.Conv2d(middle, growth, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs rows cols"]) -> Float[Tensor, "batch grown rows cols"]:
         """[N, inputs, h, w] to [N, inputs + growth, h, w]."""
         new = self.conv1(functional.relu(self.norm1(x)))
         new = self.conv2(functional.relu(self.norm2(new)))
@@ -129,7 +138,7 @@ class EncoderStage(nn.Module):
         self.squeeze_norm = None if last else nn.InstanceNorm2d(grown)
         self.squeeze_conv = None if last else nn.Conv2d(grown, self.outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs rows cols"]) -> Float[Tensor, "batch outputs _ _"]:
         """[N, inputs, h, w] to [N, outputs, h/2, w/2], or to [N, outputs, 1, 1] in the last stage."""
         x = self.down_conv(functional.relu(self.down_norm(x)))
         for layer in self.dense:
@@ -149,7 +158,7 @@ class BaseLink(nn.Module):
         self.linear = nn.Linear(inputs, outputs * edge**3)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs 1 1"]) -> Float[Tensor, "batch outputs edge edge edge"]:
         """[N, inputs, 1, 1] to [N, outputs, edge, edge, edge] in the axes of the view."""
         volume = functional.relu(self.dropout(self.linear(x.flatten(1))))
         return volume.reshape(-1, *self.shape)
@@ -163,7 +172,7 @@ class Linker(nn.Module):
         self.compress = ConvNormReLU(inputs, outputs, kernel=1, axes=2)
         self.conv = ConvNormReLU(outputs, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs n n"]) -> Float[Tensor, "batch outputs n n n"]:
         """[N, inputs, n, n] to [N, outputs, n, n, n] in the axes of the view."""
         flat: Tensor = self.compress(x)
         volume: Tensor = self.conv(flat.unsqueeze(2).expand(-1, -1, flat.shape[-1], -1, -1))
@@ -182,7 +191,7 @@ class DecoderStage(nn.Module):
         self.refine = nn.Sequential(*(ConvNormReLU(channels, channels) for _ in range(blocks)))
         self.up = None if outputs is None else UpBlock(channels, outputs)
 
-    def finish(self, x: Tensor) -> Tensor:
+    def finish(self, x: Float[Tensor, "batch channels n n n"]) -> Float[Tensor, "batch outputs m m m"]:
         """The part after `compress`: [N, channels, n, n, n] to [N, outputs, 2n, 2n, 2n]; the last level keeps n."""
         x = self.refine(x)
         if self.up is not None:

@@ -117,7 +117,7 @@ def save_model(
     inputs, output = FAMILIES[family].shapes(config)
     with staged_outputs(final, (WEIGHTS_NAME, INFORMATION_NAME), overwrite=overwrite) as stage:
         weights = stage / WEIGHTS_NAME
-        tensors = {key: one.detach().to("cpu", dtype).contiguous() for key, one in network.state_dict().items()}
+        tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
         # One metadata key: safetensors writes several in random order, and equal weights should be equal files.
         save_file(tensors, weights, metadata={"notice": RESEARCH_NOTICE})
         values = {
@@ -181,12 +181,12 @@ def load_model(
     weights = _folder(path) / WEIGHTS_NAME
     _check_weights_file(weights, information)
     network = _network_of(information, weights)
-    expected = {name: tuple(one.shape) for name, one in network.state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     try:
         with safe_open(weights, framework="pt", device="cpu") as opened:
             names = list(opened.keys())
-            found = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
-            check_entries(expected, found, where=str(weights))
+            stored = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            check_entries(expected, stored, where=str(weights))
             # Assigned, not copied: the meta network holds no memory, so the peak is one copy of the weights.
             network.load_state_dict({name: opened.get_tensor(name) for name in names}, assign=True)
     except (SafetensorError, OSError) as error:
@@ -194,14 +194,16 @@ def load_model(
     return network.to(device=device, dtype=dtype).eval(), information
 
 
-def check_entries(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+def check_entries(
+    expected: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]], *, where: str
+) -> None:
     """Raises CheckpointError that names every missing, extra and misshapen entry; silent if all fit."""
-    lines = [f"missing {name} {expected[name]}" for name in expected if name not in found]
-    lines += [f"extra {name} {found[name]}" for name in found if name not in expected]
+    lines = [f"missing {name} {expected[name]}" for name in expected if name not in stored]
+    lines += [f"extra {name} {stored[name]}" for name in stored if name not in expected]
     lines += [
-        f"{name} has the shape {found[name]}, the network {expected[name]}"
+        f"{name} has the shape {stored[name]}, the network {expected[name]}"
         for name in expected
-        if name in found and found[name] != expected[name]
+        if name in stored and stored[name] != expected[name]
     ]
     if lines:
         raise CheckpointError(

@@ -10,7 +10,7 @@ from xrecon.config import Config
 
 HU_OFFSET = 1024.0
 HU_SCALE = 2500.0
-"""A network value is (HU + HU_OFFSET) / HU_SCALE, clipped to 0..1 (SPEC 2.7)."""
+"""A network value is (HU + HU_OFFSET) / HU_SCALE, clipped to 0..1 (docs/explanation/published-system.md)."""
 
 View = Literal["pa", "lateral"]
 Activation = Literal["leaky_relu", "relu"]
@@ -23,7 +23,10 @@ Layers = Annotated[int, Field(ge=1, le=64)]
 
 
 class GeneratorConfig(Config):
-    """The generator of X-Recon (SPEC 2.2). Its ablations and X2CT-GAN (SPEC 3) differ in these fields only."""
+    """The generator of X-Recon. Its ablations and X2CT-GAN differ in these fields only.
+
+    Defaults are the published values (docs/explanation/published-system.md, "Generator").
+    """
 
     size: int = Field(default=224, ge=64, le=1024, multiple_of=32)
     """Pixels per film edge and voxels per volume edge. At least 64: the deepest normalisation needs 2 x 2 pixels."""
@@ -74,7 +77,7 @@ class GeneratorConfig(Config):
 
 
 class DiscriminatorConfig(Config):
-    """The 3D patch discriminator (SPEC 2.3) and its variants."""
+    """The 3D patch discriminator and its variants (docs/explanation/published-system.md, "Discriminator")."""
 
     coordinates: bool = True
     """Three coordinate channels join the input of the first layer (CoordConv)."""

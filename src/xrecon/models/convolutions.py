@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float
 from torch import Tensor
 
 
-def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
+def convolved(
+    volume: Float[Tensor, "batch inputs d h w"], kernel: Float[Tensor, "outputs inputs 3 3 3"]
+) -> Float[Tensor, "batch outputs d h w"]:
     """Zero-padded 3^3 convolution, stride 1: [N, C, D, H, W] and [O, C, 3, 3, 3] to [N, O, D, H, W]."""
     if not _halved(volume):
         return functional.conv3d(volume, kernel, padding=1)
@@ -23,7 +26,9 @@ def convolved(volume: Tensor, kernel: Tensor) -> Tensor:
     return torch.cat([below, above], dim=2)
 
 
-def one_channel(volume: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def one_channel(
+    volume: Float[Tensor, "batch inputs d h w"], kernel: Float[Tensor, "1 inputs k k k"], bias: Float[Tensor, 1]
+) -> Float[Tensor, "batch 1 d h w"]:
     """Zero-padded convolution to one channel: [N, C, D, H, W], [1, C, k, k, k] with odd k, [1] to [N, 1, D, H, W].
 
     oneDNN works on blocks of output channels, which one channel wastes. So each plane is convolved to k channels, one
@@ -40,7 +45,9 @@ def one_channel(volume: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return total[None, None] + bias
 
 
-def doubled(volume: Tensor, kernel: Tensor) -> Tensor:
+def doubled(
+    volume: Float[Tensor, "batch inputs d h w"], kernel: Float[Tensor, "inputs outputs 3 3 3"]
+) -> Float[Tensor, "batch outputs 2*d 2*h 2*w"]:
     """Transposed 3^3 convolution to the double size: [N, C, D, H, W] and [C, O, 3, 3, 3] to [N, O, 2D, 2H, 2W]."""
     if not _halved(volume):
         return functional.conv_transpose3d(volume, kernel, stride=2, padding=1, output_padding=1)

@@ -1,4 +1,7 @@
-"""The 3D patch discriminator with coordinate channels of X-Recon, and its variants (SPEC 2.3)."""
+"""The 3D patch discriminator with coordinate channels of X-Recon, and its variants.
+
+Source: docs/explanation/published-system.md, "Discriminator"; X-Recon, arXiv 2407.15356.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Literal, overload
 
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrecon.errors import InputError
@@ -20,7 +24,9 @@ _SAME = (1, 2) * 3
 _FULL = (2, 2) * 3
 
 
-def coordinate_channels(volume: Tensor) -> Tensor:
+def coordinate_channels(
+    volume: Float[Tensor, "batch channels depth height width"],
+) -> Float[Tensor, "batch 3 depth height width"]:
     """Positions along D, H and W, [N, 3, D, H, W]: -1 at the first index of an axis, +1 at the last, linear between."""
     batch, _, *edges = volume.shape
     axes = [torch.linspace(-1.0, 1.0, n, device=volume.device, dtype=volume.dtype) for n in edges]
@@ -69,7 +75,7 @@ class PatchLayer(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """One stack of `PatchLayer`s: every score judges a cube of 70 voxels' edge (with three halvings)."""
+    """One stack of `PatchLayer`s: every score depends on a cube of 70 voxels' edge (with three halvings)."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -88,7 +94,7 @@ class PatchDiscriminator(nn.Module):
             for k in range(config.layers + 2)
         )
 
-    def forward(self, conditioned: Tensor) -> list[Tensor]:
+    def forward(self, conditioned: Float[Tensor, "batch 3 depth height width"]) -> list[Tensor]:
         """[N, 3, D, H, W] of `conditional_input` to the output of every layer; the last is the scores."""
         x = conditioned
         if self.coordinates:
@@ -101,7 +107,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges a CT together with the two films: `net(ct, pa, lateral)` gives patch scores (real 1, synthetic 0).
+    """Rates a CT together with the two films: `net(ct, pa, lateral)` gives patch scores (real 1, synthetic 0).
 
     Args:
         config: the architecture.
@@ -133,7 +139,7 @@ class Discriminator(nn.Module):
 
         Args:
             ct: [N, 1, S, S, S] in the network range; gradients flow into it.
-            pa, lateral: [N, 1, S, S], the films that condition the judgement.
+            pa, lateral: [N, 1, S, S], the films that the scores are conditioned on.
             features: also return, per scale, the outputs of the layers before the scores, for feature matching.
 
         Raises InputError for shapes that do not fit each other.

@@ -1,17 +1,22 @@
-"""The generator of X-Recon: two films to one volume (SPEC 2.2). X2CT-GAN and all ablations are the same code.
+"""The generator of X-Recon: two films to one volume. X2CT-GAN and all ablations are the same code.
 
-This forward is the readable oracle: it follows the published network step by step and leaves out only what the result
-does not depend on. Levels are counted from coarse to fine: level 0..3 are the published stages 3..0, level 4 is the
-published stage -1, and the published stage 4 is called base.
+`Generator.forward_plain` is the readable oracle: it follows the published network step by step and leaves out only what
+the result does not depend on. `Generator.forward` takes the fast path (`xrecon.models.fast`) where nobody needs
+gradients. Levels are counted from coarse to fine: level 0..3 are the published stages 3..0, level 4 is the published
+stage -1, and the published stage 4 is called base.
+
+Source: docs/explanation/published-system.md, "Generator"; X-Recon, arXiv 2407.15356; X2CT-GAN, Ying et al., CVPR 2019.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrecon.errors import InputError
@@ -63,7 +68,9 @@ class ViewBranch(nn.Module):
         self.stages = _decoder_stages(widths, joined=joined, blocks=2)
         self.head = nn.Conv3d(widths[0], 1, 7, padding=3)
 
-    def encode(self, film: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def encode(
+        self, film: Float[Tensor, "batch 1 size size"]
+    ) -> tuple[Float[Tensor, "batch channels base base base"], list[Tensor]]:
         """A film [N, 1, S, S] to its base volume and to the 5 maps that the linkers read, fine to coarse."""
         x = self.stem(film)
         maps = []
@@ -72,7 +79,9 @@ class ViewBranch(nn.Module):
             x = stage(x)
         return self.base_link(x), maps
 
-    def compress(self, level: int, volume: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    def compress(
+        self, level: int, volume: Float[Tensor, "batch channels n n n"], maps: Sequence[Tensor]
+    ) -> Float[Tensor, "batch channels n n n"]:
         """The branch's volume at a level, joined with its linker; [N, c, n, n, n] to the same shape."""
         if self.linkers:
             k = LEVELS - 1 - level
@@ -96,13 +105,13 @@ class MFusionRen(nn.Module):
         self.heads = nn.ModuleList(nn.Conv3d(inputs, 1, 1) for inputs in channels)
         self.activation: Activation = activation
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch 1 size size size"]:
         """Features [N, c, n, n, n] of the 5 levels, coarse to fine, to the volume [N, 1, S, S, S]."""
-        first, *finer = (activate(head(one), self.activation) for head, one in zip(self.heads, features, strict=True))
-        volume = first / 2
-        for rendered in finer:
+        coarsest, *finer = (activate(head(x), self.activation) for head, x in zip(self.heads, features, strict=True))
+        volume = coarsest / 2
+        for image in finer:
             doubled = functional.interpolate(volume, scale_factor=2, mode="trilinear", align_corners=False)
-            volume = (doubled + rendered) / 2
+            volume = (doubled + image) / 2
         return activate(volume, self.activation)
 
 
@@ -144,6 +153,21 @@ class FusionTrunk(nn.Module):
         return cast("DecoderStage", self.stages[level])
 
 
+@dataclass(frozen=True, eq=False)
+class DecoderState:
+    """Where the decoders stand at a level, after the views were averaged and before anything goes on from there.
+
+    Attributes:
+        volumes: what each branch goes on from, [N, C, depth, rows, cols] in the axes of its view.
+        fused: the average of the views, [N, C, D, H, W].
+        trunk: the trunk's volume, [N, C, D, H, W].
+    """
+
+    volumes: Mapping[View, Tensor]
+    fused: Tensor
+    trunk: Tensor
+
+
 class Generator(nn.Module):
     """Two films to a volume: `net(pa, lateral)`.
 
@@ -172,8 +196,14 @@ class Generator(nn.Module):
         """The branch of a view."""
         return cast("ViewBranch", self.branches[view])
 
-    def forward(self, pa: Tensor | None, lateral: Tensor | None) -> Tensor:
+    def forward(
+        self, pa: Float[Tensor, "batch 1 size size"] | None, lateral: Float[Tensor, "batch 1 size size"] | None
+    ) -> Float[Tensor, "batch 1 size size size"]:
         """The volume in the network range, neither bounded above nor exactly below by 0; clip it to 0..1 for use.
+
+        In evaluation mode and without gradients (`torch.no_grad()`, `torch.inference_mode()`, or nothing that requires
+        them) this is the fast path: several times faster, in a fraction of the memory, equal to `forward_plain` but for
+        rounding. `xrecon.models.fast.applies` states when. In every other case it is `forward_plain`.
 
         Args:
             pa: [N, 1, S, S] in 0..1: rows along D, columns along W (the patient's right first).
@@ -183,50 +213,91 @@ class Generator(nn.Module):
 
         Raises InputError for films of another shape than the network's.
         """
-        return self._run(pa, lateral, finish_views=False)[0]
+        # The fast path describes this network with its own steps, so it imports this module and not the other way.
+        from xrecon.models import fast
 
-    def forward_with_views(self, pa: Tensor | None, lateral: Tensor | None) -> tuple[Tensor, dict[View, Tensor]]:
+        films = self.checked_films(pa, lateral)
+        if fast.applies(self, films):
+            return fast.volume_without_gradients(self, films)
+        return self._plain(films, finish_views=False)[0]
+
+    def forward_plain(
+        self, pa: Float[Tensor, "batch 1 size size"] | None, lateral: Float[Tensor, "batch 1 size size"] | None
+    ) -> Float[Tensor, "batch 1 size size size"]:
+        """`forward` step by step as published, whatever the mode: the reference that the fast path is tested against.
+
+        Arguments, result and errors as for `forward`.
+        """
+        return self._plain(self.checked_films(pa, lateral), finish_views=False)[0]
+
+    def forward_with_views(
+        self, pa: Float[Tensor, "batch 1 size size"] | None, lateral: Float[Tensor, "batch 1 size size"] | None
+    ) -> tuple[Tensor, dict[View, Tensor]]:
         """The volume, and the branches' own volumes [N, 1, D, H, W], for an auxiliary loss.
 
-        Costs two 7^3 convolutions at full resolution more than `forward`.
+        It computes step by step as `forward_plain`, and two 7^3 convolutions at full resolution more.
         """
-        return self._run(pa, lateral, finish_views=True)
+        return self._plain(self.checked_films(pa, lateral), finish_views=True)
 
-    def _run(
-        self, pa: Tensor | None, lateral: Tensor | None, *, finish_views: bool
-    ) -> tuple[Tensor, dict[View, Tensor]]:
-        films = self._checked(pa, lateral)
-        use_views = self.config.uses_view_decoders or finish_views
-        volumes: dict[View, Tensor] = {}
+    def encode(self, films: Mapping[View, Tensor]) -> tuple[DecoderState, dict[View, list[Tensor]]]:
+        """Films [N, 1, S, S] to what the decoders start from, and the maps of each view that the linkers read."""
+        bases: dict[View, Tensor] = {}
         maps: dict[View, list[Tensor]] = {}
         for view, film in films.items():
-            volumes[view], maps[view] = self.branch(view).encode(film)
+            bases[view], maps[view] = self.branch(view).encode(film)
+        fused = self._average(bases)
+        return DecoderState(self._feed_back(fused, bases), fused, fused), maps
 
-        fused = self._fuse(volumes)
-        trunk = self.trunk.base_up(fused)
-        if use_views:
-            volumes = {view: self.branch(view).base_up(one) for view, one in self._feed_back(fused, volumes).items()}
+    def next_level(
+        self, level: int, state: DecoderState, maps: Mapping[View, Sequence[Tensor]], *, views: bool
+    ) -> DecoderState:
+        """The decoders at a level, as published, from their state at the level before (of the base for level 0).
 
+        Args:
+            level: 0..4, coarse to fine.
+            state: is not changed.
+            maps: what `encode` returned.
+            views: whether the view decoders run.
+        """
+        volumes, fused = state.volumes, state.fused
+        if level == 0:
+            trunk = self.trunk.base_up(state.trunk)
+        else:
+            stage = self.trunk.stage(level - 1)
+            trunk = stage([state.fused, state.trunk] if self.config.trunk_connection else [state.trunk])
+        if views:
+            compressed = {}
+            for view, volume in state.volumes.items():
+                branch = self.branch(view)
+                entering = branch.base_up(volume) if level == 0 else branch.stage(level - 1).finish(volume)
+                compressed[view] = branch.compress(level, entering, maps[view])
+            fused = self._average(compressed)
+            volumes = self._feed_back(fused, compressed)
+        return DecoderState(volumes, fused, trunk)
+
+    def _plain(self, films: Mapping[View, Tensor], *, finish_views: bool) -> tuple[Tensor, dict[View, Tensor]]:
+        state, maps = self.encode(films)
         features = []
         for level in range(LEVELS):
-            last = level == LEVELS - 1
-            if use_views:
-                volumes = {view: self.branch(view).compress(level, volumes[view], maps[view]) for view in films}
-                fused = self._fuse(volumes)
-                volumes = self._feed_back(fused, volumes)
-                if finish_views or not last:
-                    volumes = {view: self.branch(view).stage(level).finish(volumes[view]) for view in films}
-            features.append(torch.cat([fused, trunk], dim=1) if self.config.head_connection else trunk)
-            if self.trunk.rendering is None or not last:
-                trunk = self.trunk.stage(level)([fused, trunk] if self.config.trunk_connection else [trunk])
+            state = self.next_level(level, state, maps, views=self.config.uses_view_decoders or finish_views)
+            joined = torch.cat([state.fused, state.trunk], dim=1) if self.config.head_connection else state.trunk
+            features.append(joined)
+        finest = state.trunk
+        if self.trunk.rendering is None:
+            read = [state.fused, state.trunk] if self.config.trunk_connection else [state.trunk]
+            finest = self.trunk.stage(LEVELS - 1)(read)
+        ct = self.trunk.render(features, finest)
+        if not finish_views:
+            return ct, {}
+        return ct, {view: self._view_volume(view, volume) for view, volume in state.volumes.items()}
 
-        ct = self.trunk.render(features, trunk)
-        own: dict[View, Tensor] = {}
-        if finish_views:
-            own = {v: to_dhw(activate(self.branch(v).head(volumes[v]), self.config.activation), v) for v in films}
-        return ct, own
+    def _view_volume(self, view: View, volume: Tensor) -> Tensor:
+        """The branch's own volume [N, 1, D, H, W], from what it goes on from at the last level."""
+        branch = self.branch(view)
+        finished = branch.head(branch.stage(LEVELS - 1).finish(volume))
+        return to_dhw(activate(finished, self.config.activation), view)
 
-    def _fuse(self, volumes: Mapping[View, Tensor]) -> Tensor:
+    def _average(self, volumes: Mapping[View, Tensor]) -> Tensor:
         """Average of the branches' volumes in [D, H, W]."""
         turned = [to_dhw(volume, view) for view, volume in volumes.items()]
         return sum(turned[1:], start=turned[0]) / len(turned)
@@ -237,17 +308,17 @@ class Generator(nn.Module):
             return dict(volumes)
         return {view: to_view(fused, view) for view in volumes}
 
-    def _checked(self, pa: Tensor | None, lateral: Tensor | None) -> dict[View, Tensor]:
-        """The films that this network uses, by view."""
-        given: dict[View, Tensor | None] = {"pa": pa, "lateral": lateral}
+    def checked_films(self, pa: Tensor | None, lateral: Tensor | None) -> dict[View, Tensor]:
+        """The films that this network uses, by view. Raises InputError for a film that is missing or does not fit."""
+        films_by_view: dict[View, Tensor | None] = {"pa": pa, "lateral": lateral}
         size = self.config.size
         films: dict[View, Tensor] = {}
         for view in self.config.views:
-            film = given[view]
+            film = films_by_view[view]
             if film is None or film.dim() != 4 or tuple(film.shape[1:]) != (1, size, size):
-                found = None if film is None else tuple(film.shape)
+                shape = None if film is None else tuple(film.shape)
                 raise InputError(
-                    f"{view} film: expected the shape [N, 1, {size}, {size}], found {found}; resample the film, or "
+                    f"{view} film: expected the shape [N, 1, {size}, {size}], found {shape}; resample the film, or "
                     f"create the network with its size"
                 )
             films[view] = film

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class _Residual(nn.Module):
         self.second_norm = nn.InstanceNorm3d(outputs, affine=True)
         self.short = nn.Conv3d(inputs, outputs, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs d h w"]) -> Float[Tensor, "batch outputs d h w"]:
         """[N, inputs, D, H, W] to [N, outputs, D, H, W]."""
         y = functional.relu(self.first_norm(self.first(x)))
         return functional.relu(self.second_norm(self.second(y)) + self.short(x))
@@ -77,7 +78,7 @@ class LungNet(nn.Module):
         self.decoder = nn.ModuleList(_Residual(2 * fine, fine) for _, fine in pairs)
         self.head = nn.Conv3d(channels[0] + folded, CLASSES * _FOLD**3, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch 2 depth height width"]) -> Float[Tensor, "batch 3 depth height width"]:
         """Logits [N, 3, D, H, W] (background, right, left) from `network_input` [N, 2, D, H, W]."""
         folded = _fold(x)
         y, skips = folded, []
@@ -105,7 +106,9 @@ def _unfold(x: Tensor) -> Tensor:
     return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // _FOLD**3, d * _FOLD, h * _FOLD, w * _FOLD)
 
 
-def network_input(hu: Tensor) -> Tensor:
+def network_input(
+    hu: Float[Tensor, "batch depth height width"],
+) -> Float[Tensor, "batch 2 depth height width"]:
     """[N, D, H, W] HU as [N, 2, D, H, W]: two windows, each scaled to -1..1 and clipped."""
     return torch.stack([((hu - low) * (2.0 / (high - low)) - 1.0).clamp(-1.0, 1.0) for low, high in WINDOWS_HU], dim=1)
 

@@ -55,7 +55,7 @@ def load_published(
         state = read_published(checkpoint)
     pairs = list(_pairs(network))
     expected = _expected(pairs)
-    shapes = {name: tuple(one.shape) for name, one in state.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     # A checkpoint of the parameters alone is complete, one with a part of its statistics is not.
     for statistic in _STATISTICS:
         if not any(name.endswith(f".{statistic}") for name in shapes):
@@ -110,10 +110,10 @@ def state_of(content: Mapping[str, Any], *, where: str) -> dict[str, Tensor]:
     entries = content.get("state_dict", content)
     if not isinstance(entries, Mapping) or not entries:
         raise CheckpointError(f"{where}: state_dict is empty or no mapping of names to tensors")
-    odd = [str(name) for name, one in entries.items() if not isinstance(name, str) or not isinstance(one, Tensor)]
+    odd = [str(name) for name, entry in entries.items() if not (isinstance(name, str) and isinstance(entry, Tensor))]
     if odd:
         raise CheckpointError(f"{where}: expected a state dict of tensors; these entries are none: {', '.join(odd)}")
-    state = {name.removeprefix(_PREFIX): one for name, one in entries.items()}
+    state = {name.removeprefix(_PREFIX): tensor for name, tensor in entries.items()}
     if len(state) < len(entries):
         raise CheckpointError(f"{where}: some names occur twice, with and without {_PREFIX!r}")
     return state
@@ -281,11 +281,11 @@ def _expected(pairs: list[Pair]) -> dict[str, tuple[int, ...]]:
 
 def _check_values(state: Mapping[str, Tensor], where: str) -> None:
     """Weights must be finite floating-point numbers; a diverged training leaves NaN behind."""
-    weights = {name: one for name, one in state.items() if not name.endswith(_STATISTICS)}
-    whole = [f"{name} ({one.dtype})" for name, one in weights.items() if not one.is_floating_point()]
+    weights = {name: tensor for name, tensor in state.items() if not name.endswith(_STATISTICS)}
+    whole = [f"{name} ({tensor.dtype})" for name, tensor in weights.items() if not tensor.is_floating_point()]
     if whole:
         raise CheckpointError(f"{where}: expected floating-point weights, found {', '.join(whole)}")
-    odd = [name for name, one in weights.items() if not bool(torch.isfinite(one).all())]
+    odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if odd:
         raise CheckpointError(f"{where}: NaN or infinite values in {', '.join(odd)}; use an earlier checkpoint")
 

@@ -101,7 +101,7 @@ GENERATORS: Mapping[str, Architecture] = {
     "xrecon-pa-only": _generator("the PA film alone", views=("pa",)),
     "xrecon-lateral-only": _generator("the lateral film alone", views=("lateral",)),
 }
-"""Generators by name: the paper's network, its baseline and its ablations (SPEC 2.2, 3)."""
+"""Generators by name: the paper's network, its baseline and its ablations (docs/explanation/published-system.md)."""
 
 DISCRIMINATORS: Mapping[str, Architecture] = {
     "coordconv": Architecture("discriminator", DiscriminatorConfig(), "X-Recon as published: coordinate channels"),
@@ -109,7 +109,7 @@ DISCRIMINATORS: Mapping[str, Architecture] = {
     "coordconv-same": Architecture("discriminator", DiscriminatorConfig(same_padding=True), "padding keeps the size"),
     "multiscale": Architecture("discriminator", DiscriminatorConfig(scales=2), "on the volume and on its half"),
 }
-"""Discriminators by name (SPEC 2.3)."""
+"""Discriminators by name: the published one, that of X2CT-GAN and variants."""
 
 
 def create(
@@ -121,7 +121,7 @@ def create(
     rng: torch.Generator | None = None,
     **settings: Any,
 ) -> nn.Module:
-    """A generator with fresh weights: `net(pa, lateral)` gives [N, 1, D, H, W].
+    """A generator with fresh weights: `net(pa, lateral)` gives [N, 1, D, H, W] from two films [N, 1, S, S].
 
     Args:
         name: one of `GENERATORS`.
@@ -172,7 +172,7 @@ def family_of(config: Config) -> str:
 
 def parameter_count(network: nn.Module) -> int:
     """Number of trainable values."""
-    return sum(one.numel() for one in network.parameters())
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _create(

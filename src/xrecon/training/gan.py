@@ -17,7 +17,7 @@ from torch import Tensor
 from xrecon.errors import ConfigError
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import GeneratorConfig
-from xrecon.models.fast.generator import FastGenerator
+from xrecon.models.fast import FastGenerator
 from xrecon.models.registry import build
 from xrecon.training.config import Training
 from xrecon.training.losses import (

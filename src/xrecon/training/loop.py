@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from xrecon.errors import XReconError
 from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import save_model
-from xrecon.models.fast.generator import FastGenerator
+from xrecon.models.fast import FastGenerator
 from xrecon.training.checkpoints import save_checkpoint
 from xrecon.training.config import Training
 from xrecon.training.gan import generator_with

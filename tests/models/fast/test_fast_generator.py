@@ -15,12 +15,12 @@ from torch import Tensor
 from xrecon.errors import ConfigError, InputError, MissingPartError
 from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.blocks import ConvNormReLU, Linker, initialise
+from xrecon.models.fast import FastGenerator, fast_forward
 from xrecon.models.fast import stream as fast_stream
 from xrecon.models.fast.feature_kernels import BY_HEIGHT, BY_WIDTH
-from xrecon.models.fast.generator import FastGenerator, fast_forward
 from xrecon.models.fast.linker import joined_slices, linker_slices
 from xrecon.models.fast.stream import Lazy, Streaming
-from xrecon.models.inference import prepare, run
+from xrecon.models.precision import prepare, run
 from xrecon.models.registry import GENERATORS
 from xrecon.projector import MultiAngleProjectionLoss
 
@@ -58,7 +58,7 @@ def films(batch: int = 1) -> tuple[Tensor, Tensor]:
 def test_every_architecture_gives_the_plain_result_both_ways(name: str) -> None:
     net = network(name)
     with torch.no_grad():
-        plain, streamed = net(*films()), fast_forward(net, *films())
+        plain, streamed = net.forward_plain(*films()), fast_forward(net, *films())
     differentiable = fast_forward(net, *films())
     assert differentiable.requires_grad and not streamed.requires_grad
     assert plain.std() > 1e-3, "a constant result would hide differences"
@@ -80,15 +80,15 @@ def test_every_architecture_gives_the_plain_result_both_ways(name: str) -> None:
 def test_combined_ablations(changes: dict[str, object]) -> None:
     net = network(**changes)
     with torch.no_grad():
-        torch.testing.assert_close(fast_forward(net, *films()), net(*films()), atol=TOLERANCE, rtol=1e-4)
+        torch.testing.assert_close(fast_forward(net, *films()), net.forward_plain(*films()), atol=TOLERANCE, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("planes", "threads"), [(1, 1), (3, 2), (7, 3)])
 def test_slabs_and_threads_do_not_change_the_volume(planes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     net = network()
     with torch.no_grad():
-        expected = net(*films())
-        monkeypatch.setattr(fast_stream, "_slab", lambda data: min(planes, len(data)))
+        expected = net.forward_plain(*films())
+        monkeypatch.setattr(fast_stream, "planes_per_slab", lambda data: min(planes, len(data)))
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         torch.testing.assert_close(fast_forward(net, *films()), expected, atol=TOLERANCE, rtol=1e-4)
 
@@ -98,14 +98,14 @@ def test_wide_channels_and_a_batch_run_case_by_case() -> None:
     pa, lateral = films(batch=2)
     with torch.no_grad():
         both = fast_forward(net, pa, lateral)
-        torch.testing.assert_close(both, net(pa, lateral), atol=TOLERANCE, rtol=1e-4)
+        torch.testing.assert_close(both, net.forward_plain(pa, lateral), atol=TOLERANCE, rtol=1e-4)
         torch.testing.assert_close(both[1:], fast_forward(net, pa[1:], lateral[1:]), atol=0, rtol=0)
 
 
 def test_without_the_library_that_conv3d_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network()
     with torch.no_grad():
-        expected = net(*films())
+        expected = net.forward_plain(*films())
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         torch.testing.assert_close(fast_forward(net, *films()), expected, atol=TOLERANCE, rtol=1e-4)
 
@@ -157,6 +157,7 @@ def test_no_parameters_of_its_own() -> None:
     assert float((after - before).mean()) > 0.1
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_films_of_another_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"expected the shape \[N, 1, 64, 64\]"):
         fast_forward(network(), torch.zeros(1, 1, 96, 96), torch.zeros(1, 1, 64, 64))
@@ -204,8 +205,8 @@ def test_statistics_keep_their_digits_far_from_zero(offset: float, seed: int) ->
 
 def test_addend_modes_name_the_axes_of_the_views() -> None:
     five = torch.zeros(1, 5, 2, 6, 6)
-    assert fast_stream._addend(five, "pa")[1] == BY_HEIGHT
-    assert fast_stream._addend(five, "lateral")[1] == BY_WIDTH
+    assert fast_stream.linker_addend(five, "pa")[1] == BY_HEIGHT
+    assert fast_stream.linker_addend(five, "lateral")[1] == BY_WIDTH
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -215,7 +216,7 @@ def test_run_leaves_the_mode_alone_and_drops_nothing_out(precision: str) -> None
     assert net.training and first.dtype == torch.float32
     assert torch.equal(first, second)
     with torch.no_grad():
-        plain = net.eval()(*films())
+        plain = net.eval().forward_plain(*films())
     error = (first - plain).abs().mean() / plain.std()
     assert error < (1e-5 if precision == "float32" else 0.3)
 
@@ -256,34 +257,36 @@ def test_openvino_gives_the_plain_result(
     runner = prepare(net, precision="openvino")
     found = runner(pa if "pa" in views else None, lateral)
     with torch.no_grad():
-        expected = net(pa, lateral)
+        expected = net.forward_plain(pa, lateral)
     assert (found - expected).abs().mean() < limit * expected.std()
 
 
 def test_export_keeps_the_function() -> None:
     net = network(dense_layers=(1, 1, 1, 1, 1))
     with torch.no_grad():
-        expected = net(*films())
+        expected = net.forward_plain(*films())
         exported = torch.export.export(FastGenerator(net), films())
         torch.testing.assert_close(exported.module()(*films()), expected, atol=TOLERANCE, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_the_compiler_sees_the_whole_graph() -> None:
     net = network(views=("lateral",), dense_layers=(1, 1, 1, 1, 1))
     compiled = torch.compile(FastGenerator(net), backend="eager", fullgraph=True)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(*films()), net(*films()), atol=TOLERANCE, rtol=1e-4)
+        torch.testing.assert_close(compiled(*films()), net.forward_plain(*films()), atol=TOLERANCE, rtol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("without_shape_checks")
 def test_compiled_code_keeps_the_function() -> None:
     if not any(map(shutil.which, ("g++", "c++", "clang++", "cl"))):
         pytest.skip("torch.compile needs a C++ compiler, none was found")
     net = network(views=("pa",), dense_layers=(1, 1, 1, 1, 1))
     compiled = torch.compile(FastGenerator(net))
     with torch.no_grad():
-        torch.testing.assert_close(compiled(*films()), net(*films()), atol=TOLERANCE, rtol=1e-4)
+        torch.testing.assert_close(compiled(*films()), net.forward_plain(*films()), atol=TOLERANCE, rtol=1e-4)
 
 
 def test_one_gan_step_reaches_every_live_parameter() -> None:

@@ -19,7 +19,7 @@ _DEPTH_AXIS = {"pa": 3, "lateral": 4}
 
 
 class Differentiable:
-    """Operations of the fast path on tensors [N, C, D, H, W], for `fast.run_network`.
+    """Operations of the fast path on tensors [N, C, D, H, W], for `network.run_network`.
 
     Args:
         checkpointing: keep only what enters and leaves a segment, compute the rest again in the backward pass.
@@ -34,9 +34,9 @@ class Differentiable:
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
-    def enter(self, volume: Tensor, view: View) -> Tensor:
-        """A volume of a view in [D, H, W]."""
-        return to_dhw(volume, view).contiguous()
+    def enter(self, volume: Tensor, view: View | None) -> Tensor:
+        """A volume of a view, or of none, in [D, H, W]."""
+        return (volume if view is None else to_dhw(volume, view)).contiguous()
 
     def leave(self, volume: Tensor) -> Tensor:
         """The volume itself."""
@@ -88,7 +88,7 @@ def _norm_relu(x: Tensor) -> Tensor:
 def _expanded(five: Tensor, view: View) -> Tensor:
     """Five depth slices [N, 5, O, rows, cols] as the volume [N, O, D, H, W] that they stand for."""
     axis = _DEPTH_AXIS[view]
-    first, second, inner, last_but_one, last = (one.unsqueeze(axis) for one in five.unbind(1))
+    first, second, inner, last_but_one, last = (part.unsqueeze(axis) for part in five.unbind(1))
     shape = [-1] * 5
     shape[axis] = five.shape[-1] - 4
     return torch.cat([first, second, inner.expand(shape), last_but_one, last], dim=axis)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +22,25 @@ NO_ADDEND, BY_HEIGHT, BY_WIDTH = 0, 1, 2
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+ResultT = TypeVar("ResultT")
 
 _kernel = compiled(fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False, error_model="numpy")
 
 _RANGES_PER_THREAD = 4
 
 
-def in_parallel(task: Callable[[int, int], None], rows: int) -> None:
-    """Call `task(first, last)` for ranges that cover `rows`, on as many threads as torch uses."""
+def in_parallel(task: Callable[[int, int], ResultT], rows: int) -> list[ResultT]:
+    """Results of `task(first, last)` for ranges that cover `rows`, in their order, on as many threads as torch uses."""
     threads = torch.get_num_threads()
     if rows == 0:
-        return
+        return []
     if threads == 1:
-        task(0, rows)
-        return
+        return [task(0, rows)]
     # Threads of torch's own operations spin for a while after their work. Short ranges go to the cores that are free.
     count = min(_RANGES_PER_THREAD * threads, rows)
     edges = [rows * k // count for k in range(count + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(task, edges[:-1], edges[1:]):
-            pass
+        return list(pool.map(task, edges[:-1], edges[1:]))
 
 
 @_kernel
@@ -122,13 +122,13 @@ def finish(
             total[i] += value
             square[i] += value * value
     for c in range(channels):
-        one, two = 0.0, 0.0
+        channel_total, channel_square = 0.0, 0.0
         for w in range(width):
-            one += total[w * channels + c]
-            two += square[w * channels + c]
+            channel_total += total[w * channels + c]
+            channel_square += square[w * channels + c]
         statistics[0, c] = pivot[c]
-        statistics[1, c] = one
-        statistics[2, c] = two
+        statistics[1, c] = channel_total
+        statistics[2, c] = channel_square
 
 
 @_kernel

@@ -1,59 +1,31 @@
 """The generator again, arranged for speed and memory: the same function, the same parameters, other steps.
 
-`FastGenerator(net)` computes `net(pa, lateral)`. docs/networks.md derives every step; in short: linkers are two-
-dimensional (`fast_linker`), a convolution of joined volumes is a sum of convolutions, kernels are turned instead of
-volumes, biases ahead of a normalisation are left out, and the finest level is reduced to one channel view by view.
-
-Two sets of operations serve one description of the network (`run_network`): `fast_stream.Streaming`, for inference in
-float32 on a CPU, and `fast_torch.Differentiable`, for everything else: training (optionally with activation
+Two sets of operations serve one description of the network (`network.run_network`): `stream.Streaming`, for inference
+in float32 on a CPU, and `differentiable.Differentiable`, for everything else: training (optionally with activation
 checkpointing), other devices and precisions, torch.compile and torch.export.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as functional
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from xrecon.models.blocks import ConvNormReLU, DecoderStage, Linker, UpBlock, activate
-from xrecon.models.config import LEVELS, View
-from xrecon.models.convolutions import one_channel
+from xrecon.models.blocks import ConvNormReLU, UpBlock
+from xrecon.models.config import LEVELS, GeneratorConfig, View
 from xrecon.models.fast.differentiable import Differentiable
-from xrecon.models.fast.linker import linker_slices
+from xrecon.models.fast.network import run_network
 from xrecon.models.fast.stream import Streaming
 from xrecon.models.generator import Generator
 
-VolumeT = TypeVar("VolumeT")
+PUBLISHED_EDGE = 32
+"""Voxels per edge up to which `volume_without_gradients` computes as published.
 
-
-class Operations(Protocol[VolumeT]):
-    """What `run_network` needs; a volume is in [D, H, W] whatever its branch, `view` names the axes of a kernel."""
-
-    def segment(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """`function(*arguments)`; the inner volumes need not be kept for the backward pass."""
-
-    def enter(self, volume: Tensor, view: View) -> VolumeT:
-        """A base volume [N, C, depth, rows, cols] of a view."""
-
-    def leave(self, volume: VolumeT) -> Tensor:
-        """[N, C, D, H, W]."""
-
-    def up(self, volume: VolumeT, block: UpBlock, view: View | None) -> VolumeT:
-        """The block on a volume."""
-
-    def conv(
-        self, volumes: Sequence[VolumeT], block: ConvNormReLU, view: View | None, slices: Tensor | None = None
-    ) -> VolumeT:
-        """The block on the joined volumes, followed by the linker that `slices` stands for."""
-
-    def average(self, volumes: Sequence[VolumeT]) -> VolumeT:
-        """Mean of volumes."""
-
-    def contract(self, volume: VolumeT, weight: Tensor) -> Tensor:
-        """Sum over the channels with weights [C]: [N, 1, D, H, W]."""
+Normalisation over few voxels can divide by a deviation near zero and multiply any difference in rounding. These levels
+cost little time, and computed as published they keep the rounding of the published network where it matters most.
+"""
 
 
 class FastGenerator(nn.Module):
@@ -78,19 +50,15 @@ class FastGenerator(nn.Module):
         self.generator = generator
         self.checkpointing = checkpointing
 
-    def forward(self, pa: Tensor | None, lateral: Tensor | None) -> Tensor:
+    def forward(
+        self, pa: Float[Tensor, "batch 1 size size"] | None, lateral: Float[Tensor, "batch 1 size size"] | None
+    ) -> Float[Tensor, "batch 1 size size size"]:
         """The volume [N, 1, D, H, W]; arguments and errors are those of `Generator.forward`."""
-        films = self.generator._checked(pa, lateral)
-        if not self._streams(next(iter(films.values()))):
-            keep = self.checkpointing and torch.is_grad_enabled()
-            return run_network(self.generator, films, Differentiable(checkpointing=keep))
-        count = next(iter(films.values())).shape[0]
-        # Case by case: several at once would only cost memory.
-        done = [
-            run_network(self.generator, {view: film[k : k + 1] for view, film in films.items()}, Streaming())
-            for k in range(count)
-        ]
-        return done[0] if count == 1 else torch.cat(done)
+        films = self.generator.checked_films(pa, lateral)
+        if not torch.is_grad_enabled() and _streams(self.generator, films):
+            return _streamed(self.generator, films, published_levels=0)
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
+        return run_network(self.generator, films, Differentiable(checkpointing=checkpointing))
 
     def dead_parameter_names(self) -> frozenset[str]:
         """Names, as in `generator`, of parameters that this forward never reads: their gradient stays None.
@@ -104,155 +72,48 @@ class FastGenerator(nn.Module):
                 dead.add(f"{name}.conv.bias")
         return frozenset(dead)
 
-    def _streams(self, film: Tensor) -> bool:
-        """Whether the compiled passes can do it: nobody wants gradients or a graph, float32, on a CPU."""
-        weight = self.generator.trunk.base_up.conv.weight
-        return (
-            not torch.is_grad_enabled()
-            and film.device.type == weight.device.type == "cpu"
-            and film.dtype == weight.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-        )
+
+def volume_without_gradients(net: Generator, films: Mapping[View, Tensor]) -> Float[Tensor, "batch 1 size size size"]:
+    """What `Generator.forward` returns where `applies(net, films)`: films [N, 1, S, S] of its views to [N, 1, D, H, W].
+
+    Levels of up to `PUBLISHED_EDGE` voxels per edge are computed as published, the finer ones, which cost the time and
+    the memory, by the fast path.
+    """
+    levels = published_levels(net.config)
+    with torch.no_grad():
+        if _streams(net, films):
+            return _streamed(net, films, published_levels=levels)
+        return run_network(net, films, Differentiable(), published_levels=levels)
+
+
+def published_levels(config: GeneratorConfig) -> int:
+    """Number of coarse levels of up to `PUBLISHED_EDGE` voxels per edge: 4 at S = 64, 2 at 224."""
+    return sum(config.base_size << (level + 1) <= PUBLISHED_EDGE for level in range(LEVELS))
 
 
 def fast_forward(net: Generator, pa: Tensor | None, lateral: Tensor | None) -> Tensor:
-    """`net(pa, lateral)` by the fast path: [N, 1, D, H, W]. See `FastGenerator`."""
+    """`net(pa, lateral)` with every level by the fast path: [N, 1, D, H, W]. See `FastGenerator`."""
     volume: Tensor = FastGenerator(net)(pa, lateral)
     return volume
 
 
-def run_network(net: Generator, films: Mapping[View, Tensor], operations: Operations[VolumeT]) -> Tensor:
-    """The generator by the given operations: films [N, 1, S, S] of its views to the volume [N, 1, S, S, S]."""
-    return _Run(net, films, operations).volume()
+def _streamed(net: Generator, films: Mapping[View, Tensor], *, published_levels: int) -> Tensor:
+    # Case by case: several at once would only cost memory.
+    cases = zip(*(torch.split(film, 1) for film in films.values()), strict=True)
+    volumes = [
+        run_network(net, dict(zip(films, case, strict=True)), Streaming(), published_levels=published_levels)
+        for case in cases
+    ]
+    return volumes[0] if len(volumes) == 1 else torch.cat(volumes)
 
 
-class _Run(Generic[VolumeT]):
-    """One forward pass: `levels` yields what the levels hold, coarse to fine, `volume` renders it."""
-
-    def __init__(self, net: Generator, films: Mapping[View, Tensor], operations: Operations[VolumeT]) -> None:
-        self.net, self.do = net, operations
-        self.views = tuple(films)
-        self.uses_views = net.config.uses_view_decoders
-        self.maps: dict[View, list[Tensor]] = {}
-        self.base: dict[View, VolumeT] = {}
-        for view, film in films.items():
-            base, self.maps[view] = operations.segment(net.branch(view).encode, film)
-            self.base[view] = operations.enter(base, view)
-
-    def volume(self) -> Tensor:
-        """[N, 1, S, S, S]."""
-        fused = self.do.average(list(self.base.values()))
-        volumes = self._feed_back(fused, self.base)
-        trunk = fused
-        rendered: Tensor | None = None
-        for level in range(LEVELS):
-            if self.net.trunk.rendering is not None and level == LEVELS - 1:
-                return self._finest(rendered, volumes, fused, trunk)
-            if self.uses_views:
-                volumes = {view: self._branch(level, view, volumes.pop(view)) for view in self.views}
-            # The trunk still needs the average of the level before.
-            trunk = self._trunk(level, fused, trunk)
-            if self.uses_views:
-                fused = self.do.average(list(volumes.values()))
-                volumes = self._feed_back(fused, volumes)
-            rendered = self._render(rendered, level, fused, trunk)
-        return self._without_rendering(fused, trunk)
-
-    def _feed_back(self, fused: VolumeT, volumes: Mapping[View, VolumeT]) -> dict[View, VolumeT]:
-        """What the branches go on from: the average, or each from its own volume."""
-        if self.net.config.fusion_feedback or len(volumes) == 1:
-            return dict.fromkeys(volumes, fused)
-        return dict(volumes)
-
-    def _branch(self, level: int, view: View, before: VolumeT) -> VolumeT:
-        """The compressed volume of a branch at a level, from what it goes on from at the level before."""
-        return cast("VolumeT", self.do.segment(self._branch_step, level, view, before, *self._map(level, view)))
-
-    def _map(self, level: int, view: View) -> list[Tensor]:
-        """The encoder map that is linked to a level; none without linkers."""
-        return self.maps[view][LEVELS - 1 - level :][:1] if self.net.config.linkers else []
-
-    def _branch_step(self, level: int, view: View, before: VolumeT, *linked: Tensor) -> VolumeT:
-        branch = self.net.branch(view)
-        if level == 0:
-            x = self.do.up(before, branch.base_up, view)
-        else:
-            x = self._finish(branch.stage(level - 1), view, before)
-        slices = None
-        if linked:
-            slices = linker_slices(cast("Linker", branch.linkers[LEVELS - 1 - level]), linked[0])
-        return self.do.conv([x], branch.stage(level).compress, view, slices)
-
-    def _finish(self, stage: DecoderStage, view: View | None, x: VolumeT) -> VolumeT:
-        for block in stage.refine:
-            x = self.do.conv([x], cast("ConvNormReLU", block), view)
-        return x if stage.up is None else self.do.up(x, stage.up, view)
-
-    def _trunk(self, level: int, fused: VolumeT, trunk: VolumeT) -> VolumeT:
-        """The trunk's volume at a level, from the average and the trunk of the level before."""
-        return cast("VolumeT", self.do.segment(self._trunk_step, level, fused, trunk))
-
-    def _trunk_step(self, level: int, fused: VolumeT, trunk: VolumeT) -> VolumeT:
-        if level == 0:
-            return self.do.up(fused, self.net.trunk.base_up, None)
-        stage = self.net.trunk.stage(level - 1)
-        read = [fused, trunk] if self.net.config.trunk_connection else [trunk]
-        return self._finish(stage, None, self.do.conv(read, stage.compress, None))
-
-    def _weights(self, level: int) -> tuple[Tensor | None, Tensor, Tensor]:
-        """A rendering head: weights of the average and of the trunk [C], and the bias [1]."""
-        assert self.net.trunk.rendering is not None
-        head = cast("nn.Conv3d", self.net.trunk.rendering.heads[level])
-        assert head.bias is not None
-        weight = head.weight.flatten()
-        if not self.net.config.head_connection:
-            return None, weight, head.bias
-        of_fused, of_trunk = weight.chunk(2)
-        return of_fused, of_trunk, head.bias
-
-    def _render(self, rendered: Tensor | None, level: int, fused: VolumeT, trunk: VolumeT) -> Tensor | None:
-        """The image of the levels so far, refined by this level's head; None without MFusionRen."""
-        if self.net.trunk.rendering is None:
-            return None
-        of_fused, of_trunk, bias = self._weights(level)
-        total = self.do.contract(trunk, of_trunk) + bias
-        if of_fused is not None:
-            total = total + self.do.contract(fused, of_fused)
-        return self._joined(rendered, total)
-
-    def _joined(self, rendered: Tensor | None, head: Tensor) -> Tensor:
-        kind = self.net.config.activation
-        if rendered is None:
-            return activate(head, kind) / 2
-        doubled = functional.interpolate(rendered, scale_factor=2, mode="trilinear", align_corners=False)
-        return (doubled + activate(head, kind)) / 2
-
-    def _finest(self, rendered: Tensor | None, volumes: dict[View, VolumeT], fused: VolumeT, trunk: VolumeT) -> Tensor:
-        """The last level is read by its head only: each volume is reduced to one channel before the next is made."""
-        of_fused, of_trunk, bias = self._weights(LEVELS - 1)
-        total = self.do.segment(self._finest_trunk, of_trunk, fused, trunk) + bias
-        if of_fused is not None and not self.uses_views:
-            total = total + self.do.contract(fused, of_fused)
-        elif of_fused is not None:
-            for view in self.views:
-                share = of_fused / len(self.views)
-                linked = self._map(LEVELS - 1, view)
-                total = total + self.do.segment(self._finest_branch, view, share, volumes.pop(view), *linked)
-        return activate(self._joined(rendered, total), self.net.config.activation)
-
-    def _finest_trunk(self, weight: Tensor, fused: VolumeT, trunk: VolumeT) -> Tensor:
-        return self.do.contract(self._trunk_step(LEVELS - 1, fused, trunk), weight)
-
-    def _finest_branch(self, view: View, weight: Tensor, before: VolumeT, *linked: Tensor) -> Tensor:
-        return self.do.contract(self._branch_step(LEVELS - 1, view, before, *linked), weight)
-
-    def _without_rendering(self, fused: VolumeT, trunk: VolumeT) -> Tensor:
-        """The trunk's last block and one 7^3 convolution."""
-        head = self.net.trunk.head
-        assert head is not None
-        stage = self.net.trunk.stage(LEVELS - 1)
-        read = [fused, trunk] if self.net.config.trunk_connection else [trunk]
-        finest = self._finish(stage, None, self.do.conv(read, stage.compress, None))
-        assert head.bias is not None
-        return activate(one_channel(self.do.leave(finest), head.weight, head.bias), self.net.config.activation)
+def _streams(net: Generator, films: Mapping[View, Tensor]) -> bool:
+    """Whether the compiled passes can do it: float32 on a CPU, and no graph is recorded."""
+    weight = net.trunk.base_up.conv.weight
+    return (
+        all(film.device.type == "cpu" and film.dtype == torch.float32 for film in films.values())
+        and weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )

@@ -14,22 +14,23 @@ from typing import cast
 
 import torch
 import torch.nn.functional as functional
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrecon.models.blocks import Linker
 
 NORM_EPSILON = 1e-5
-"""Added to the variance by every instance normalisation (SPEC 2.2)."""
+"""Added to the variance by every instance normalisation, as published."""
 
 
-def linker_slices(linker: Linker, encoded: Tensor) -> Tensor:
+def linker_slices(linker: Linker, encoded: Float[Tensor, "batch inputs n n"]) -> Float[Tensor, "batch 3 channels n n"]:
     """The three distinct depth slices of `linker(encoded)`: first, inner, last.
 
     Args:
         linker: its convolution is [C, C, depth, rows, cols] in the axes of its view.
         encoded: encoder map [N, inputs, n, n].
 
-    Returns: [N, 3, C, n, n], not negative, in float32 where the map is of lower precision.
+    Returns: [N, 3, C, n, n], not negative, in the precision of the weights; statistics are never below float32.
     """
     flat = linker.compress(encoded)
     kernel = cast("nn.Conv3d", linker.conv.conv).weight
@@ -43,10 +44,12 @@ def linker_slices(linker: Linker, encoded: Tensor) -> Tensor:
     mean = (share * slices).sum(1, keepdim=True).mean((3, 4), keepdim=True)
     centred = slices - mean
     variance = (share * centred.square()).sum(1, keepdim=True).mean((3, 4), keepdim=True)
-    return functional.relu(centred * torch.rsqrt(variance + NORM_EPSILON))
+    return functional.relu(centred * torch.rsqrt(variance + NORM_EPSILON)).to(kernel.dtype)
 
 
-def joined_slices(slices: Tensor, kernel: Tensor) -> Tensor:
+def joined_slices(
+    slices: Float[Tensor, "batch 3 channels n n"], kernel: Float[Tensor, "outputs channels 3 3 3"]
+) -> Float[Tensor, "batch 5 outputs n n"]:
     """The five distinct depth slices of a zero-padded 3^3 convolution of the volume that `slices` stands for.
 
     Args:

@@ -57,21 +57,22 @@ class Lazy:
 
 
 class Streaming:
-    """Operations of the fast path on `Lazy` volumes of one case, for `fast.run_network`."""
+    """Operations of the fast path on `Lazy` volumes of one case, for `network.run_network`."""
 
     def segment(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """A part of the network; nothing is kept for a backward pass."""
         return function(*arguments)
 
-    def enter(self, volume: Tensor, view: View) -> Lazy:
-        """A base volume [1, C, n, n, n] of a view, not negative, in [D, H, W]."""
-        return _plain(to_dhw(volume, view)[0].permute(1, 2, 3, 0).contiguous())
+    def enter(self, volume: Tensor, view: View | None) -> Lazy:
+        """A volume [1, C, n, n, n] of a view, or of none, that is not negative, in [D, H, W]."""
+        turned = volume if view is None else to_dhw(volume, view)
+        return _plain(turned[0].permute(1, 2, 3, 0).contiguous().detach())
 
     def leave(self, volume: Lazy) -> Tensor:
         """The volume as a plain tensor [1, C, D, H, W] (channels last in memory)."""
-        done = torch.empty_like(volume.data)
-        _normalise(volume, done, planes=(0, len(volume.data)))
-        return done.permute(3, 0, 1, 2).unsqueeze(0)
+        values = torch.empty_like(volume.data)
+        _normalise(volume, values, planes=(0, len(volume.data)))
+        return values.permute(3, 0, 1, 2).unsqueeze(0)
 
     def up(self, volume: Lazy, block: UpBlock, view: View | None) -> Lazy:
         """Transposed convolution to the double size, its normalisation pending.
@@ -85,7 +86,7 @@ class Streaming:
         outputs = weight.shape[0]
         result = _empty(2 * depth, 2 * height, 2 * width, outputs)
         collected: list[Doubles] = []
-        planes = _slab(volume.data)
+        planes = planes_per_slab(volume.data)
         parts = [(a, b, _channels_last(_parity_kernel(weight, a, b))) for a in (0, 1) for b in (0, 1)]
         for first in range(0, depth, planes):
             last = min(first + planes, depth)
@@ -104,22 +105,19 @@ class Streaming:
     ) -> Lazy:
         """3^3 convolution of the joined volumes and of a linker's `slices` [1, 3, c, n, n], normalisation pending."""
         kernel = cast("nn.Conv3d", block.conv).weight
-        inputs = sum(one.channels for one in volumes)
+        inputs = sum(volume.channels for volume in volumes)
         addend, mode = None, kernels.NO_ADDEND
         if slices is not None and view is not None:
-            addend, mode = _addend(joined_slices(slices, kernel[:, inputs:]), view)
+            addend, mode = linker_addend(joined_slices(slices, kernel[:, inputs:]), view)
         weight = _channels_last(_turned(kernel[:, :inputs], view))
         depth, height, width, _ = volumes[0].data.shape
         outputs = weight.shape[0]
-        own = volumes[-1]
-        result = (
-            own.data
-            if not own.shared and own.channels == outputs
-            else own.data.new_empty(depth, height, width, outputs)
-        )
+        last_input = volumes[-1]
+        overwrites = not last_input.shared and last_input.channels == outputs
+        result = last_input.data if overwrites else last_input.data.new_empty(depth, height, width, outputs)
         collected: list[Doubles] = []
-        planes = _slab(volumes[0].data)
-        buffer = own.data.new_zeros(planes + 2, height, width, inputs)
+        planes = planes_per_slab(volumes[0].data)
+        buffer = last_input.data.new_zeros(planes + 2, height, width, inputs)
         for first in range(0, depth, planes):
             last = min(first + planes, depth)
             self._fill(buffer, volumes, first, last)
@@ -136,8 +134,8 @@ class Streaming:
             return replace(volumes[0], shared=True)
         result = torch.zeros_like(volumes[0].data)
         to, factor = _rows(result), np.float32(1 / len(volumes))
-        for one in volumes:
-            source, (mean, scale) = one.rows(), one.repeated()
+        for volume in volumes:
+            source, (mean, scale) = volume.rows(), volume.repeated()
 
             def task(
                 first: int, last: int, source: Floats = source, mean: Floats = mean, scale: Floats = scale
@@ -171,11 +169,10 @@ class Streaming:
             buffer[:2] = buffer[slab : slab + 2].clone()
             start = first + 1
         begin = 0
-        for one in volumes:
-            _normalise(
-                one, buffer, planes=(max(start, 0), min(last + 1, depth)), at=max(start, 0) - first + 1, begin=begin
-            )
-            begin += one.channels
+        planes = (max(start, 0), min(last + 1, depth))
+        for volume in volumes:
+            _normalise(volume, buffer, planes=planes, at=planes[0] - first + 1, begin=begin)
+            begin += volume.channels
         if last == depth:
             buffer[count + 1] = 0
 
@@ -199,7 +196,7 @@ def _channels_last(kernel: Tensor) -> Tensor:
     return kernel.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _slab(data: Tensor) -> int:
+def planes_per_slab(data: Tensor) -> int:
     """Planes that are convolved at a time."""
     return max(1, min(len(data), SLAB_BYTES // (data[0].numel() * data.element_size())))
 
@@ -208,7 +205,7 @@ def _parity_kernel(weight: Tensor, a: int, b: int) -> Tensor:
     """Kernel [2 O, C, 1 + a, 1 + b, 2] of the planes of parity a and the rows of parity b: even, then odd columns."""
     before, at, after = weight.unbind(2)
     planes = [at] if a == 0 else [after, before]
-    rows = [[one[:, :, 1]] if b == 0 else [one[:, :, 2], one[:, :, 0]] for one in planes]
+    rows = [[plane[:, :, 1]] if b == 0 else [plane[:, :, 2], plane[:, :, 0]] for plane in planes]
     part = torch.stack([torch.stack(row, dim=2) for row in rows], dim=2)
     before, at, after = part.unbind(4)
     return torch.cat([torch.stack([at, torch.zeros_like(at)], dim=4), torch.stack([after, before], dim=4)])
@@ -249,20 +246,20 @@ def _finish(
     rows: int,
     collected: list[Doubles],
 ) -> None:
-    """Write a convolved slab [d, h, w, c] into the result, add the addend, append (count, pivot, sums) per task."""
+    """Write a convolved slab [d, h, w, c] into the result, add the addend, append (pivot, sums, count) per task."""
     source = cast("Floats", convolved.reshape(convolved.shape[0] * convolved.shape[1], -1).numpy())
     outputs = layout[-1]
     to = cast("Floats", result.view(result.shape[0] * result.shape[1], -1).numpy())
     if addend is None:
         addend = np.zeros((1, source.shape[1]), np.float32)
 
-    def task(first: int, last: int) -> None:
+    def task(first: int, last: int) -> Doubles:
         statistics = np.empty((4, outputs))
         kernels.finish(source, to, addend, layout, statistics[:3], first, last)
         statistics[3] = (last - first) * (source.shape[1] // outputs)
-        collected.append(statistics)
+        return statistics
 
-    kernels.in_parallel(task, rows)
+    collected.extend(kernels.in_parallel(task, rows))
 
 
 def _with_statistics(data: Tensor, collected: Sequence[Doubles]) -> Lazy:
@@ -276,7 +273,7 @@ def _with_statistics(data: Tensor, collected: Sequence[Doubles]) -> Lazy:
     return Lazy(data, mean.astype(np.float32), scale.astype(np.float32))
 
 
-def _addend(slices: Tensor, view: View) -> tuple[Floats, int]:
+def linker_addend(slices: Tensor, view: View) -> tuple[Floats, int]:
     """Five slices [1, 5, O, n, n] as `kernels.finish` takes them, and its mode."""
     if view == "pa":
         return cast(
