@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.dicom.pixels import guarded, numbers, padding_mask, read_dataset, stored_pixels, tag_name, text
+from xrecon.io.dicom.pixels import (
+    guarded,
+    numbers,
+    optional_number,
+    padding_mask,
+    read_dataset,
+    stored_pixels,
+    tag_name,
+    text,
+)
 from xrecon.io.guards.arrays import check_not_constant
 from xrecon.io.guards.files import check_file
 from xrecon.io.raw import FilmTags, RawFilm
@@ -128,7 +137,7 @@ def film_tags(dataset: Any, path: Path) -> FilmTags:
         pixel_spacing_calibration=text(dataset, "PixelSpacingCalibrationType") or None,
         magnification=number("EstimatedRadiographicMagnificationFactor"),
         patient_orientation=_orientation(dataset),
-        kvp=number("KVP"),
+        kvp=optional_number(dataset, "KVP"),
         log_relationship=text(dataset, "PixelIntensityRelationship") or None,
         intent=text(dataset, "PresentationIntentType") or None,
     )

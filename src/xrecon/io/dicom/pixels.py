@@ -81,6 +81,15 @@ def numbers(dataset: Any, keyword: str, count: int, name: str) -> tuple[float, .
     return values
 
 
+def optional_number(dataset: Any, keyword: str) -> float | None:
+    """One finite number of a tag that nothing depends on; None where it is absent or holds anything else."""
+    try:
+        values = numbers(dataset, keyword, 1, "")
+    except InputError:
+        return None
+    return values[0] if values else None
+
+
 def required_numbers(dataset: Any, keyword: str, count: int, name: str, *, remedy: str) -> tuple[float, ...]:
     """Like `numbers`, but an absent tag is an InputError that says how to correct it."""
     values = numbers(dataset, keyword, count, name)

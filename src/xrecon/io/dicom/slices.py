@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.dicom.pixels import guarded, numbers, read_dataset, required_numbers, tag_name, text
+from xrecon.io.dicom.pixels import guarded, optional_number, read_dataset, required_numbers, tag_name, text
+from xrecon.io.dicom.unused import UnusedFile, reason_of
 from xrecon.io.guards.archives import MAX_FILES, read_member, zip_members
 from xrecon.io.guards.files import check_file
 from xrecon.io.guards.grids import check_spacing
@@ -53,6 +54,18 @@ class DicomFile:
 
 
 @dataclass(frozen=True)
+class ScanValues:
+    """Header values that differ between pictures of one place: codes and numbers, never free text; "" where absent."""
+
+    instance: int | None
+    time: str
+    phase: str
+    kvp: str
+    kernel: str
+    thickness: str
+
+
+@dataclass(frozen=True)
 class Slice:
     """One CT image plane. Distances mm; directions are unit vectors in LPS."""
 
@@ -68,6 +81,8 @@ class Slice:
     intercept: float
     acquisition: str
     tilt_deg: float | None
+    scan: ScanValues
+    rank: int  # 0 original and axial, 1 not stated or unusual, 2 computed from other images
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -75,8 +90,11 @@ class Slice:
         return np.asarray(np.cross(self.along_row, self.along_column), dtype=np.float64)
 
 
-def files_in_folder(folder: Path) -> list[DicomFile]:
-    """The DICOM files below a folder, by content, in name order. Links to folders are not followed."""
+def files_in_folder(folder: Path, unused: list[UnusedFile] | None = None) -> list[DicomFile]:
+    """The DICOM files below a folder, by content, in name order; others join `unused`.
+
+    Links to folders are not followed.
+    """
     dicom_files: list[DicomFile] = []
     seen = 0
     for root, folders, files in os.walk(folder):
@@ -86,14 +104,17 @@ def files_in_folder(folder: Path) -> list[DicomFile]:
             if seen > MAX_FILES:
                 raise InputError(f"{folder}: holds more than {MAX_FILES} files; give the folder of one study")
             path = Path(root) / file
-            if path.is_file() and path.stat().st_size > 0:
-                try:
-                    with path.open("rb") as stream:
-                        head = stream.read(1024)
-                except OSError as error:
-                    raise InputError(f"{path}: cannot be read ({error}); check the permissions") from error
-                if sniff_bytes(head) == "dicom":
-                    dicom_files.append(dicom_file(path, head))
+            if not path.is_file():
+                continue
+            try:
+                with path.open("rb") as stream:
+                    head = stream.read(1024)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error}); check the permissions") from error
+            if head and sniff_bytes(head) == "dicom":
+                dicom_files.append(dicom_file(path, head))
+            elif unused is not None:
+                unused.append(UnusedFile(root, file, reason_of(head)))
     return dicom_files
 
 
@@ -106,15 +127,20 @@ def dicom_file(path: Path, head: bytes) -> DicomFile:
     return DicomFile(str(path), opened, bare=head[128:132] != b"DICM")
 
 
-def files_in_zip(archive: zipfile.ZipFile, path: Path) -> Iterator[DicomFile]:
-    """The DICOM files in an open zip, by content; they can be read as long as it is open. Nothing goes to disk."""
+def files_in_zip(archive: zipfile.ZipFile, path: Path, unused: list[UnusedFile] | None = None) -> Iterator[DicomFile]:
+    """The DICOM files in an open zip, by content, others join `unused`; they can be read as long as it is open.
+
+    Nothing goes to disk.
+    """
     for member in zip_members(archive, path):
-        hidden = any(part.startswith((".", "__MACOSX")) for part in member.filename.split("/"))
-        if hidden or member.file_size == 0:
+        if member.is_dir() or any(part.startswith((".", "__MACOSX")) for part in member.filename.split("/")):
             continue
-        head = read_member(archive, member, path, limit=1024)
-        if sniff_bytes(head) == "dicom":
+        head = read_member(archive, member, path, limit=1024) if member.file_size else b""
+        if head and sniff_bytes(head) == "dicom":
             yield DicomFile(f"{path}/{member.filename}", _opener(archive, member, path), bare=head[128:132] != b"DICM")
+        elif unused is not None:
+            folder, _, name = f"{path}/{member.filename}".rpartition("/")
+            unused.append(UnusedFile(folder, name, reason_of(head)))
 
 
 def _opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Callable[[], BinaryIO]:
@@ -201,7 +227,6 @@ def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | Non
     check_spacing(spacing, Path(name), tag=tag_name("PixelSpacing"))
     slope, intercept = _rescale(parts["PixelValueTransformationSequence"], name)
     along_row, along_column = _directions(np.asarray(orientation), name)
-    tilt = numbers(header, "GantryDetectorTilt", 1, name)
     return Slice(
         file=file,
         name=name,
@@ -213,8 +238,56 @@ def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | Non
         spacing_mm=(spacing[0], spacing[1]),
         slope=slope,
         intercept=intercept,
-        acquisition="".join(c for c in text(header, "AcquisitionNumber") if c.isalnum()),
-        tilt_deg=tilt[0] if tilt else None,
+        acquisition=_code(header, "AcquisitionNumber"),
+        tilt_deg=optional_number(header, "GantryDetectorTilt"),
+        scan=_scan_values(header),
+        rank=image_rank(header),
+    )
+
+
+ORIGINAL, UNSTATED, COMPUTED = range(3)
+_COMPUTED_KINDS = (
+    "MIP", "MINIP", "MPR", "REFORMATTED", "AVERAGE", "PROJECTION", "PROJECTION IMAGE", "CURVED", "VOLREND", "VRT", "3D",
+    "SCREEN SAVE", "SUBTRACTION", "COMPUTED", "MEAN", "MAX_IP", "MIN_IP", "REFORMAT",
+)  # fmt: skip
+
+
+def image_rank(header: Any) -> int:
+    """How near an image is to what the scanner measured, by ImageType (0008,0008).
+
+    0: ORIGINAL, PRIMARY, and AXIAL or VOLUME; 1: nothing stated, or another original; 2: DERIVED, or a projection,
+    average or reformatted image whatever the first value says.
+    """
+    kinds = [str(part).strip().upper() for part in _values(header.get("ImageType"))]
+    if not any(kinds):
+        return UNSTATED
+    if kinds[0] == "DERIVED" or any(kind in _COMPUTED_KINDS for kind in kinds):
+        return COMPUTED
+    plain = kinds[0] == "ORIGINAL" and "SECONDARY" not in kinds and bool({"AXIAL", "VOLUME"} & set(kinds))
+    return ORIGINAL if plain else UNSTATED
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _code(header: Any, keyword: str) -> str:
+    return "".join(c for c in text(header, keyword) if c.isalnum() or c in ".-")
+
+
+def _scan_values(header: Any) -> ScanValues:
+    instance = optional_number(header, "InstanceNumber")
+    thickness = optional_number(header, "SliceThickness")
+    phases = ("TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "TriggerTime")
+    return ScanValues(
+        instance=None if instance is None else int(instance),
+        time=_code(header, "AcquisitionDate") + _code(header, "AcquisitionTime") + _code(header, "AcquisitionDateTime"),
+        phase=" ".join(filter(None, (_code(header, keyword) for keyword in phases))),
+        kvp=_code(header, "KVP"),
+        kernel=_code(header, "ConvolutionKernel"),
+        thickness="" if thickness is None else f"{thickness:.2g}",
     )
 
 

@@ -1,0 +1,202 @@
+"""Several pictures of the patient in one series: acquisitions that lie in one another are told apart, never blended.
+
+Two passages of the scanner (two breaths, two phases, two reconstructions) can share one SeriesInstanceUID. Sorted by
+position their slices alternate, and the stack looks like one CT with finer slices in which the chest jitters. Blocks
+that only follow each other along the table are one CT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrecon.io.dicom.slices import Slice
+
+Groups = list[NDArray[np.intp]]
+
+_LEAST_SLICES = 2
+"""A group with fewer slices in the range of another one is an overlap of blocks at their ends."""
+_LARGEST_GROUPS = 8
+_COMB_TOLERANCE = 0.04
+"""Share of the spacing by which the positions of one regular stack may deviate."""
+_SMOOTH_PIXELS = 16
+"""Edge of the blocks that are averaged before slices are compared: what is left of noise is below one HU there."""
+_JITTER_RATIO = 0.9
+"""Neighbours of one CT differ less than slices at twice the distance: by a half to three quarters where anatomy changes
+steadily. In an alternating stack of two breaths they differ as much or more."""
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One passage of the scanner, or one phase or reconstruction of it.
+
+    Attributes:
+        selector: what `--series NUMBER@SELECTOR` takes to choose it.
+        words: what tells it from the others, for people.
+        indices: of its slices in the position-sorted stack.
+    """
+
+    selector: str
+    words: str
+    indices: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    """A header value that differs between pictures of one place."""
+
+    words: str
+    value: Callable[[Slice], Hashable]
+
+
+_ATTRIBUTES = (
+    _Attribute("acquisition", lambda plane: plane.acquisition),
+    _Attribute("phase", lambda plane: plane.scan.phase),
+    _Attribute("tube voltage", lambda plane: plane.scan.kvp),
+    _Attribute("kernel", lambda plane: plane.scan.kernel),
+    _Attribute("slice thickness", lambda plane: plane.scan.thickness),
+    _Attribute("acquisition time", lambda plane: plane.scan.time),
+)
+"""In the order in which they are tried: the first one whose groups lie in one another decides."""
+
+
+def separate_by_header(slices: Sequence[Slice], positions_mm: NDArray[np.float64]) -> tuple[Acquisition, ...]:
+    """The acquisitions of a stack whose headers tell them apart; empty where it is one CT.
+
+    Args:
+        slices: sorted by position.
+        positions_mm: [k], along the normal of the slices.
+    """
+    for attribute in _ATTRIBUTES:
+        values: dict[Hashable, list[int]] = {}
+        for index, plane in enumerate(slices):
+            values.setdefault(attribute.value(plane), []).append(index)
+        if not 2 <= len(values) <= _LARGEST_GROUPS:
+            continue
+        groups = [np.asarray(indices, dtype=np.intp) for indices in values.values()]
+        if _interleaved(groups, positions_mm):
+            return _named(attribute.words, [str(value) for value in values], groups, positions_mm)
+    return ()
+
+
+def separate_by_content(
+    planes: NDArray[np.float32], slices: Sequence[Slice], positions_mm: NDArray[np.float64]
+) -> tuple[Acquisition, ...]:
+    """The acquisitions of a stack whose positions and pictures tell them apart; empty where it is one CT.
+
+    The slices are grouped by the order in which they were made, and by position (two regular combs, or every second
+    slice). A group counts only where the pictures agree: neighbours across groups differ as much as neighbours within
+    one, although they lie closer together.
+
+    Args:
+        planes: [k, rows, cols] HU, sorted by position.
+        slices: the same slices.
+        positions_mm: [k], strictly increasing.
+    """
+    if len(positions_mm) < 4 * _LEAST_SLICES:
+        return ()
+    smooth = _block_means(planes)
+    for groups in (_runs_of_order(slices), _combs(positions_mm), _every_second(len(positions_mm))):
+        if len(groups) < 2 or not _interleaved(groups, positions_mm) or not _jitters(smooth, groups):
+            continue
+        return _named("part", [str(k + 1) for k in range(len(groups))], groups, positions_mm)
+    return ()
+
+
+def complete_one(acquisitions: Sequence[Acquisition]) -> Acquisition | None:
+    """The acquisition that stands out: all others have less than half of its slices. None where it is a choice."""
+    best, second = sorted(acquisitions, key=lambda part: len(part.indices), reverse=True)[:2]
+    return best if len(second.indices) < 0.5 * len(best.indices) else None
+
+
+def _named(
+    words: str, values: Sequence[str], groups: Groups, positions_mm: NDArray[np.float64]
+) -> tuple[Acquisition, ...]:
+    named = []
+    for number, (value, indices) in enumerate(zip(values, groups, strict=True), start=1):
+        places = positions_mm[indices]
+        selector = value if words == "acquisition" and value else str(number)
+        shown = f"{words} {value}" if words in ("acquisition", "part") and value else f"{words} {number}"
+        named.append(
+            Acquisition(
+                selector, f"{shown} ({len(indices)} slices, {places.min():.1f} to {places.max():.1f} mm)", indices
+            )
+        )
+    return tuple(named)
+
+
+def _interleaved(groups: Groups, positions_mm: NDArray[np.float64]) -> bool:
+    """Whether two of the groups have slices inside the range of each other."""
+    return any(_inside(a, b, positions_mm) and _inside(b, a, positions_mm) for a, b in combinations(groups, 2))
+
+
+def _inside(group: NDArray[np.intp], other: NDArray[np.intp], positions_mm: NDArray[np.float64]) -> bool:
+    low, high = positions_mm[other].min(), positions_mm[other].max()
+    places = positions_mm[group]
+    return int(np.count_nonzero((places >= low) & (places <= high))) > _LEAST_SLICES
+
+
+def _runs_of_order(slices: Sequence[Slice]) -> Groups:
+    """Groups of slices that were made one after the other along the table, by instance number."""
+    order = [plane.scan.instance for plane in slices]
+    if None in order or len(set(order)) < len(order):
+        return []
+    made = np.argsort(np.asarray(order, dtype=np.int64), kind="stable")
+    steps = np.diff(made)
+    forwards = np.median(np.sign(steps)) >= 0
+    breaks = np.flatnonzero((steps < 0) if forwards else (steps > 0)) + 1
+    if not 1 <= len(breaks) < _LARGEST_GROUPS:
+        return []
+    return [np.sort(run) for run in np.split(made, breaks)]
+
+
+def _combs(positions_mm: NDArray[np.float64]) -> Groups:
+    """Two or three regular stacks of one spacing whose positions lie between each other; empty where there is one."""
+    for stride in (2, 3):
+        pitch = float(np.median(positions_mm[stride:] - positions_mm[:-stride]))
+        phase = np.mod(positions_mm - positions_mm[0], pitch) / pitch
+        groups: Groups = []
+        left = np.arange(len(positions_mm))
+        while len(left) and len(groups) <= stride:
+            apart = np.abs(np.mod(phase[left] - phase[left[0]] + 0.5, 1.0) - 0.5)
+            groups.append(left[apart <= _COMB_TOLERANCE])
+            left = left[apart > _COMB_TOLERANCE]
+        if not len(left) and 2 <= len(groups) <= stride:
+            return groups
+    return []
+
+
+def _every_second(count: int) -> Groups:
+    return [np.arange(0, count, 2, dtype=np.intp), np.arange(1, count, 2, dtype=np.intp)]
+
+
+def _block_means(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[k, blocks]: means over square blocks of pixels, -1024..1000 HU, so that noise and metal do not count."""
+    edge = min(_SMOOTH_PIXELS, *planes.shape[1:])
+    rows, cols = (n // edge * edge for n in planes.shape[1:])
+    blocks = planes[:, :rows, :cols].reshape(len(planes), rows // edge, edge, cols // edge, edge)
+    means: NDArray[np.float32] = np.clip(blocks.mean(axis=(2, 4)), -1024, 1000).reshape(len(planes), -1)
+    return means
+
+
+def _jitters(smooth: NDArray[np.float32], groups: Groups) -> bool:
+    """Whether neighbours of different groups differ as much as neighbours within a group, which lie farther apart."""
+    owner = np.empty(len(smooth), dtype=np.intp)
+    for number, group in enumerate(groups):
+        owner[group] = number
+    across = np.flatnonzero(owner[1:] != owner[:-1])
+    within = [(first, second) for group in groups for first, second in pairwise(group.tolist())]
+    within = [(first, second) for first, second in within if second - first > 1]
+    if len(across) < 2 * _LEAST_SLICES or len(within) < _LEAST_SLICES:
+        return False
+    near = np.mean([_difference(smooth, k, k + 1) for k in across.tolist()])
+    far = np.mean([_difference(smooth, first, second) for first, second in within])
+    return bool(far > 0 and near > _JITTER_RATIO * far)
+
+
+def _difference(smooth: NDArray[np.float32], first: int, second: int) -> float:
+    return float(np.abs(smooth[first] - smooth[second]).mean())
