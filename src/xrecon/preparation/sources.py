@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from xrecon.data.manifest import Rejection
 from xrecon.errors import InputError
+from xrecon.io.dicom.grouping import Stack
+from xrecon.io.dicom.unused import UnusedFile, unused_notes
 from xrecon.jobs import run_jobs
-from xrecon.preparation.dicom_index import DicomIndex, choose_series, index_files, index_zip
+from xrecon.preparation.dicom_index import DicomIndex, SeriesChoice, choose_series, index_files, index_zip
 from xrecon.preparation.listing import InputFile, find_files
 from xrecon.preparation.naming import Naming, file_title, scrub, stem_of
 from xrecon.preparation.pull import RECORD_NAME, read_record
@@ -41,6 +43,7 @@ class Source:
         films: places of the user's (PA, lateral) films, if any.
         series: DICOM SeriesInstanceUID.
         source, licence: of its collection, as far as stated.
+        warnings: what a user should know of the files beside it.
     """
 
     kind: SourceKind
@@ -54,6 +57,7 @@ class Source:
     series: str | None = None
     source: str = ""
     licence: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -94,6 +98,11 @@ def discover(
         if file.kind == "zip":
             _add_zip(file, out, naming, every=every_series)
     index = _index_slices([f for f in files if f.kind == "dicom"], workers=workers, scheduler=scheduler)
+    index.unused = [
+        UnusedFile(file.place.rpartition("/")[0], file.name, "empty" if file.kind == "damaged" else "not DICOM")
+        for file in files
+        if file.kind in ("damaged", "other")
+    ]
     _add_series(index, out, naming, every=every_series, places={f.place: f for f in files if f.kind == "dicom"})
     licences = _licences(files)
     out.sources = sorted((_licensed(source, licences) for source in out.sources), key=lambda source: source.case)
@@ -221,8 +230,7 @@ def _index_slices(files: Sequence[InputFile], *, workers: int | None, scheduler:
         if isinstance(part, Exception):
             raise part
         index.merge(part)
-    for series in index.series.values():
-        series.files.sort()
+    index.images.sort(key=lambda image: image.place)
     return index
 
 
@@ -233,8 +241,8 @@ def _index_places(places: Sequence[str]) -> DicomIndex:
             # Only the header is kept: the file is fetched again when its case is prepared, perhaps elsewhere.
             with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
                 part = index_files([str(fetch(place, Path(folder)))])
-            for series in part.series.values():
-                series.files = [place]
+            part.images = [replace(image, place=place, folder=place.rpartition("/")[0]) for image in part.images]
+            part.damaged = [place for _ in part.damaged]
             index.merge(part)
     return index
 
@@ -250,33 +258,44 @@ def _add_series(
 ) -> None:
     for reason, count in sorted(index.skipped.items()):
         out.rejected.append(Rejection(source=f"{count} DICOM files", reason=reason))
-    taken, left = choose_series(index, every=every)
-    for series, reason in left:
-        out.rejected.append(Rejection(source=naming.pseudonym("scan", series.uid), reason=reason))
-    for series in taken:
-        files = [archive] if archive is not None else [(places or {})[place] for place in series.files]
+    choice = choose_series(index, every=every)
+    for stack, reason in choice.left:
+        out.rejected.append(Rejection(source=naming.pseudonym("scan", choice.scan_name(stack)), reason=reason))
+    for stack in choice.taken:
+        members = tuple(image.place for image in stack.images)
+        files = [archive] if archive is not None else [(places or {})[place] for place in members]
         folders = tuple(dict.fromkeys(part for f in files for part in f.parts[:-1]))
         shared = files[0].parts[:-1] if archive is None else (*archive.parts[:-1], stem_of(archive.name))
-        title = shared[-1] if naming.keep_names and shared else series.uid
-        case = naming.case(title)
+        patient_name = choice.patient_name(stack)
+        case = naming.case(_title(stack, choice, shared, naming))
         label = naming.label(case, "/".join(shared))
-        aliases = tuple(dict.fromkeys((*reversed(shared), *folders, series.patient)))
+        aliases = tuple(dict.fromkeys((*reversed(shared), *folders, stack.first.patient_id or patient_name)))
         stamp = hashlib.sha256("\n".join(sorted(f.stamp for f in files)).encode()).hexdigest()[:16]
-        patient = naming.pseudonym("patient", series.patient)
+        patient = naming.pseudonym("patient", patient_name)
         if naming.patient_pattern is not None:
-            patient = naming.patient(series.patient, "/".join(shared))
+            patient = naming.patient(patient_name, "/".join(shared))
+        used = [(image.folder, image.place.rpartition("/")[2], image.height_mm) for image in stack.images]
         out.sources.append(
             Source(
                 kind="zip" if archive is not None else "dicom",
-                files=(archive.place,) if archive is not None else tuple(series.files),
+                files=(archive.place,) if archive is not None else members,
                 stamp=stamp,
                 case=case,
                 patient=patient,
                 label=label,
                 aliases=aliases,
-                series=series.uid,
+                series=choice.series_name(stack) if archive is not None else stack.first.series,
+                warnings=unused_notes(index.unused, used, names=naming.keep_names),
             )
         )
+
+
+def _title(stack: Stack, choice: SeriesChoice, shared: tuple[str, ...], naming: Naming) -> str:
+    """What the name of a scan is made of: the user's folder where names are kept, else the identity of the series."""
+    if not (naming.keep_names and shared):
+        return choice.scan_name(stack)
+    twins = [other for other in choice.taken if {i.folder for i in other.images} == {i.folder for i in stack.images}]
+    return shared[-1] if len(twins) == 1 else f"{shared[-1]}-{twins.index(stack) + 1}"
 
 
 def _note_others(files: Iterable[InputFile], out: Discovery, naming: Naming, *, given_films: bool) -> None:

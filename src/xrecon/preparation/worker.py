@@ -88,6 +88,7 @@ def prepare_source(job: Job) -> SourceResult:
     facts = prepared.facts()
     for key in ("warnings", "notes"):
         facts[key] = [scrub(text, [*source.files, folder], source.label) for text in facts[key]]
+    facts["warnings"] += source.warnings
     fields = {
         "name": source.case,
         "patient": source.patient,
