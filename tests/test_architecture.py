@@ -1,8 +1,10 @@
-"""The layers of DESIGN section 2, enforced on the import statements of every module, and the size of the files."""
+"""The house of `docs/explanation/architecture.md`, enforced: layers, sizes, names, and the words in them."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,3 +172,73 @@ def test_the_check_itself_sees_upward_imports(module: str, source: str, bad: int
 def test_the_check_itself_tells_load_time_from_later() -> None:
     source = "import torch\ndef f():\n    import torch.nn\nif TYPE_CHECKING:\n    from torch import Tensor\n"
     assert [one.at_load for one in imports_of(source, "xrecon.volume")] == [True, False, False]
+
+
+CLASSES = [
+    (path, node.name)
+    for path in MODULES
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+]
+DIALECT = {"one", "found", "own", "wanted", "told", "drawn", "made"}
+"""Participles and pronouns that say nothing as names: a name is the noun of what it holds."""
+
+
+def test_no_class_name_means_two_things() -> None:
+    names = Counter(name for _, name in CLASSES)
+    twice = {name: [module_name(path) for path, other in CLASSES if other == name] for name, n in names.items() if n > 1}
+    assert twice == {}
+
+
+def test_no_file_name_means_three_things() -> None:
+    # A command and a page of the report may have the name of what they run and show.
+    names = Counter(path.name for path in MODULES if part_of(module_name(path)) not in ("cli", "report"))
+    del names["__init__.py"]
+    assert [name for name, count in names.items() if count > 2] == []
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=str)
+def test_a_folder_holds_what_fits_one_look(folder: Path) -> None:
+    limit = 24 if folder.name == "cli" else 17  # one file per command there
+    assert len(list(folder.glob("*.py"))) <= limit
+
+
+def bound_names(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of every variable, parameter and function that the source binds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name.strip("_")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_names_are_nouns_of_the_field(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert [f"line {line}: {name}" for line, name in bound_names(source) if name in DIALECT] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_module_reaches_into_private_names_of_another(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    private = [
+        f"line {node.lineno}: {alias.name} of {node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xrecon")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert private == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_only_documents_are_cited_that_a_reader_can_open(path: Path) -> None:
+    cited = re.findall(r"\b(?:SPEC|DESIGN)\b[^\n]{0,20}", path.read_text(encoding="utf-8"))
+    assert cited == []
+
+
+def test_the_architecture_page_names_every_part() -> None:
+    page = (PACKAGE.parent.parent / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    assert [part for part in RANK if f"`{part}`" not in page] == []
