@@ -31,8 +31,14 @@ STEPS = {
         "ptxseg.hemithoraces.lung_packages",
         "ptxseg.hemithoraces.collapse",
     ),
-    "Candidates": ("ptxseg.air", "ptxseg.pleural_line", "ptxseg.flood"),
-    "Judgement": ("ptxseg.features", "ptxseg.border", "ptxseg.necks", "ptxseg.judge", "ptxseg.side_air"),
+    "Candidates": ("ptxseg.candidates.air", "ptxseg.candidates.pleural_line", "ptxseg.flood"),
+    "Judgement": (
+        "ptxseg.candidates.features",
+        "ptxseg.candidates.border",
+        "ptxseg.candidates.necks",
+        "ptxseg.judge",
+        "ptxseg.candidates.side_air",
+    ),
     "Labels and findings": ("ptxseg.working_labels", "ptxseg.describe"),
 }
 """Modules by the step that they serve, in the order of the pipeline."""
@@ -88,12 +94,12 @@ ORIGIN = {
     "ptxseg.hemithoraces.net_lungs._FAT_SPREAD_NOISE": _FAT,
     "ptxseg.hemithoraces.collapse.COMPRESSED_HU": _HELD_OUT,
     "ptxseg.hemithoraces.collapse._DARK_SHARE": f"Planted collapses of train cases have 0.35 to 0.9. {_HELD_OUT}",
-    "ptxseg.air._MIN_BLURRED_WALL_SHARE": (
+    "ptxseg.candidates.air._MIN_BLURRED_WALL_SHARE": (
         "Train cases at slices of 2.5 mm, `benchmarks/ptxseg.py --slices 2.5`: the pocket of case_101 that is "
         "missed without it has 0.42."
     ),
-    "ptxseg.pleural_line.LINE_HU": "Planted in train cases, `benchmarks/ptxseg_pleura.py`.",
-    "ptxseg.necks._NECK_MM": "Planted in train cases beside bullae: with 4.5 and 6 mm the same bullae part.",
+    "ptxseg.candidates.pleural_line.LINE_HU": "Planted in train cases, `benchmarks/ptxseg_pleura.py`.",
+    "ptxseg.candidates.necks._NECK_MM": "Planted in train cases beside bullae: with 4.5 and 6 mm the same bullae part.",
     "ptxseg.judge._AIRLESS_STEP_HU": "The lung behind the stomach of train case_013 rises by 218 HU.",
     "ptxseg.judge._HALF_BALL_WALL_SHARE": "Geometry: of half a ball's surface of 3 pi r2 the flat face is pi r2.",
     "ptxseg.judge._INTO_LUNG_SHARE": _BULGE,

@@ -1,6 +1,6 @@
 """Is a pleural line seen between planted air and lung, and does it tell air from thin lung? Measured on train cases.
 
-Two limits of PTX-Seg rest on the answer: `xrecon/ptxseg/pleural_line.py` takes back what the flood took for air though
+Two limits of PTX-Seg rest on the answer: `ptxseg/candidates/pleural_line.py` takes back what the flood took for air though
 no line bounds it, and `judge.py` doubts a pocket whose border rises less than a line does. Pockets are those of
 `benchmarks/ptxseg.py`; another thickness of the pleura is planted anew.
 
@@ -21,10 +21,10 @@ import xrecon
 from ptxseg import TRAIN, USUAL, chest_parser, dice, has_chests, planted
 from xrecon.anatomy.morphology import bounding_box
 from xrecon.planting.render import PLEURA_MM
-from xrecon.ptxseg.air import flooded
+from xrecon.ptxseg.candidates.air import flooded
+from xrecon.ptxseg.candidates.pleural_line import LINE_HU, line_rises
 from xrecon.ptxseg.hemithoraces.collapse import COMPRESSED_HU
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels, side_levels
-from xrecon.ptxseg.pleural_line import LINE_HU, line_rises
 from xrecon.segmentation import Label, Segmentation, Side
 
 LEAST_VOXELS = 100

@@ -25,8 +25,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from xrecon.config import load_config
 from xrecon.environment import run_environment
-from xrecon.training.config import Training
 from xrecon.training.gan import Gan
+from xrecon.training.run_config import Training
 from xrecon.training.samples import TrainingSamples, loader, open_data
 from xrecon.training.session import make_fabric, volume_size
 

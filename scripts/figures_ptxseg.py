@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import xrecon
 from xrecon.anatomy.body import find_body
-from xrecon.ptxseg.air import find_candidates
 from xrecon.ptxseg.airways import find_airways
+from xrecon.ptxseg.candidates.air import find_candidates
 from xrecon.ptxseg.hemithoraces.lungs import find_hemithoraces
 from xrecon.ptxseg.levels import side_levels
 from xrecon.ptxseg.work_grid import working_grid

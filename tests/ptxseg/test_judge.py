@@ -8,7 +8,7 @@ import pytest
 
 from support.voxel_shapes import LEVELS
 from xrecon.ptxseg import judge
-from xrecon.ptxseg.features import Features
+from xrecon.ptxseg.candidates.features import Features
 from xrecon.ptxseg.levels import AirLevels
 
 FEATURES = {

@@ -11,7 +11,7 @@ from scipy import ndimage
 from support.dataset_factory import random_case, write_dataset
 from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.case_file import CaseData
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 
 SLIM: dict[str, Any] = {
     "size": 64,

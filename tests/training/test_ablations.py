@@ -10,7 +10,7 @@ import pytest
 from xrecon.config import load_config
 from xrecon.errors import ConfigError
 from xrecon.training.ablations import bootstrap_interval, compare, load_grid
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 from xrecon.training.validation import CaseFigures
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 import torch, yaml
 sys.path.insert(0, sys.argv[3])
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 from xrecon.training.gan import Gan
 from xrecon.training.samples import TrainingSamples, loader, open_data
 from xrecon.training.session import make_fabric

@@ -21,8 +21,8 @@ from support.training_runs import SLIM, small_dataset, small_training
 from xrecon.augmentation.settings import AugmentConfig
 from xrecon.errors import CheckpointError, ConfigError, InputError, OutputExistsError
 from xrecon.models.checkpoint import load_model
-from xrecon.training.config import Training
 from xrecon.training.loop import DivergedError, Outcome, fit
+from xrecon.training.run_config import Training
 from xrecon.training.run_folder import RunFolder
 
 pytest.importorskip("lightning_fabric")
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_exactly(whole: Outcome, data: Path, tmp_path: Path
             import sys
             from pathlib import Path
             import yaml
-            from xrecon.training.config import Training
+            from xrecon.training.run_config import Training
             from xrecon.training.loop import fit
             settings = Training.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
             fit(settings, Path(sys.argv[2]))
@@ -207,7 +207,7 @@ import sys
 from pathlib import Path
 import torch, yaml
 from xrecon.training import loop
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 
 torch.set_num_threads(1)
 settings = Training.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))

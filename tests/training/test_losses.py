@@ -12,7 +12,6 @@ from torch import Tensor
 
 from xrecon.config import load_config
 from xrecon.errors import ConfigError
-from xrecon.training.config import Losses, Training
 from xrecon.training.losses import (
     Batch,
     GeneratorLoss,
@@ -25,6 +24,7 @@ from xrecon.training.losses import (
     ssim,
     voxel_error,
 )
+from xrecon.training.run_config import Losses, Training
 
 
 def _batch(ct: Tensor, **changed: Tensor) -> Batch:

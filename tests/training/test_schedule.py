@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xrecon.training.config import Optimiser
+from xrecon.training.run_config import Optimiser
 from xrecon.training.schedule import WeightEma, rate_factor
 
 

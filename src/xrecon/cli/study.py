@@ -25,8 +25,8 @@ from xrecon.cli.options import (
 from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
-    from xrecon.evaluation.pneumothorax_study import PneumothoraxReport
-    from xrecon.evaluation.robustness_study import RobustnessReport
+    from xrecon.evaluation.studies.pneumothorax_study import PneumothoraxReport
+    from xrecon.evaluation.studies.robustness_study import RobustnessReport
 
 app = command_group(
     "Run a whole experiment by one command and write its report.",
@@ -92,7 +92,11 @@ def pneumothorax(
     lesion-preservation curve, the change of HU in the air and in its mirror image, and controls. Results of single
     chests stay in results/, so that a run that was stopped goes on where it was.
     """
-    from xrecon.evaluation.pneumothorax_study import DEFAULT_MODELS, plan_pneumothorax_study, run_pneumothorax_study
+    from xrecon.evaluation.studies.pneumothorax_study import (
+        DEFAULT_MODELS,
+        plan_pneumothorax_study,
+        run_pneumothorax_study,
+    )
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.study_pneumothorax import study_report
 
@@ -150,8 +154,8 @@ def robustness(
     The model is told the nominal geometry. Writes rows.csv, summary.json and report.html. Results of single films stay
     in results/, so that a run that was stopped goes on where it was.
     """
-    from xrecon.evaluation.disturbances import LEVELS
-    from xrecon.evaluation.robustness_study import DEFAULT_MODELS, plan_robustness_study, run_robustness_study
+    from xrecon.evaluation.studies.disturbances import LEVELS
+    from xrecon.evaluation.studies.robustness_study import DEFAULT_MODELS, plan_robustness_study, run_robustness_study
     from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.report.study_robustness import robustness_report
 
@@ -185,7 +189,7 @@ def _numbers(text: str) -> list[float]:
 
 def _write(stage: Path, report: PneumothoraxReport | RobustnessReport, page: str) -> None:
     """Write the files `NAMES`."""
-    from xrecon.evaluation.rows_csv import write_rows
+    from xrecon.evaluation.studies.rows_csv import write_rows
 
     write_rows(stage / "rows.csv", report.rows)
     (stage / "summary.json").write_text(json_text(report.summary) + "\n", encoding="utf-8")

@@ -113,7 +113,7 @@ def lungs(
     """
     from xrecon.config import load_config
     from xrecon.data.split import Split
-    from xrecon.training.lungs.run import train_lung_network
+    from xrecon.training.lungs.lung_run import train_lung_network
 
     cases = chosen_cases(folder, split)
     shell.note(f"cases: {', '.join(name for name, _ in cases)}")

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xrecon.ptxseg.features import Features as Features
+    from xrecon.ptxseg.candidates.features import Features as Features
     from xrecon.ptxseg.hemithoraces.lung_models import LungModel as LungModel
     from xrecon.ptxseg.hemithoraces.lung_models import LungModelEntry as LungModelEntry
     from xrecon.ptxseg.judge import RULES as RULES
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xrecon.ptxseg.pipeline import segment as segment
 
 _HOME = {
-    "Features": "xrecon.ptxseg.features",
+    "Features": "xrecon.ptxseg.candidates.features",
     "LungModel": "xrecon.ptxseg.hemithoraces.lung_models",
     "LungModelEntry": "xrecon.ptxseg.hemithoraces.lung_models",
     "RULES": "xrecon.ptxseg.judge",

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.ptxseg import plausibility
+from xrecon.ptxseg.candidates.side_air import SideAir
 from xrecon.ptxseg.hemithoraces.collapse import AIRLESS_MASS_SHARE, tissue_mass
 from xrecon.ptxseg.hemithoraces.lungs import EDGE_HU, Hemithoraces
 from xrecon.ptxseg.hemithoraces.sides import SIDE_NAMES
 from xrecon.ptxseg.scan import NOISY_HU, Scan
-from xrecon.ptxseg.side_air import SideAir
 from xrecon.ptxseg.working_labels import AIR_CLASS
 from xrecon.segmentation import ScanFlags, SegmentationDetails, Side
 from xrecon.volume import RESEARCH_NOTICE, Volume

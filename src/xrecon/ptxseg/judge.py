@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xrecon.ptxseg.features import Features
+from xrecon.ptxseg.candidates.features import Features
 from xrecon.ptxseg.levels import AirLevels
 
 PNEUMOTHORAX = "pneumothorax"

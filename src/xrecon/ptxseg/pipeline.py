@@ -7,6 +7,7 @@ from collections.abc import Callable
 from xrecon.anatomy.body import find_body
 from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
+from xrecon.ptxseg.candidates.side_air import find_side_air
 from xrecon.ptxseg.describe import describe, notes_for
 from xrecon.ptxseg.hemithoraces.lung_models import resolve
 from xrecon.ptxseg.hemithoraces.search import search
@@ -14,7 +15,6 @@ from xrecon.ptxseg.hemithoraces.sides import SIDE_NAMES
 from xrecon.ptxseg.levels import edge_levels
 from xrecon.ptxseg.refine import as_stored, onto_input
 from xrecon.ptxseg.scan import read_scan
-from xrecon.ptxseg.side_air import find_side_air
 from xrecon.ptxseg.work_grid import working_grid
 from xrecon.ptxseg.working_labels import working_labels
 from xrecon.segmentation import Segmentation

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, closed, components, dilated, opened, select
+from xrecon.ptxseg.candidates.side_air import SideAir
 from xrecon.ptxseg.hemithoraces.collapse import COMPRESSED_HU
 from xrecon.ptxseg.hemithoraces.lungs import WALL_MM
 from xrecon.ptxseg.scan import Scan
-from xrecon.ptxseg.side_air import SideAir
 from xrecon.segmentation import Side
 
 AIR_CLASS = 2

@@ -13,7 +13,7 @@ from typing import Any
 from xrecon.environment import run_environment
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.metrics.image import IMAGE_METRICS, ImageMetrics
-from xrecon.evaluation.reach import reach_of
+from xrecon.evaluation.studies.reach import reach_of
 from xrecon.evaluation.tables import PerCase, format_statistic, format_value, label, metric_names, summary
 from xrecon.inference.result import Reconstruction
 from xrecon.radiograph import Radiograph

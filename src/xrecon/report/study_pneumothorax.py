@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT
-from xrecon.evaluation.pneumothorax_row import StudyRow
-from xrecon.evaluation.pneumothorax_study import PneumothoraxReport
-from xrecon.evaluation.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
+from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT
+from xrecon.evaluation.studies.pneumothorax_row import StudyRow
+from xrecon.evaluation.studies.pneumothorax_study import PneumothoraxReport
+from xrecon.evaluation.studies.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
 from xrecon.report.parts.evaluation_page import (
     PageSection,
     agreement_table,

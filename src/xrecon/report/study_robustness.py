@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xrecon.evaluation.disturbances import MEANINGS
-from xrecon.evaluation.robustness_study import RobustnessReport
-from xrecon.evaluation.robustness_summary import METRICS, UNDISTURBED, RobustnessFigures
 from xrecon.evaluation.statistics.agreement import Estimate
+from xrecon.evaluation.studies.disturbances import MEANINGS
+from xrecon.evaluation.studies.robustness_study import RobustnessReport
+from xrecon.evaluation.studies.robustness_summary import METRICS, UNDISTURBED, RobustnessFigures
 from xrecon.evaluation.tables import format_value, label
 from xrecon.report.parts.evaluation_page import PageSection, render_evaluation
 from xrecon.report.parts.evaluation_plots import CurvePoint, curve_figure

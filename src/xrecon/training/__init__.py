@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xrecon.training.ablations import run_grid as run_grid
-    from xrecon.training.config import Training as Training
     from xrecon.training.loop import DivergedError as DivergedError
     from xrecon.training.loop import Outcome as Outcome
     from xrecon.training.loop import fit as fit
     from xrecon.training.lungs.loop import train_lungs as train_lungs
     from xrecon.training.run import train as train
+    from xrecon.training.run_config import Training as Training
     from xrecon.training.run_folder import RunFolder as RunFolder
 
 _HOME = {
     "DivergedError": "xrecon.training.loop",
     "Outcome": "xrecon.training.loop",
     "RunFolder": "xrecon.training.run_folder",
-    "Training": "xrecon.training.config",
+    "Training": "xrecon.training.run_config",
     "fit": "xrecon.training.loop",
     "run_grid": "xrecon.training.ablations",
     "train": "xrecon.training.run",

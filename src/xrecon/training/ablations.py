@@ -15,8 +15,8 @@ from xrecon.config import Config, load_config
 from xrecon.errors import ConfigError
 from xrecon.io.output.atomic import write_json_atomic
 from xrecon.jobs import run_jobs
-from xrecon.training.config import Training
 from xrecon.training.loop import fit
+from xrecon.training.run_config import Training
 from xrecon.training.run_folder import METRICS_NAME
 from xrecon.training.tracker import Progress, silent
 from xrecon.training.validation import CaseFigures

@@ -19,7 +19,6 @@ from xrecon.models import Discriminator, Generator, create, create_discriminator
 from xrecon.models.config import GeneratorConfig
 from xrecon.models.fast import FastGenerator
 from xrecon.models.registry import build
-from xrecon.training.config import Training
 from xrecon.training.losses import (
     Batch,
     GeneratorLoss,
@@ -28,6 +27,7 @@ from xrecon.training.losses import (
     feature_distance,
     generator_adversarial_loss,
 )
+from xrecon.training.run_config import Training
 from xrecon.training.schedule import WeightEma, rate_factor
 from xrecon.training.sharding import divided_like, is_sharded, whole
 

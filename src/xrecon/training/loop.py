@@ -16,8 +16,8 @@ from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import save_model
 from xrecon.models.fast import FastGenerator
 from xrecon.training.checkpoints import save_checkpoint
-from xrecon.training.config import Training
 from xrecon.training.gan import generator_with
+from xrecon.training.run_config import Training
 from xrecon.training.session import Session, make_fabric, set_up
 from xrecon.training.tracker import Progress, Tracker, silent
 from xrecon.training.validation import mean_of, validate, write_panel

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xrecon.models.config import HU_OFFSET, HU_SCALE
 from xrecon.projector import MultiAngleProjectionLoss
-from xrecon.training.config import GanForm, Losses
+from xrecon.training.run_config import GanForm, Losses
 
 SSIM_WINDOW = 7
 GRADIENT_SCALES = 3

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xrecon.config import load_config
 from xrecon.errors import MissingPartError
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 from xrecon.training.tracker import Progress, silent
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def train(
     """Train a reconstruction network on a data set of `xrecon prepare`, until the end or the time limit.
 
     Args:
-        config: settings of the run: a YAML file, nested mappings, or `xrecon.training.config.Training`.
+        config: settings of the run: a YAML file, nested mappings, or `xrecon.training.run_config.Training`.
         output: folder of the run, with checkpoints, metrics, pictures and at the end the model; None: runs/NAME.
         overrides: texts such as "data.path=chests-64", as with `--set`.
         device: "cpu", "cuda" or "mps"; None: as `run.accelerator` says.

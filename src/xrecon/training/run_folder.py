@@ -15,7 +15,7 @@ from xrecon.environment import run_environment
 from xrecon.errors import CheckpointError, ConfigError, OutputExistsError
 from xrecon.io.output.atomic import write_json_atomic, write_text_atomic
 from xrecon.json_text import json_text
-from xrecon.training.config import Training
+from xrecon.training.run_config import Training
 from xrecon.volume import RESEARCH_NOTICE
 
 CONFIG_NAME = "config.yaml"

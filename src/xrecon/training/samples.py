@@ -15,8 +15,8 @@ from xrecon.augmentation.settings import AugmentConfig
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import ConfigError, InputError
 from xrecon.models.config import HU_OFFSET, HU_SCALE
-from xrecon.training.config import Data
 from xrecon.training.losses import Batch
+from xrecon.training.run_config import Data
 
 MOST_NUMBERS = 2**40
 """Length of the endless series of samples, for DataLoader."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xrecon.training.config import Optimiser
+from xrecon.training.run_config import Optimiser
 
 
 def rate_factor(step: int, steps: int, settings: Optimiser) -> float:

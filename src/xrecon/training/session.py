@@ -14,9 +14,9 @@ from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import ConfigError
 from xrecon.models import Generator, create
 from xrecon.training.checkpoints import LoopState, load_checkpoint
-from xrecon.training.config import Training
 from xrecon.training.gan import Gan
 from xrecon.training.losses import Batch
+from xrecon.training.run_config import Training
 from xrecon.training.run_folder import RunFolder
 from xrecon.training.samples import TrainingSamples, loader, open_data
 from xrecon.training.sharding import sharded_strategy

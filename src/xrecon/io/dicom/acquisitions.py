@@ -88,7 +88,7 @@ def separate_by_content(
 ) -> tuple[Acquisition, ...]:
     """The acquisitions of a stack whose positions and pictures tell them apart; empty where it is one CT.
 
-    The slices are grouped by the order in which they were made, and by position (two regular combs, or every second
+    The slices are grouped by the order in which they were in_order, and by position (two regular combs, or every second
     slice). A group counts only where the pictures agree: neighbours across groups differ as much as neighbours within
     one, although they lie closer together.
 
@@ -141,17 +141,17 @@ def _inside(group: NDArray[np.intp], other: NDArray[np.intp], positions_mm: NDAr
 
 
 def _runs_of_order(slices: Sequence[Slice]) -> Groups:
-    """Groups of slices that were made one after the other along the table, by instance number."""
+    """Groups of slices that follow each other along the table in the order of their instance numbers."""
     order = [plane.scan.instance for plane in slices]
     if None in order or len(set(order)) < len(order):
         return []
-    made = np.argsort(np.asarray(order, dtype=np.int64), kind="stable")
-    steps = np.diff(made)
+    in_order = np.argsort(np.asarray(order, dtype=np.int64), kind="stable")
+    steps = np.diff(in_order)
     forwards = np.median(np.sign(steps)) >= 0
     breaks = np.flatnonzero((steps < 0) if forwards else (steps > 0)) + 1
     if not 1 <= len(breaks) < _LARGEST_GROUPS:
         return []
-    return [np.sort(run) for run in np.split(made, breaks)]
+    return [np.sort(run) for run in np.split(in_order, breaks)]
 
 
 def _combs(positions_mm: NDArray[np.float64]) -> Groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xrecon.ptxseg.border import lung_share
+from xrecon.ptxseg.candidates.border import lung_share
 
 Grid = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -17,9 +17,9 @@ from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.cases import file_sources, healthy_sources, prepared_sources
-from xrecon.evaluation.pneumothorax_job import change_of_density
-from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT, plan_plants
-from xrecon.evaluation.pneumothorax_summary import summarise_study
+from xrecon.evaluation.studies.pneumothorax_job import change_of_density
+from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT, plan_plants
+from xrecon.evaluation.studies.pneumothorax_summary import summarise_study
 from xrecon.phantoms.thorax import Phantom
 from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.segmentation import Segmentation

@@ -13,13 +13,13 @@ from xrecon.anatomy.body import body_mask
 from xrecon.errors import InputError, XReconError
 from xrecon.evaluation.case_set import CaseSet, find_case_set
 from xrecon.evaluation.cases import CaseSource
-from xrecon.evaluation.disturbances import LEVELS, disturbed
 from xrecon.evaluation.metrics.image import mae_hu, psnr_volumetric
 from xrecon.evaluation.metrics.similarity import similarities
 from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
 from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
-from xrecon.evaluation.robustness_summary import RobustnessFigures, summarise_robustness
 from xrecon.evaluation.store import ResultStore
+from xrecon.evaluation.studies.disturbances import LEVELS, disturbed
+from xrecon.evaluation.studies.robustness_summary import RobustnessFigures, summarise_robustness
 from xrecon.jobs import gathered
 from xrecon.records import RunRecord
 

@@ -19,9 +19,9 @@ from xrecon.evaluation.case_set import CaseSet, find_case_set
 from xrecon.evaluation.cases import healthy_sources
 from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
 from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
-from xrecon.evaluation.pneumothorax_job import PneumothoraxJob, study_patient
-from xrecon.evaluation.pneumothorax_plan import OTHER, SIZES, Plant, plan_plants
-from xrecon.evaluation.pneumothorax_summary import DETECT_ML, StudyFigures, summarise_study
+from xrecon.evaluation.studies.pneumothorax_job import PneumothoraxJob, study_patient
+from xrecon.evaluation.studies.pneumothorax_plan import OTHER, SIZES, Plant, plan_plants
+from xrecon.evaluation.studies.pneumothorax_summary import DETECT_ML, StudyFigures, summarise_study
 from xrecon.jobs import gathered
 from xrecon.records import RunRecord
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, depth_mm, grown
-from xrecon.ptxseg.border import REACH_MM, lung_share
+from xrecon.ptxseg.candidates.border import REACH_MM, lung_share
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels
 
 _MIDDLE_SHARE = 0.6

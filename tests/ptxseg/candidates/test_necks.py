@@ -9,9 +9,9 @@ import pytest
 
 from xrecon.anatomy.morphology import Mask, components
 from xrecon.ptxseg import judge
+from xrecon.ptxseg.candidates.necks import parts_behind_necks
+from xrecon.ptxseg.candidates.side_air import judged_parts
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.necks import parts_behind_necks
-from xrecon.ptxseg.side_air import judged_parts
 
 SHAPE = (44, 44, 72)
 D, H, W = np.indices(SHAPE)

@@ -13,9 +13,9 @@ from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
 from xrecon.evaluation.cases import Films, prepared_sources
-from xrecon.evaluation.disturbances import LEVELS, MEANINGS, disturbed
-from xrecon.evaluation.pneumothorax_study import plan_pneumothorax_study
-from xrecon.evaluation.robustness_study import plan_robustness_study, run_robustness_study
+from xrecon.evaluation.studies.disturbances import LEVELS, MEANINGS, disturbed
+from xrecon.evaluation.studies.pneumothorax_study import plan_pneumothorax_study
+from xrecon.evaluation.studies.robustness_study import plan_robustness_study, run_robustness_study
 from xrecon.volume import Volume
 
 

@@ -17,8 +17,8 @@ from xrecon.evaluation.cases import CaseSource, StudyChest
 from xrecon.evaluation.metrics.anatomy import SegmentedVolume, find_anatomy
 from xrecon.evaluation.metrics.mask_agreement import compare_masks, region
 from xrecon.evaluation.models import ModelChoice
-from xrecon.evaluation.pneumothorax_plan import BLIND, HEALTHY_CT, TRUE_CT, Plant
 from xrecon.evaluation.store import ResultStore
+from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, TRUE_CT, Plant
 from xrecon.geometry import FRAME_MM
 from xrecon.io.guards.files import sha256_of
 from xrecon.planting.pneumothorax import plant_pneumothorax

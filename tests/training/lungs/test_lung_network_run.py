@@ -12,10 +12,10 @@ from xrecon.errors import CheckpointError, InputError, OutputExistsError
 from xrecon.models import create
 from xrecon.models.checkpoint import load_model, save_model
 from xrecon.models.lung_network import LungNetConfig
-from xrecon.training.lungs import run
+from xrecon.training.lungs import lung_run
 from xrecon.training.lungs.loop import LungTraining
+from xrecon.training.lungs.lung_run import train_lung_network
 from xrecon.training.lungs.planted_cases import Recipe
-from xrecon.training.lungs.run import train_lung_network
 
 TINY = LungNetConfig(channels=(4, 6), pitch_mm=12.0)
 
@@ -24,8 +24,8 @@ TINY = LungNetConfig(channels=(4, 6), pitch_mm=12.0)
 def small_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """One healthy variant per CT, a network that fits into a few kB, small volumes."""
     monkeypatch.setattr("xrecon.training.lungs.planted_cases.recipes", lambda _i, seed=0, rounds=1: [Recipe("healthy")])
-    monkeypatch.setattr(run, "LungNetConfig", lambda: TINY)
-    monkeypatch.setattr(run, "LungTraining", functools.partial(LungTraining, shape=(16, 16, 16)))
+    monkeypatch.setattr(lung_run, "LungNetConfig", lambda: TINY)
+    monkeypatch.setattr(lung_run, "LungTraining", functools.partial(LungTraining, shape=(16, 16, 16)))
 
 
 def test_a_run_stores_weights_with_their_origin_and_another_goes_on_from_them(

@@ -12,8 +12,8 @@ from scipy import ndimage
 from support.voxel_shapes import LEVELS, SHAPE, D, H, W, ball
 from xrecon.anatomy import morphology
 from xrecon.ptxseg import judge
-from xrecon.ptxseg.air import _ends_at_wall_and_step, find_candidates
-from xrecon.ptxseg.features import measure
+from xrecon.ptxseg.candidates.air import _ends_at_wall_and_step, find_candidates
+from xrecon.ptxseg.candidates.features import measure
 from xrecon.ptxseg.levels import AirLevels
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, components
-from xrecon.ptxseg.air import find_candidates
-from xrecon.ptxseg.features import Features, measure
+from xrecon.ptxseg.candidates.air import find_candidates
+from xrecon.ptxseg.candidates.features import Features, measure
+from xrecon.ptxseg.candidates.necks import parts_behind_necks
 from xrecon.ptxseg.hemithoraces.sides import SIDE_NAMES
 from xrecon.ptxseg.judge import BOWEL, BULLA, MIN_ML, MOSTLY_WALL_SHARE, PNEUMOTHORAX, Verdict, judge
 from xrecon.ptxseg.levels import AirLevels
-from xrecon.ptxseg.necks import parts_behind_necks
 from xrecon.ptxseg.scan import MAX_REACH, Scan
 from xrecon.segmentation import AirComponent, Side
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xrecon.evaluation.reach import reach_of
+from xrecon.evaluation.studies.reach import reach_of
 
 
 def test_shares_and_counts_by_hand() -> None:

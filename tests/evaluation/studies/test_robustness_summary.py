@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xrecon.evaluation.robustness_summary import METRICS, summarise_robustness
+from xrecon.evaluation.studies.robustness_summary import METRICS, summarise_robustness
 from xrecon.json_text import json_text
 
 

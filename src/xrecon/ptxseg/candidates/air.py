@@ -24,9 +24,9 @@ from xrecon.anatomy.morphology import (
     widened,
 )
 from xrecon.jobs import at_once
+from xrecon.ptxseg.candidates.pleural_line import without_line
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
-from xrecon.ptxseg.pleural_line import without_line
 
 _FILM_NEIGHBOURS = 9
 """Dark voxels in the cube of 27 round a seed: a film of one voxel has as many, noise and emphysema seldom have."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from xrecon.evaluation.pneumothorax_row import StudyRow
 from xrecon.evaluation.statistics.agreement import Agreement, Estimate, TooFewPairs, agreement_of
 from xrecon.evaluation.statistics.comparison import auc, bootstrap_by_patient, mean_by_patient, wilson
+from xrecon.evaluation.studies.pneumothorax_row import StudyRow
 
 DETECT_ML = 10.0
 """Free air that PTX-Seg must find, on both sides together, to count as a detection."""

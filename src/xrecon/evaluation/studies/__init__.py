@@ -1,0 +1,1 @@
+"""Whole experiments: does a pneumothorax survive, and what do disturbed films cost."""
