@@ -1,7 +1,7 @@
 """Is a pleural line seen between planted air and lung, and does it tell air from thin lung? Measured on train cases.
 
-Two limits of PTX-Seg rest on the answer: `ptxseg/candidates/pleural_line.py` takes back what the flood took for air though
-no line bounds it, and `judge.py` doubts a pocket whose border rises less than a line does. Pockets are those of
+Two limits of PTX-Seg rest on the answer: `ptxseg/candidates/pleural_line.py` takes back what the flood took for air
+though no line bounds it, and `judge.py` doubts a pocket whose border rises less than a line does. Pockets are those of
 `benchmarks/ptxseg.py`; another thickness of the pleura is planted anew.
 
     python benchmarks/ptxseg_pleura.py --dataset FOLDER
