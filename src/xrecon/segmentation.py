@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
+from xrecon.io.source_grid import SourceGrid
 
 
 class Label(IntEnum):
@@ -114,6 +115,7 @@ class Segmentation:
         affine: 4 x 4; (d, h, w, 1) to LPS mm; that of the CT.
         findings: what the method says beside the labels (components, confidence, flags); JSON values by key.
         notes: what was assumed, flagged or repaired, for people to read.
+        source_grid: the axes of the CT's file; files are written on them where the voxels lie there.
 
     Raises:
         InputError: shapes differ, values outside the labels, or a side that does not match the air.
@@ -124,6 +126,7 @@ class Segmentation:
     affine: NDArray[np.float64]
     findings: SegmentationDetails = field(default_factory=lambda: SegmentationDetails())
     notes: tuple[str, ...] = ()
+    source_grid: SourceGrid | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         labels, air_side = np.asarray(self.labels), np.asarray(self.air_side)
@@ -166,10 +169,26 @@ class Segmentation:
         return float(np.count_nonzero(mask) * self.voxel_ml)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the labels as NIfTI (uint8) with the true affine; atomic. Raises OutputExistsError, InputError."""
+        """Write the labels as NIfTI (uint8) with the true affine, on the axes of the CT's file; atomic.
+
+        Raises OutputExistsError, InputError.
+        """
+        return self._write(Path(path), self.labels, overwrite=overwrite)
+
+    def save_air_side(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the side of the air like the labels. Raises OutputExistsError, InputError."""
+        return self._write(Path(path), self.air_side, overwrite=overwrite)
+
+    def _write(self, path: Path, values: NDArray[np.uint8], *, overwrite: bool) -> Path:
         from xrecon.io.nifti import write_nifti
         from xrecon.volume import RESEARCH_NOTICE
 
         return write_nifti(
-            Path(path), self.labels, self.affine, description=RESEARCH_NOTICE, overwrite=overwrite, dtype=np.uint8
+            path,
+            values,
+            self.affine,
+            description=RESEARCH_NOTICE,
+            overwrite=overwrite,
+            dtype=np.uint8,
+            grid=self.source_grid,
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.io.guards.hounsfield import OUTSIDE_HU as OUTSIDE_HU
+from xrecon.io.source_grid import SourceGrid
 from xrecon.resample import resample_separable
 
 CANONICAL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -29,6 +30,7 @@ class Volume:
         affine: 4 x 4; (d, h, w, 1) to LPS mm.
         synthetic: the values were computed, not measured; files written from it say so.
         notes: what a reader or a method assumed or repaired; shown to the user.
+        source_grid: the axes of the file that it was read from; `save` returns to them where the voxels fit.
 
     Raises:
         InputError: not 3-D, values not finite, or an affine that is singular or not finite.
@@ -38,6 +40,7 @@ class Volume:
     affine: NDArray[np.float64]
     synthetic: bool = False
     notes: tuple[str, ...] = field(default=())
+    source_grid: SourceGrid | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         hu = np.asarray(self.hu, dtype=np.float32)
@@ -143,11 +146,16 @@ class Volume:
         return replace(self, hu=hu)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write NIfTI (`.nii`, `.nii.gz`) with the true affine; atomic. Raises OutputExistsError, InputError."""
+        """Write NIfTI (`.nii`, `.nii.gz`) with the true affine, on the axes of the file that it came from; atomic.
+
+        Raises OutputExistsError, InputError.
+        """
         from xrecon.io.nifti import write_nifti
 
         description = RESEARCH_NOTICE if self.synthetic else "xrecon; RESEARCH ONLY / NOT FOR DIAGNOSIS"
-        return write_nifti(Path(path), self.hu, self.affine, description=description, overwrite=overwrite)
+        return write_nifti(
+            Path(path), self.hu, self.affine, description=description, overwrite=overwrite, grid=self.source_grid
+        )
 
     def __repr__(self) -> str:
         d, h, w = self.spacing_mm
@@ -180,4 +188,5 @@ def load_ct(path: str | os.PathLike[str], *, series: str | None = None) -> Volum
     from xrecon.io.formats import read_volume
 
     raw = read_volume(Path(path), series=series)
-    return Volume(raw.hu, raw.affine, synthetic=raw.synthetic, notes=raw.notes).canonical()
+    ct = Volume(raw.hu, raw.affine, synthetic=raw.synthetic, notes=raw.notes, source_grid=raw.grid)
+    return ct.canonical()

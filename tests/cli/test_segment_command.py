@@ -76,6 +76,25 @@ def test_labels_and_sides_lie_on_the_grid_of_the_ct(result: tuple[Path, dict[str
     assert RESEARCH_NOTICE.encode() in labels.header["descrip"].tobytes()
 
 
+def test_labels_lie_on_the_axes_of_any_input(sick_file: Path, tmp_path: Path) -> None:
+    image = nib.load(sick_file)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("AIR"))
+    nib.save(image.as_reoriented(turn), tmp_path / "ct.nii.gz")
+    done = run_segment(tmp_path / "ct.nii.gz", "-o", tmp_path / "out", "--lung-model", "classical")
+    assert done.exit_code == 0, done.stderr
+    ct, labels, side = (
+        nib.load(path)
+        for path in (tmp_path / "ct.nii.gz", tmp_path / "out" / "labels.nii.gz", tmp_path / "out" / "air_side.nii.gz")
+    )
+    assert nib.aff2axcodes(labels.affine) == ("A", "I", "R")
+    assert np.array_equal(ct.affine, labels.affine) and np.array_equal(ct.affine, side.affine)
+    for name in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"):
+        assert ct.header[name] == labels.header[name] == side.header[name]
+    air = np.asarray(labels.dataobj) == 3
+    assert np.mean(np.asarray(ct.dataobj)[air] < -900) > 0.85
+    assert np.array_equal(air, np.asarray(side.dataobj) == 2)
+
+
 def test_existing_results_stay_unless_overwrite(sick_file: Path, tmp_path: Path) -> None:
     (tmp_path / "findings.json").write_bytes(b"mine")
     done = run_segment(sick_file, "-o", tmp_path)

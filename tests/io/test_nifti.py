@@ -231,3 +231,94 @@ def test_unwritable_is_refused(tmp_path: Path, name: str, data: np.ndarray, word
     with pytest.raises(InputError, match=words):
         write_nifti(tmp_path / name, data, np.eye(4), description="")
     assert list(tmp_path.iterdir()) == []
+
+
+EMPTY_SFORM = {"srow_x": 0, "srow_y": 0, "srow_z": 0}
+
+
+def edited(path: Path, target: Path, **fields: object) -> Path:
+    """A copy of a file with other header fields: what a user does who follows a message."""
+    raw = bytearray(path.read_bytes())
+    header = nib.Nifti1Header(bytes(raw[:348]), check=False)
+    for key, value in fields.items():
+        header[key] = value
+    raw[:348] = header.binaryblock
+    target.write_bytes(bytes(raw))
+    return target
+
+
+@pytest.mark.parametrize("affine", [AFFINE, AFFINE @ np.diag([1, -1, 1, 1])])
+@pytest.mark.parametrize(
+    ("qfac", "noted"), [(0.0, False), (3.0, True), (np.nan, True), (-7.0, True), (1.0, False), (-1.0, False)]
+)
+def test_qfac_is_read_by_its_sign_as_the_standard_says(
+    tmp_path: Path, affine: np.ndarray, qfac: float, noted: bool
+) -> None:
+    sizes = [1.5, 2, 5, 0, 0, 0, 0]
+    raw = read_nifti(save(tmp_path / "a.nii", affine=affine, sform_code=0, **EMPTY_SFORM, pixdim=[qfac, *sizes]))
+    right_handed = read_nifti(save(tmp_path / "b.nii", affine=affine, sform_code=0, pixdim=[1, *sizes]))
+    mirror = np.diag([1, 1, -1, 1]) if qfac < 0 else np.eye(4)
+    assert np.allclose(raw.affine, right_handed.affine @ mirror, atol=1e-5)
+    assert any("qfac" in note for note in raw.notes) == noted
+
+
+def test_qfac_of_zero_beside_a_sform_says_nothing(tmp_path: Path) -> None:
+    raw = read_nifti(save(tmp_path / "a.nii", pixdim=[0, 1.5, 2, 5, 0, 0, 0, 0]))
+    assert np.allclose(raw.affine, RAS_TO_LPS @ AFFINE) and raw.notes == ()
+
+
+@pytest.mark.parametrize("offset", [0.0, 12.0])
+def test_an_empty_sform_falls_back_to_the_qform(tmp_path: Path, offset: float) -> None:
+    """Some tools set the code and write zeros, with or without the offsets in the last column."""
+    rows = {name: [0, 0, 0, offset] for name in EMPTY_SFORM}
+    raw = read_nifti(save(tmp_path / "a.nii", sform_code=2, **rows))
+    assert np.allclose(raw.affine, RAS_TO_LPS @ AFFINE, atol=1e-4)
+    assert any("sform is empty" in note for note in raw.notes)
+
+
+@pytest.mark.parametrize("quaternion", [{"quatern_b": 5.0}, {"quatern_c": np.nan}])
+def test_no_usable_form_is_refused(tmp_path: Path, quaternion: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"sform.*empty.*qform_code 0"):
+        read_nifti(save(tmp_path / "a.nii", qform_code=0, **EMPTY_SFORM))
+    with pytest.raises(InputError, match="qform"):
+        read_nifti(save(tmp_path / "b.nii", **quaternion, **EMPTY_SFORM))
+
+
+@pytest.mark.parametrize(
+    ("damage", "advice", "mend"),
+    [
+        ({"qform_code": 0, **EMPTY_SFORM}, "set sform_code and qform_code to 0", {"sform_code": 0, "qform_code": 0}),
+        ({"sform_code": 0, "quatern_b": 5.0}, "set sform_code and qform_code to 0", {"qform_code": 0}),
+        ({"srow_x": [0, 0, 0, 20]}, "if the qform is right, set sform_code to 0", {"sform_code": 0}),
+        ({"srow_y": [np.nan, 0, 0, 0]}, "if the qform is right, set sform_code to 0", {"sform_code": 0}),
+        ({"xyzt_units": 5}, r"expected mm \(2\)", {"xyzt_units": 2}),
+        ({"scl_slope": 1.0, "scl_inter": np.inf}, "set scl_slope to 1 and scl_inter to 0", {"scl_inter": 0}),
+    ],
+)
+def test_the_advice_of_a_refusal_mends_the_file(
+    tmp_path: Path, damage: dict[str, object], advice: str, mend: dict[str, object]
+) -> None:
+    bad = save(tmp_path / "bad.nii", **damage)
+    with pytest.raises(InputError, match=advice):
+        read_nifti(bad)
+    raw = read_nifti(edited(bad, tmp_path / "mended.nii", **mend))
+    assert np.array_equal(raw.hu, anatomy().T)
+    assert np.allclose(np.abs(np.diag(raw.affine)[:3]), [1.5, 2, 5], atol=1e-4)
+
+
+def test_the_advice_on_pairs_axes_and_types_mends_the_file(tmp_path: Path) -> None:
+    """Convert a pair to one file; save the one volume; export as int16."""
+    values = anatomy().T.astype(np.int16)
+    nib.save(nib.Nifti1Pair(values, AFFINE), tmp_path / "pair.img")
+    with pytest.raises(InputError, match="convert the pair to one"):
+        read_nifti(tmp_path / "pair.hdr")
+    nib.save(nib.Nifti1Image.from_image(nib.load(tmp_path / "pair.img")), tmp_path / "one.nii")
+    assert np.array_equal(read_nifti(tmp_path / "one.nii").hu, values)
+    nib.save(nib.Nifti1Image(np.stack([values, values], axis=3), AFFINE), tmp_path / "two.nii")
+    with pytest.raises(InputError, match="save the one volume that you want as a 3-D file"):
+        read_nifti(tmp_path / "two.nii")
+    nib.save(nib.load(tmp_path / "two.nii").slicer[..., 0], tmp_path / "first.nii")
+    assert np.array_equal(read_nifti(tmp_path / "first.nii").hu, values)
+    nib.save(nib.Nifti1Image(values.astype(np.complex64), AFFINE), tmp_path / "complex.nii")
+    with pytest.raises(InputError, match="export as int16 HU"):
+        read_nifti(tmp_path / "complex.nii")

@@ -37,7 +37,8 @@ def segment(
     """Find and measure a pneumothorax in a chest CT, measured or reconstructed.
 
     Writes labels.nii.gz (1 right lung, 2 left lung, 3 free pleural air), air_side.nii.gz (1 right, 2 left),
-    findings.json (occupancy, volumes, depths, indices with their formulas), preview.png and report.html.
+    findings.json (occupancy, volumes, depths, indices with their formulas), preview.png and report.html. The labels
+    lie on the axes of the input, voxel for voxel; for DICOM on column, row, and slice by position.
     """
     from xrecon.io.output.staging import check_outputs
 
@@ -87,21 +88,19 @@ def _write(
     output: Path, volume: Volume, segmentation: Segmentation, record: Mapping[str, Any], *, overwrite: bool
 ) -> Findings:
     """Write all files, the images in a thread beside the measuring; returns the measures."""
-    from xrecon.io.nifti import write_nifti
     from xrecon.io.output.staging import staged_outputs
     from xrecon.quantify.findings import build_findings
     from xrecon.report.findings import render_findings
     from xrecon.report.parts.figures import save_figure
     from xrecon.report.parts.findings_figures import preview_figure
     from xrecon.report.parts.page import write_report
-    from xrecon.volume import RESEARCH_NOTICE
 
     labels, air_side, findings_json, preview, report = _NAMES
     with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
 
         def write_images() -> None:
             save_figure(preview_figure(volume, segmentation), stage / preview)
-            write_nifti(stage / air_side, segmentation.air_side, segmentation.affine, description=RESEARCH_NOTICE)
+            segmentation.save_air_side(stage / air_side)
             segmentation.save(stage / labels)
 
         with ThreadPoolExecutor(1) as pool:

@@ -16,6 +16,7 @@ from xrecon.io.guards.grids import check_affine
 from xrecon.io.guards.hounsfield import check_hu
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear
+from xrecon.io.source_grid import SHEAR_REMOVED, SourceGrid, as_triple
 
 HEADER_BYTES = 64 * 1024
 _DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -109,8 +110,12 @@ def _to_raw(sitk: Any, image: Any, path: Path, *, hu: bool) -> RawVolume:
         values, affine, sheared = remove_shear(values, affine, path)
         notes += more + sheared + orientation_notes(values.shape, affine)
     else:
+        sheared = ()
         check_finite(values, path, what="voxels")
-    return RawVolume(values, affine, path, notes)
+    grid = SourceGrid(
+        as_triple(values.shape[::-1]), affine[:, [2, 1, 0, 3]], resampled=SHEAR_REMOVED if sheared else ""
+    )
+    return RawVolume(values, affine, path, notes, grid=grid)
 
 
 def _last_line(error: Exception) -> str:

@@ -7,7 +7,6 @@ allocated and a gzip stream must be read to its end for its checksum to be verif
 from __future__ import annotations
 
 import gzip
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,20 +18,20 @@ from numpy.typing import DTypeLike, NDArray
 from xrecon.errors import InputError
 from xrecon.io.guards.arrays import check_count, check_finite
 from xrecon.io.guards.files import DEFLATE_MAX_RATIO, check_file, read_exactly
-from xrecon.io.guards.grids import check_affine, check_spacing
+from xrecon.io.guards.grids import check_affine
 from xrecon.io.guards.hounsfield import check_hu
+from xrecon.io.nifti_place import RAS_TO_LPS as RAS_TO_LPS
+from xrecon.io.nifti_place import affine_lps as place
 from xrecon.io.output.atomic import atomic_path
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear
+from xrecon.io.source_grid import SHEAR_REMOVED, NiftiForms, SourceGrid, as_triple
 
 nib: Any = nibabel  # only partly annotated
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MAX_EXTENSION_BYTES = 64 * 2**20
 COMMENT_CODE = 6
 SYNTHETIC_MARK = "SYNTHETIC"
-_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_UNIT_NAMES = {1: "metres", 3: "micrometres"}
 
 
 def read_nifti(path: Path, *, hu: bool = True) -> RawVolume:
@@ -61,8 +60,9 @@ def read_nifti(path: Path, *, hu: bool = True) -> RawVolume:
         data = read_exactly(stream, count, path)
         if compressed:
             _verify_rest(stream, path)
-    affine, notes = _affine_lps(header, shape, path)
+    affine, notes = place(header, shape, path)
     values = _scaled(np.frombuffer(data, dtype=dtype).reshape(shape, order="F"), header, path)
+    grid = SourceGrid(shape, affine, NiftiForms.of_header(header, 2 if head_bytes == 540 else 1))
     synthetic = SYNTHETIC_MARK.encode() in bytes(header["descrip"].tobytes()) + extension
     if synthetic:
         notes += ("the file says that it is synthetic (computed, not measured)",)
@@ -70,9 +70,11 @@ def read_nifti(path: Path, *, hu: bool = True) -> RawVolume:
         values, more = check_hu(values, path)
         values, affine, sheared = remove_shear(values, affine, path)
         notes += more + sheared + orientation_notes(values.shape, affine)
+        if sheared:
+            grid = SourceGrid(as_triple(values.shape), affine, resampled=SHEAR_REMOVED)
     else:
         check_finite(values, path, what="voxels")
-    return RawVolume(values, affine, path, notes, synthetic)
+    return RawVolume(values, affine, path, notes, synthetic, grid)
 
 
 def _is_gzip(path: Path) -> bool:
@@ -155,58 +157,16 @@ def _verify_rest(stream: BinaryIO, path: Path) -> None:
     raise InputError(f"{path}: much more data than the header promises: damaged; export the file again")
 
 
-def _affine_lps(header: Any, shape: tuple[int, int, int], path: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    sform, qform = int(header["sform_code"]), int(header["qform_code"])
-    notes: list[str] = []
-    unit = int(header["xyzt_units"]) & 0x07
-    if unit not in _UNITS_MM:
-        raise InputError(f"{path}: the NIfTI field xyzt_units gives the unknown space unit {unit}; expected mm (2)")
-    if sform > 0:
-        ras = np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(np.float64)
-        tag = "the sform affine (srow_x, srow_y, srow_z)"
-    elif qform > 0:
-        ras, tag = _qform(header, path), "the qform affine (quatern, pixdim)"
-    else:
-        spacing = check_spacing(header["pixdim"][1:4], path, tag="pixdim")
-        ras, tag = np.diag([*spacing, 1.0]), "pixdim"
-        notes.append("the NIfTI states no orientation (sform and qform codes are 0): assumed RAS; check left and right")
-    if unit in _UNIT_NAMES:
-        notes.append(f"the NIfTI is in {_UNIT_NAMES[unit]}; converted to mm")
-    ras[:3] *= _UNITS_MM[unit]
-    checked = check_affine(ras, shape, path, tag=tag)
-    if sform > 0 and qform > 0:
-        notes += _compare_forms(ras, header, path, scale=_UNITS_MM[unit])
-    return RAS_TO_LPS @ checked, tuple(notes)
-
-
-def _qform(header: Any, path: Path) -> NDArray[np.float64]:
-    check_spacing(header["pixdim"][1:4], path, tag="pixdim")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return np.asarray(header.get_qform(), dtype=np.float64)
-    except Exception as error:  # ValueError for an impossible quaternion, HeaderDataError for pixdim
-        raise InputError(f"{path}: the qform (quatern_b, _c, _d) is impossible ({error}); repair it") from error
-
-
-def _compare_forms(sform: NDArray[np.float64], header: Any, path: Path, *, scale: float) -> list[str]:
-    try:
-        qform = _qform(header, path)
-    except InputError:
-        return ["the qform is damaged; the sform was used"]
-    qform[:3] *= scale
-    if np.abs(qform[:3, :3] - sform[:3, :3]).max() > 0.02 * np.abs(sform[:3, :3]).max():
-        return ["sform and qform disagree on axes or spacing; the sform was used: check left and right"]
-    return []
-
-
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.float32]:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     values = stored.astype(np.float32)
     if slope == 0 or np.isnan(slope):  # by the standard, slope 0 means "not scaled"; NaN is nibabel's "unset"
         return values
     if not (np.isfinite(slope) and np.isfinite(inter)):
-        raise InputError(f"{path}: scl_slope {slope:g} and scl_inter {inter:g} must be finite; repair the header")
+        raise InputError(
+            f"{path}: scl_slope {slope:g} and scl_inter {inter:g} must be finite; export the file "
+            f"again, or, if the stored values are HU, set scl_slope to 1 and scl_inter to 0"
+        )
     if (slope, inter) != (1.0, 0.0):
         values *= np.float32(slope)
         values += np.float32(inter)
@@ -221,11 +181,13 @@ def write_nifti(
     description: str,
     overwrite: bool = False,
     dtype: DTypeLike | None = None,
+    grid: SourceGrid | None = None,
 ) -> Path:
-    """Write a volume as NIfTI-1, atomically; the same input gives the same bytes.
+    """Write a volume as NIfTI, atomically; the same input gives the same bytes.
 
-    The axes are permuted and flipped (never resampled) to x to the left, y to the back, z to the head, the order that
-    most tools expect; the affine says where every voxel lies, in both sform and qform.
+    The axes are permuted and flipped, never resampled: to those of `grid` where the voxels are its own, else to x to
+    the left, y to the back, z to the head, the order that most tools expect. The affine says where every voxel lies,
+    in both sform and qform; on the grid of a NIfTI file, its own header fields say it.
 
     Args:
         path: ends in `.nii` or `.nii.gz`.
@@ -235,6 +197,7 @@ def write_nifti(
         description: kept in full in a comment extension, its first 79 characters also in `descrip`.
         overwrite: replace an existing file.
         dtype: stored type, e.g. float32 for values that are not HU; no rounding to int16 then.
+        grid: of the file that the volume was read from.
 
     Raises:
         OutputExistsError: the file exists.
@@ -250,11 +213,7 @@ def write_nifti(
         raise InputError(f"{path}: an axis of {max(array.shape)} voxels does not fit into NIfTI-1; crop the volume")
     check_finite(array, path, what="voxels")
     affine = check_affine(affine_lps, array.shape, path, tag="the volume's affine")
-    array, affine = _to_lps_order(_stored(array, dtype, path), affine)
-    image = nib.Nifti1Image(array, RAS_TO_LPS @ affine)
-    image.set_sform(RAS_TO_LPS @ affine, code=1)
-    image.set_qform(RAS_TO_LPS @ affine, code=1)
-    image.header.set_xyzt_units("mm")
+    image = _placed_image(_stored(array, dtype, path), affine, grid)
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     image.header.extensions.append(nib.nifti1.Nifti1Extension(COMMENT_CODE, description.encode("utf-8")))
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
@@ -264,6 +223,25 @@ def write_nifti(
         else:
             image.to_stream(stream)
     return path
+
+
+def _placed_image(array: NDArray[Any], affine: NDArray[np.float64], grid: SourceGrid | None) -> Any:
+    """An image of nibabel with the array on the axes of `grid` (where it lies there), and its header's places."""
+    placed = None if grid is None else grid.arranged(array, affine)
+    if grid is not None and placed is not None:
+        array, affine = placed, grid.affine
+    else:
+        array, affine = _to_lps_order(array, affine)
+    if grid is not None and placed is not None and grid.forms is not None:
+        # Without an affine, nibabel leaves the header's places as they are; it would mend some when it copies one.
+        image = (nib.Nifti2Image if grid.forms.version == 2 else nib.Nifti1Image)(array, None)
+        grid.forms.copy_to(image.header)
+        return image
+    image = nib.Nifti1Image(array, RAS_TO_LPS @ affine)
+    image.set_sform(RAS_TO_LPS @ affine, code=1)
+    image.set_qform(RAS_TO_LPS @ affine, code=1)
+    image.header.set_xyzt_units("mm")
+    return image
 
 
 def _stored(array: NDArray[Any], dtype: DTypeLike | None, path: Path) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.geometry import ConeBeam
+from xrecon.io.source_grid import SourceGrid
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RawVolume:
         source: the file or folder it came from.
         notes: what the reader assumed, picked or repaired, for the user to read.
         synthetic: the file says that its values were computed, not measured.
+        grid: the file's own axes, to which labels return.
     """
 
     hu: NDArray[np.float32]
@@ -29,6 +31,7 @@ class RawVolume:
     source: Path
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    grid: SourceGrid | None = None
 
 
 @dataclass(frozen=True)

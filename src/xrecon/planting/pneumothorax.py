@@ -245,6 +245,7 @@ def _truth(ct: Volume, chest: ChestAir, planted: PlantedSide, settings: Planting
         air_side,
         ct.affine,
         notes=(RESEARCH_NOTICE,),
+        source_grid=ct.source_grid,
         settings=settings,
         volumes_ml=PlantedVolumes(right_ml, left_ml, air_ml, planted.fluid_ml),
         occupancy=PlantedOccupancy(

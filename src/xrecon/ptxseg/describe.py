@@ -105,6 +105,8 @@ def notes_for(ct: Volume, findings: SegmentationDetails) -> tuple[str, ...]:
     """The flags in words, after the research notice and the notes of the CT."""
     flags = findings["flags"]
     notes = [RESEARCH_NOTICE, *ct.notes]
+    if ct.source_grid is not None and ct.source_grid.remark:
+        notes.append(ct.source_grid.remark)
     if flags["field_of_view_cut"]:
         where = ", ".join(flags["field_of_view_cut"])
         notes.append(f"the lungs run out of the picture ({where}): volumes are too small and ratios may be wrong")

@@ -80,7 +80,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
     findings = describe(lungs.model, scan, lungs.chest, air_by_side=air_by_side, classes=classes)
     report("done", 1.0)
-    return Segmentation(*as_stored(ct, fine, volume), ct.affine, findings, notes_for(ct, findings))
+    return Segmentation(*as_stored(ct, fine, volume), ct.affine, findings, notes_for(ct, findings), ct.source_grid)
 
 
 def _ignore(_step: str, _share: float) -> None:

@@ -22,6 +22,7 @@ from xrecon.io.guards.grids import check_affine
 from xrecon.io.guards.hounsfield import OUTSIDE_HU, check_hu
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear, uniform_slices
+from xrecon.io.source_grid import SHEAR_REMOVED, SLICES_INTERPOLATED, SourceGrid, as_triple
 
 SAME_POSITION = 0.05
 """Share of the slice spacing below which two positions count as the same."""
@@ -75,11 +76,15 @@ def assemble(slices: list[Slice], *, name: str, number: str, acquisition: str, p
     affine = check_affine(affine, hu.shape, path, tag="ImagePositionPatient, ImageOrientationPatient and PixelSpacing")
     hu, values = check_hu(hu, path)
     hu, affine, sheared = remove_shear(hu, affine, path)
+    resampled = " and ".join(
+        reason for reason, said in ((SLICES_INTERPOLATED, repaired), (SHEAR_REMOVED, sheared)) if said
+    )
     tilt = slices[0].tilt_deg
     if tilt is not None and abs(tilt) > 0.5 and not sheared:
         sheared = (f"{tag_name('GantryDetectorTilt')} says {tilt:g} degrees, the positions show none and are believed",)
     notes += more + repaired + values + sheared + orientation_notes(hu.shape, affine)
-    return RawVolume(hu, affine, path, notes)
+    grid = SourceGrid(as_triple(hu.shape[::-1]), affine[:, [2, 1, 0, 3]], resampled=resampled)
+    return RawVolume(hu, affine, path, notes, grid=grid)
 
 
 @dataclass(frozen=True)

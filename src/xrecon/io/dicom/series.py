@@ -72,7 +72,7 @@ def _read(path: Path, stack: contextlib.ExitStack, series: str | None) -> RawVol
     )  # fmt: skip
     used = [(image.folder, image.place.rpartition("/")[2], image.height_mm) for image in chosen.images]
     notes += why + unused_notes(unused, used) + _header_notes(entries[0][1], chosen)
-    return RawVolume(volume.hu, volume.affine, path, notes + volume.notes, _is_synthetic(entries[0][1]))
+    return RawVolume(volume.hu, volume.affine, path, notes + volume.notes, _is_synthetic(entries[0][1]), volume.grid)
 
 
 @dataclass(frozen=True)
