@@ -48,11 +48,11 @@ def said(radiograph: Radiograph, words: str) -> bool:
 
 
 def test_full_tags_leave_nothing_assumed(tmp_path: Path) -> None:
-    path = film(tmp_path, ImagerPixelSpacing=[0.2, 0.25], DistanceSourceToDetector=1500, DistanceSourceToPatient=1350)
+    path = film(tmp_path, ImagerPixelSpacing=[12, 15], DistanceSourceToDetector=1500, DistanceSourceToPatient=1350)
     radiograph = load_radiograph(path, "pa")
     geometry = radiograph.geometry
     assert (geometry.source_to_detector_mm, geometry.source_to_isocentre_mm) == (1500, 1350)
-    assert (geometry.pixel_mm, geometry.detector_shape, geometry.angle_deg) == ((0.2, 0.25), (30, 20), 0)
+    assert (geometry.pixel_mm, geometry.detector_shape, geometry.angle_deg) == ((12, 15), (30, 20), 0)
     assert not said(radiograph, "assumed")
     assert (radiograph.quantity, radiograph.view) == ("display", "pa")
 
@@ -79,12 +79,12 @@ def test_png_has_everything_assumed_and_said(tmp_path: Path) -> None:
     ],
 )
 def test_pa_is_hung_by_patient_orientation(tmp_path: Path, orientation: list[str], stored: np.ndarray) -> None:
-    spacing = [0.2, 0.3] if stored.shape == (30, 20) else [0.3, 0.2]
+    spacing = [10, 15] if stored.shape == (30, 20) else [15, 10]
     radiograph = load_radiograph(
         film(tmp_path, stored, PatientOrientation=orientation, ImagerPixelSpacing=spacing), "pa"
     )
     assert marker(radiograph) == (2, 2)
-    assert radiograph.geometry.pixel_mm == (0.2, 0.3)
+    assert radiograph.geometry.pixel_mm == (10, 15)
     moved = orientation[0][0] != "L" or orientation[1][0] != "F"
     assert (said(radiograph, "flipped") or said(radiograph, "turned")) == moved
 
@@ -127,23 +127,23 @@ def test_unknown_view_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tags", "pixel", "isocentre", "words"),
     [
-        ({"ImagerPixelSpacing": [0.2, 0.2]}, 0.2, 1740, "260 mm before"),
-        ({"PixelSpacing": [0.2, 0.2]}, 0.2, 1740, "taken as the pitch at the detector"),
+        ({"ImagerPixelSpacing": [12, 12]}, 12, 1740, "260 mm before"),
+        ({"PixelSpacing": [12, 12]}, 12, 1740, "taken as the pitch at the detector"),
         (
-            {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "FIDUCIAL"},
-            0.2 * 2000 / 1740,
+            {"PixelSpacing": [12, 12], "PixelSpacingCalibrationType": "FIDUCIAL"},
+            12 * 2000 / 1740,
             1740,
             "FIDUCIAL",
         ),
         (
-            {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "GEOMETRY", "DistanceSourceToPatient": 1600},
-            0.25,
+            {"PixelSpacing": [12, 12], "PixelSpacingCalibrationType": "GEOMETRY", "DistanceSourceToPatient": 1600},
+            15,
             1600,
             "scaled by the magnification 1.25",
         ),
-        ({"ImagerPixelSpacing": [0.25, 0.25], "PixelSpacing": [0.2, 0.2]}, 0.25, 1600, "over PixelSpacing"),
-        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25}, 0.2, 1600, "stated mag"),
-        ({"ImagerPixelSpacing": [0.2, 0.2], "DistanceSourceToPatient": 2000}, 0.2, 1740, "does not fit"),
+        ({"ImagerPixelSpacing": [15, 15], "PixelSpacing": [12, 12]}, 15, 1600, "over PixelSpacing"),
+        ({"ImagerPixelSpacing": [12, 12], "EstimatedRadiographicMagnificationFactor": 1.25}, 12, 1600, "stated mag"),
+        ({"ImagerPixelSpacing": [12, 12], "DistanceSourceToPatient": 2000}, 12, 1740, "does not fit"),
     ],
 )
 def test_spacing_and_magnification_logic(
@@ -205,7 +205,9 @@ def test_given_geometry_is_the_fallback(tmp_path: Path) -> None:
         load_radiograph(png(tmp_path), "pa", geometry=replace(geometry, detector_shape=(60, 50)))
     with pytest.raises(InputError, match="no lateral view"):
         load_radiograph(png(tmp_path), "lateral", geometry=geometry)
-    ap = load_radiograph(film(tmp_path, ViewPosition="AP", ImagerPixelSpacing=[1, 1]), "pa", geometry=geometry).geometry
+    ap = load_radiograph(
+        film(tmp_path, ViewPosition="AP", ImagerPixelSpacing=[10, 10]), "pa", geometry=geometry
+    ).geometry
     assert (ap.angle_deg, ap.mirrored, ap.tilt_deg) == (180, True, 3.0)
 
 

@@ -268,7 +268,7 @@ def test_random_damage_never_leaks_another_error(tmp_path: Path, kind: str) -> N
     pixels = rng.integers(0, 4000, (24, 20)).astype(np.uint16)
     target = source = tmp_path / kind
     if kind == "film.dcm":
-        write_film_dicom(source, pixels, ImagerPixelSpacing=[0.2, 0.2], ViewPosition="PA", NumberOfFrames=1)
+        write_film_dicom(source, pixels, ImagerPixelSpacing=[15, 15], ViewPosition="PA", NumberOfFrames=1)
     elif kind == "series":
         target = sorted(write_series(source, anatomy()[5:11]).iterdir())[2]
     elif kind == "ct.nii":

@@ -11,13 +11,26 @@ from numpy.typing import NDArray
 from xrecon.errors import InputError
 from xrecon.geometry import VIEW_POSITIONS, ConeBeam
 from xrecon.io.guards.grids import FILM_SPACING_RANGE_MM, check_spacing
-from xrecon.io.raw import FilmTags
+from xrecon.io.raw import FilmTags, StatedView
 
 DISTANCE_RANGE_MM = (300.0, 6000.0)
 MAGNIFICATION_RANGE = (1.001, 3.0)
-BEAMS = {"pa": ("pa", "ap"), "lateral": ("lateral", "right_lateral")}
-_BEAM_NAMES = {"pa": "PA", "ap": "AP", "lateral": "left lateral", "right_lateral": "right lateral"}
+CHEST_FILM_MM = (250.0, 500.0)
+"""The longer edge of a chest film of an adult at the detector."""
+POSSIBLE_FILM_MM = (150.0, 700.0)
+"""Beyond these, no film of a chest: infants' films and stitched ones lie between."""
+BEAMS = {"pa": ("pa", "ap", "frontal"), "lateral": ("lateral", "right_lateral")}
+_BEAM_NAMES = {
+    "pa": "PA",
+    "ap": "AP",
+    "frontal": "frontal",
+    "lateral": "left lateral",
+    "right_lateral": "right lateral",
+}
+_VIEW_TAGS = "ViewPosition (0018,5101) or ViewCodeSequence (0054,0220)"
+_UNUSUAL_NOTE = "the models know films of standing patients, so the result is less certain"
 _PIXEL_REMEDY = "give pixel_mm (the pitch at the detector) to override it"
+_IMAGER_SPACING, _PIXEL_SPACING = "ImagerPixelSpacing (0018,1164)", "PixelSpacing (0028,0030)"
 Notes = tuple[str, ...]
 
 
@@ -26,16 +39,36 @@ def beam_of(tags: FilmTags, view: str, source: Path) -> tuple[str, Notes]:
 
     Raises InputError where the file contradicts `view`.
     """
+    stated = tags.stated_view
     if tags.view is None:
-        return view, (f"the file states no view: taken as {_BEAM_NAMES[view]}",)
+        return view, (_without_beam(stated, view),)
     if tags.view not in BEAMS[view]:
+        family = "lateral" if tags.view in BEAMS["lateral"] else "frontal"
+        words = _BEAM_NAMES[tags.view] if stated is None else stated.words
         raise InputError(
-            f"{source}: the file says that it is a {_BEAM_NAMES[tags.view]} film (ViewPosition (0018,5101) or its "
-            f"side-car), but it was given as view {view!r}; swap the two films or correct the tag"
+            f"{source}: the file says that it shows a {family} view, {words} ({_VIEW_TAGS}, or its side-car), but it "
+            f"was given as view {view!r}; swap the two films or correct the tag"
         )
+    notes: Notes = ()
+    if stated is not None and stated.is_unusual:
+        notes += (f"the file states an unusual view, {stated.words}: {_UNUSUAL_NOTE}",)
+    if tags.view == "frontal":
+        return view, (*notes, f"the file states a frontal view, but not whether PA or AP: taken as {_BEAM_NAMES[view]}")
     if tags.view != view:
-        return tags.view, (f"the film is {_BEAM_NAMES[tags.view]}, not {_BEAM_NAMES[view]}: its own beam is used",)
-    return view, ()
+        notes += (f"the film is {_BEAM_NAMES[tags.view]}, not {_BEAM_NAMES[view]}: its own beam is used",)
+    return tags.view, notes
+
+
+def _without_beam(stated: StatedView | None, view: str) -> str:
+    """The note of a file that states no direction of the beam that is known here."""
+    taken = f"taken as {_BEAM_NAMES[view]}, as given"
+    if stated is None:
+        return f"the file states no view: taken as {_BEAM_NAMES[view]}"
+    if stated.is_unknown:
+        return f"the file states the view 'unknown': {_VIEW_TAGS} holds no word that is known here; {taken}: check it"
+    if stated.is_contradictory:
+        return f"the file contradicts itself in its view, {stated.words} ({_VIEW_TAGS}): {taken}: check it"
+    return f"the file states an unusual view, {stated.words} ({_VIEW_TAGS}): {taken}; {_UNUSUAL_NOTE}"
 
 
 def hang(
@@ -92,12 +125,13 @@ def geometry_from_tags(
     SourceToPatient, the two pixel spacings' ratio, the default's gap between patient and detector.
 
     Raises:
-        InputError: the file contradicts `view`, or states an absurd spacing.
+        InputError: the file contradicts `view`, or states an absurd spacing or a size that no chest film has.
     """
     beam, notes = beam_of(tags, view, source)
     base = _base(beam, shape, view=view, default=default, source=source)
     detector, isocentre, more = _distances(tags, base)
     pitch, used = _pitch(tags, shape, base, pixel_mm=pixel_mm, magnification=detector / isocentre, source=source)
+    used += _size_notes(tags, shape, pitch, pixel_mm=pixel_mm, source=source)
     geometry = replace(
         base,
         source_to_isocentre_mm=isocentre,
@@ -111,7 +145,7 @@ def geometry_from_tags(
 def _base(beam: str, shape: tuple[int, int], *, view: str, default: str | ConeBeam, source: Path) -> ConeBeam:
     if isinstance(default, str):
         return ConeBeam.preset(default, beam, size=max(shape))
-    nominal = {VIEW_POSITIONS[name][0] for name in BEAMS[view]}
+    nominal = {VIEW_POSITIONS[name][0] for name in BEAMS[view] if name in VIEW_POSITIONS}
     if not any(abs((default.angle_deg - angle + 180) % 360 - 180) <= 45 for angle in nominal):
         raise InputError(
             f"{source}: the geometry given has angle_deg {default.angle_deg:g}, which is no {view} view (0 is PA, 90 "
@@ -177,15 +211,38 @@ def _pitch(
     if pixel_mm is not None:
         return checked(pixel_mm, "pixel_mm", "give the pitch of the detector's pixels in mm"), ()
     if tags.imager_pixel_mm is not None:
-        return checked(tags.imager_pixel_mm, "ImagerPixelSpacing (0018,1164)"), ()
+        return checked(tags.imager_pixel_mm, _IMAGER_SPACING), ()
     if tags.pixel_spacing_mm is not None:
-        rows, cols = checked(tags.pixel_spacing_mm, "PixelSpacing (0028,0030)")
+        rows, cols = checked(tags.pixel_spacing_mm, _PIXEL_SPACING)
         if tags.pixel_spacing_calibration in ("GEOMETRY", "FIDUCIAL"):
             note = f"PixelSpacing is calibrated to the patient ({tags.pixel_spacing_calibration})"
             scaled = (rows * magnification, cols * magnification)
             return scaled, (f"{note}: scaled by the magnification {magnification:.4g} to the detector",)
         return (rows, cols), ("PixelSpacing without ImagerPixelSpacing: taken as the pitch at the detector",)
     return _assumed_pitch(shape, base, magnification, source)
+
+
+def _size_notes(
+    tags: FilmTags, shape: tuple[int, int], pitch: tuple[float, float], *, pixel_mm: float | None, source: Path
+) -> Notes:
+    """Notes on a film of doubtful size. Raises InputError where the file's own spacing gives an impossible size."""
+    if pixel_mm is not None:
+        tag = "pixel_mm (--pixel-mm)"
+    elif tags.imager_pixel_mm is not None:
+        tag = _IMAGER_SPACING
+    elif tags.pixel_spacing_mm is not None:
+        tag = _PIXEL_SPACING
+    else:  # the default's size was assumed, and that was said
+        return ()
+    height, width = (n * p for n, p in zip(shape, pitch, strict=True))
+    size = f"{tag} gives a film {width:.4g} mm wide and {height:.4g} mm high at the detector"
+    usual = f"the longer edge of a chest film is {CHEST_FILM_MM[0]:g} to {CHEST_FILM_MM[1]:g} mm long"
+    edge = max(height, width)
+    if pixel_mm is None and not POSSIBLE_FILM_MM[0] <= edge <= POSSIBLE_FILM_MM[1]:
+        raise InputError(f"{source}: {size}, which is impossible: {usual}; {_PIXEL_REMEDY}, --pixel-mm on the command")
+    if not CHEST_FILM_MM[0] <= edge <= CHEST_FILM_MM[1]:
+        return (f"{size}, which is doubtful: {usual}",)
+    return ()
 
 
 def _assumed_pitch(

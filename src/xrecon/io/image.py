@@ -21,6 +21,7 @@ GREY_TOLERANCE = 12
 COLOURED_SHARE = 0.01
 _EXIF_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262
+Notes = tuple[str, ...]
 _FULL_SCALE = {"1": 1.0, "L": 255.0, "LA": 255.0, "I;16": 65535.0, "I;16L": 65535.0, "I;16B": 65535.0}
 
 
@@ -40,7 +41,7 @@ def read_image_film(path: Path) -> RawFilm:
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; the cap here is stricter
             with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
                 rows, cols = image.height, image.width
-                _check_header(image, path)
+                pictures = _check_header(image, path)
                 white_is_zero = _white_is_zero(image)
                 image.load()
                 turned = _upright(image)
@@ -57,6 +58,7 @@ def read_image_film(path: Path) -> RawFilm:
         raise InputError(
             f"{path}: the image is damaged or truncated ({type(error).__name__}: {error}); export it again as PNG"
         ) from error
+    notes = pictures + notes
     if turned is not image:
         notes += (f"turned upright by its EXIF orientation (stored as {rows} x {cols})",)
     if white_is_zero and mode.startswith("I;16"):
@@ -67,13 +69,18 @@ def read_image_film(path: Path) -> RawFilm:
     return RawFilm(np.ascontiguousarray(pixels, dtype=np.float32), FilmTags(), path, notes)
 
 
-def _check_header(image: Any, path: Path) -> None:
+def _check_header(image: Any, path: Path) -> Notes:
+    """What is to be said of a file with several pictures. Raises InputError for absurd sizes and several pages."""
     check_count((image.height, image.width), path, limit=MAX_PIXELS, what="pixels")
     if min(image.height, image.width) < MIN_SIDE:
         raise InputError(f"{path}: the image has only {image.height} x {image.width} pixels; give the film itself")
     frames = int(getattr(image, "n_frames", 1))
-    if frames != 1:
+    if frames == 1:
+        return ()
+    if image.format != "MPO":
         raise InputError(f"{path}: holds {frames} pages or frames, expected one film; export the one that you want")
+    # The first picture of an MPO file is the photograph; further ones are previews, depth or brightness maps.
+    return (f"the JPEG holds {frames} pictures, as telephones write them (MPO): the first was read",)
 
 
 def _white_is_zero(image: Any) -> bool:

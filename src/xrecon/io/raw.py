@@ -35,6 +35,25 @@ class RawVolume:
 
 
 @dataclass(frozen=True)
+class StatedView:
+    """The view that a film file states, in words of this package's own vocabulary.
+
+    Attributes:
+        beam: "pa", "ap", "frontal" (one of these two), "lateral", "right_lateral"; None where it is neither.
+        words: what is stated, for messages; never free text of the file.
+        is_unusual: another pose or beam than that of a standing PA or lateral film.
+        is_unknown: something is stated, but nothing that is known here.
+        is_contradictory: two statements exclude each other.
+    """
+
+    beam: str | None
+    words: str
+    is_unusual: bool = False
+    is_unknown: bool = False
+    is_contradictory: bool = False
+
+
+@dataclass(frozen=True)
 class FilmTags:
     """What a film file says of its own acquisition; None where it is silent. Distances mm, kVp kV.
 
@@ -42,7 +61,8 @@ class FilmTags:
     does no harm.
     """
 
-    view: str | None = None  # "pa", "ap", "lateral", "right_lateral"
+    view: str | None = None  # "pa", "ap", "frontal", "lateral", "right_lateral"
+    stated_view: StatedView | None = None  # all that the file says of its view; `view` is its beam
     source_to_detector_mm: float | None = None
     source_to_patient_mm: float | None = None
     imager_pixel_mm: tuple[float, float] | None = None  # (rows, cols), at the detector

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.pixels.processing import apply_color_lut
 
 from xrecon.errors import InputError
+from xrecon.io.dicom.film_view import stated_view
 from xrecon.io.dicom.pixels import (
     guarded,
     numbers,
@@ -24,23 +27,9 @@ from xrecon.io.guards.files import check_file
 from xrecon.io.raw import FilmTags, RawFilm
 
 FILM_MODALITIES = ("CR", "DX", "RG", "RF", "OT", "")
-VIEW_POSITIONS = {
-    "PA": "pa",
-    "AP": "ap",
-    "LL": "lateral",
-    "RL": "right_lateral",
-    "LATERAL": "lateral",
-    "LAT": "lateral",
-}
-_VIEW_MEANINGS = (
-    ("RIGHT LATERAL", "right_lateral"),
-    ("LATERAL", "lateral"),
-    ("POSTERO-ANTERIOR", "pa"),
-    ("POSTEROANTERIOR", "pa"),
-    ("ANTERO-POSTERIOR", "ap"),
-    ("ANTEROPOSTERIOR", "ap"),
-)
 GREY_TOLERANCE = 12
+"""Largest difference between channels, of 256 steps, in a grey picture that was stored as colour."""
+COLOURED_SHARE = 0.01
 
 
 def read_dicom_film(path: Path) -> RawFilm:
@@ -64,18 +53,18 @@ def _read(path: Path) -> RawFilm:
         stream.seek(0)
         dataset = read_dataset(stream, str(path), header_only=False, force=bare)
     _check_kind(dataset, path)
-    stored = _one_grey_frame(stored_pixels(dataset, str(path)), dataset, path)
+    frame = _one_grey_frame(dataset, path)
+    stored, padding = frame.values, frame.padding
     check_not_constant(stored, path, what="pixels")
     tags = film_tags(dataset, path)
-    padding = padding_mask(dataset, stored)
     valid = stored if padding is None else stored[~padding]
     check_not_constant(valid, path, what="pixels outside the padding")
     dark, notes = _dense_is_dark(dataset, tags, path)
     if tags.log_relationship == "LIN" and tags.intent == "FOR PROCESSING":
-        pixels, note = _log_transformed(stored, padding, path, dense_is_dark=dark, full_scale=_value_range(dataset)[1])
+        pixels, note = _log_transformed(stored, padding, path, dense_is_dark=dark, full_scale=frame.limits[1])
         notes += (note,)
     else:
-        pixels = _full_range(stored, dataset)
+        pixels = _full_range(stored, frame.limits)
         pixels = 1.0 - pixels if dark else pixels
     if padding is not None:
         pixels[padding] = float(pixels[~padding].min())  # collimated: shown like unattenuated beam
@@ -96,19 +85,50 @@ def _check_kind(dataset: Any, path: Path) -> None:
         raise InputError(f"{path}: holds no image ({tag_name('Rows')} is missing); give the film's own file")
 
 
-def _one_grey_frame(pixels: NDArray[np.int32], dataset: Any, path: Path) -> NDArray[np.int32]:
+@dataclass(frozen=True)
+class _GreyFrame:
+    """One film as stored.
+
+    Attributes:
+        values: [rows, cols], grey values as stored.
+        limits: least and largest value that the stored bits can hold.
+        padding: which pixels are padding, if any.
+    """
+
+    values: NDArray[np.int32]
+    limits: tuple[int, int]
+    padding: NDArray[np.bool_] | None
+
+
+def _one_grey_frame(dataset: Any, path: Path) -> _GreyFrame:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise InputError(f"{path}: holds {frames} frames, expected one film; export the frame that you want")
-    if int(dataset.get("SamplesPerPixel") or 1) == 1:
-        return pixels.reshape(int(dataset.Rows), int(dataset.Columns))
-    if text(dataset, "PhotometricInterpretation") not in ("RGB", "YBR_FULL", "YBR_FULL_422"):
-        raise InputError(f"{path}: {tag_name('PhotometricInterpretation')} is a palette; export the film as grey image")
-    if text(dataset, "PhotometricInterpretation") == "RGB":
-        colour = np.ptp(pixels, axis=-1)
-    else:
-        colour = np.abs(pixels[..., 1:] - 128).max(axis=-1)
-    if float(np.mean(colour > GREY_TOLERANCE)) > 0.01:
+    pixels = stored_pixels(dataset, str(path))
+    limits = _value_range(dataset)
+    if int(dataset.get("SamplesPerPixel") or 1) != 1:
+        values = _grey_samples(pixels.reshape(*pixels.shape[-3:]), limits, path)
+        return _GreyFrame(values, limits, padding_mask(dataset, values))
+    values = pixels.reshape(int(dataset.Rows), int(dataset.Columns))
+    padding = padding_mask(dataset, values)
+    if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
+        colours = np.asarray(apply_color_lut(values.astype(np.uint16), dataset))
+        limits = (0, int(np.iinfo(colours.dtype).max))
+        values = _grey_samples(colours[..., :3].astype(np.int32), limits, path)
+    return _GreyFrame(values, limits, padding)
+
+
+def _grey_samples(pixels: NDArray[np.int32], limits: tuple[int, int], path: Path) -> NDArray[np.int32]:
+    """The grey channel of [rows, cols, 3].
+
+    Decoders convert YBR to RGB or leave it, so that what came out is judged, not the tag: either all three channels
+    agree (RGB), or the second and third lie at their middle, where YBR has no colour.
+    """
+    tolerance = GREY_TOLERANCE * (limits[1] - limits[0] + 1) / 256
+    middle = (limits[0] + limits[1] + 1) // 2
+    as_rgb = np.ptp(pixels, axis=-1)
+    as_ybr = np.abs(pixels[..., 1:] - middle).max(axis=-1)
+    if min(float(np.mean(colour > tolerance)) for colour in (as_rgb, as_ybr)) > COLOURED_SHARE:
         raise InputError(f"{path}: a colour picture, expected a grey film; export the film itself")
     return np.ascontiguousarray(pixels[..., 0])
 
@@ -128,8 +148,10 @@ def film_tags(dataset: Any, path: Path) -> FilmTags:
         values = numbers(dataset, keyword, 2, name)
         return (values[0], values[1]) if values else None
 
+    view = stated_view(dataset)
     return FilmTags(
-        view=_view(dataset),
+        view=None if view is None else view.beam,
+        stated_view=view,
         source_to_detector_mm=number("DistanceSourceToDetector"),
         source_to_patient_mm=number("DistanceSourceToPatient"),
         imager_pixel_mm=pair("ImagerPixelSpacing"),
@@ -141,18 +163,6 @@ def film_tags(dataset: Any, path: Path) -> FilmTags:
         log_relationship=text(dataset, "PixelIntensityRelationship") or None,
         intent=text(dataset, "PresentationIntentType") or None,
     )
-
-
-def _view(dataset: Any) -> str | None:
-    position = VIEW_POSITIONS.get(text(dataset, "ViewPosition"))
-    if position is not None:
-        return position
-    for item in dataset.get("ViewCodeSequence") or []:
-        meaning = text(item, "CodeMeaning")
-        for words, view in _VIEW_MEANINGS:
-            if words in meaning:
-                return view
-    return None
 
 
 def _orientation(dataset: Any) -> tuple[str, str] | None:
@@ -191,8 +201,8 @@ def _dense_is_dark(dataset: Any, tags: FilmTags, path: Path) -> tuple[bool, tupl
     return dark, notes
 
 
-def _full_range(stored: NDArray[np.int32], dataset: Any) -> NDArray[np.float32]:
-    low, high = _value_range(dataset)
+def _full_range(stored: NDArray[np.int32], limits: tuple[int, int]) -> NDArray[np.float32]:
+    low, high = limits
     return np.clip((stored.astype(np.float64) - low) / (high - low), 0.0, 1.0).astype(np.float32)
 
 
