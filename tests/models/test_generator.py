@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xrecon.errors import ConfigError, InputError
+from xrecon.geometry import VIEWS, View
 from xrecon.models.blocks import expand_film, to_dhw, to_view
-from xrecon.models.config import VIEWS, GeneratorConfig, View
+from xrecon.models.config import GeneratorConfig
 from xrecon.models.generator import Generator, MFusionRen
 from xrecon.models.registry import GENERATORS, build, create, parameter_count
 

@@ -16,7 +16,8 @@ import torch.nn.functional as functional
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from xrecon.models.config import Activation, View
+from xrecon.geometry import View
+from xrecon.models.config import Activation
 
 LEAKY_SLOPE = 0.01
 WEIGHT_DEVIATION = 0.02

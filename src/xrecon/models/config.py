@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xrecon.config import Config
+from xrecon.geometry import VIEWS, View
 
 HU_OFFSET = 1024.0
 HU_SCALE = 2500.0
 """A network value is (HU + HU_OFFSET) / HU_SCALE, clipped to 0..1 (docs/explanation/published-system.md)."""
 
-View = Literal["pa", "lateral"]
 Activation = Literal["leaky_relu", "relu"]
-VIEWS: tuple[View, ...] = ("pa", "lateral")
 LEVELS = 5
 """Halvings from a film to the base map; also the number of decoder stages and of rendering heads."""
 

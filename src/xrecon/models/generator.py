@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrecon.errors import InputError
+from xrecon.geometry import View
 from xrecon.models.blocks import (
     BaseLink,
     DecoderStage,
@@ -32,7 +33,7 @@ from xrecon.models.blocks import (
     to_dhw,
     to_view,
 )
-from xrecon.models.config import LEVELS, Activation, GeneratorConfig, View
+from xrecon.models.config import LEVELS, Activation, GeneratorConfig
 from xrecon.models.convolutions import one_channel
 
 

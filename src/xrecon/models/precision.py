@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xrecon.errors import ConfigError, InputError, MissingPartError
-from xrecon.models.config import VIEWS
+from xrecon.geometry import VIEWS
 from xrecon.models.fast import FastGenerator
 from xrecon.models.generator import Generator
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from xrecon.config import Config, validated
 from xrecon.errors import CheckpointError, InputError
+from xrecon.geometry import VIEWS, View
 from xrecon.io.guards.files import check_file
 from xrecon.models.blocks import ConvNormReLU, EncoderStage, Linker, UpBlock
 from xrecon.models.checkpoint import check_entries
-from xrecon.models.config import LEVELS, VIEWS, DiscriminatorConfig, GeneratorConfig, View
+from xrecon.models.config import LEVELS, DiscriminatorConfig, GeneratorConfig
 from xrecon.models.discriminator import Discriminator
 from xrecon.models.generator import FusionTrunk, Generator, ViewBranch
 

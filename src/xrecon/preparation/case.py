@@ -14,7 +14,7 @@ from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
 from xrecon.data.case_file import CaseData, scan_box
 from xrecon.films.simulation import simulate
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.preparation.checks import Thorax, check_thorax, hemithoraces
 from xrecon.preparation.settings import PrepareSettings
 from xrecon.ptxseg.pipeline import segment
@@ -138,8 +138,7 @@ def prepare_volume(
 def beams_for(settings: PrepareSettings) -> tuple[ConeBeam, ConeBeam]:
     """Geometry of the PA and the lateral film, relative to the centre of the frame."""
     pa, lateral = (
-        ConeBeam.preset(settings.geometry, view, size=settings.size, frame_mm=settings.frame_mm)
-        for view in ("pa", "lateral")
+        ConeBeam.preset(settings.geometry, view, size=settings.size, frame_mm=settings.frame_mm) for view in VIEWS
     )
     return pa, lateral
 

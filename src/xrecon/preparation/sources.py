@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from xrecon.data.manifest import Rejection
 from xrecon.errors import InputError
+from xrecon.geometry import VIEWS
 from xrecon.io.dicom.grouping import Stack
 from xrecon.io.dicom.unused import UnusedFile, unused_notes
 from xrecon.jobs import run_jobs
@@ -163,7 +164,7 @@ def _films_beside(ct: InputFile, title: str, files: Sequence[InputFile]) -> tupl
     """The user's films of a CT: `<title>_pa.png`, or `pa.png` where the folder holds one CT."""
     beside = [f for f in files if f.parts[:-1] == ct.parts[:-1] and f.kind in ("film", "dicom")]
     places = []
-    for view in ("pa", "lateral"):
+    for view in VIEWS:
         endings = _FILM_ENDINGS[view]
         stems = {f.name.rpartition(".")[0].lower(): f.place for f in beside}
         # The 16-bit PNG beside a float TIFF of `xrecon simulate` is for the eye only.

@@ -13,6 +13,7 @@ from typing import Any
 from xrecon.data.case_file import case_bytes
 from xrecon.data.manifest import CASES_FOLDER
 from xrecon.errors import InputError, XReconError
+from xrecon.geometry import VIEWS
 from xrecon.io.guards.archives import open_zip, read_member, zip_members
 from xrecon.json_text import json_text
 from xrecon.preparation.case import prepare_volume
@@ -131,7 +132,7 @@ def read_source(
         return ct, None
     pa, lateral = (
         load_radiograph(fetch(place, folder), view, geometry=settings.geometry)
-        for place, view in zip(source.films, ("pa", "lateral"), strict=True)
+        for place, view in zip(source.films, VIEWS, strict=True)
     )
     return ct, (pa, lateral)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from xrecon.geometry import View
 from xrecon.models.blocks import ConvNormReLU, UpBlock, to_dhw
-from xrecon.models.config import View
 from xrecon.models.convolutions import convolved, doubled
 from xrecon.models.fast.linker import NORM_EPSILON, joined_slices
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from xrecon.geometry import View
 from xrecon.models import blocks
-from xrecon.models.config import View
 from xrecon.models.generator import FusionTrunk, Generator, MFusionRen, ViewBranch
 
 _PARTS = frozenset(

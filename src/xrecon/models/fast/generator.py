@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xrecon.geometry import View
 from xrecon.models.blocks import ConvNormReLU, UpBlock
-from xrecon.models.config import LEVELS, GeneratorConfig, View
+from xrecon.models.config import LEVELS, GeneratorConfig
 from xrecon.models.fast.differentiable import Differentiable
 from xrecon.models.fast.network import run_network
 from xrecon.models.fast.stream import Streaming

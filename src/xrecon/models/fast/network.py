@@ -13,8 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from xrecon.geometry import View
 from xrecon.models.blocks import ConvNormReLU, DecoderStage, Linker, UpBlock, activate
-from xrecon.models.config import LEVELS, View
+from xrecon.models.config import LEVELS
 from xrecon.models.convolutions import one_channel
 from xrecon.models.fast.linker import linker_slices
 from xrecon.models.generator import Generator

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from xrecon.geometry import View
 from xrecon.models.blocks import ConvNormReLU, UpBlock, to_dhw
-from xrecon.models.config import View
 from xrecon.models.fast import feature_kernels as kernels
 from xrecon.models.fast.feature_kernels import Doubles, Floats
 from xrecon.models.fast.linker import NORM_EPSILON, joined_slices
