@@ -35,8 +35,8 @@ def convert(
 ) -> Mapping[str, Any]:
     """Write a prepared data set as X2CT h5 files, for nnU-Net, or as plain CT and film files.
 
-    The opposite direction is `xrecon prepare`: it reads X2CT h5 files as CTs, and with --films given also their films,
-    or the PA and lateral film that lie beside a CT.
+    The opposite direction is `xrecon prepare`: it reads X2CT h5 files as CTs. With `--films given` it also reads their
+    films, or the PA and lateral film that lie beside a CT.
     """
     from xrecon.data.interchange_nnunet import export_nnunet
     from xrecon.data.interchange_triples import export_triples

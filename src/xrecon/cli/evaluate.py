@@ -36,7 +36,9 @@ def evaluate(
     model: Annotated[
         list[str] | None, typer.Option("--model", metavar="NAME|DIR", help=f"{MODEL_HELP}; may be repeated.")
     ] = None,
-    subset: Annotated[SubsetName, typer.Option("--subset", help="Which cases.")] = SubsetName.TEST,
+    subset: Annotated[
+        SubsetName, typer.Option("--subset", help="Subset whose cases are reconstructed.")
+    ] = SubsetName.TEST,
     size: Annotated[
         int | None,
         typer.Option(
@@ -61,7 +63,9 @@ def evaluate(
     structures: Annotated[
         Path | None,
         typer.Option(
-            "--structures", metavar="FILE", help="Data sets: YAML with label maps, to measure heart and spine."
+            "--structures",
+            metavar="FILE",
+            help="For data sets: YAML that names label maps, by which heart and spine are measured.",
         ),
     ] = None,
     workers: WorkersOption = 1,
@@ -73,8 +77,9 @@ def evaluate(
 ) -> Mapping[str, Any]:
     """Reconstruct known CTs from simulated films with several models, and measure the error.
 
-    The cases are those of a data set of `xrecon prepare`, with its size and its films, or CT files: a subset of
-    --split, or all CTs of the folder without one. The table of the scanner is removed from truth and films of CT files.
+    The cases are those of a data set of `xrecon prepare`, with its size and its films, or the CT files of a
+    folder: those of a subset of --split, or all of them if no --split is given. The table of the scanner is removed
+    from truth and films of CT files.
 
     Writes per-case.csv, summary.json (mean, SD, bootstrap interval by patient, paired tests), table.md and report.html
     with all plots; for CT files also one picture per case. Results of single cases stay in results/ below the output

@@ -36,7 +36,9 @@ CasesOption = Annotated[
 CasesSplitOption = Annotated[
     Path | None,
     typer.Option(
-        "--split", metavar="FILE", help="CT files: YAML with the lists train and test; default all CTs, as test."
+        "--split",
+        metavar="FILE",
+        help="For CT files: YAML with the lists train and test; by default all CTs of the folder are test cases.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Cases at a time (more than 1 needs Dask).")]
@@ -49,12 +51,18 @@ OutputFolderOption = Annotated[
 GeometryOption = Annotated[
     GeometryName, typer.Option("--geometry", help="Preset of distances and detector, for films that do not state them.")
 ]
+SimulatedGeometryOption = Annotated[
+    GeometryName, typer.Option("--geometry", help="Preset of the distances and the detector of the simulated films.")
+]
 SizeOption = Annotated[
     int, typer.Option("--size", min=64, max=256, help="Voxels per edge of the 384 mm cube that is reconstructed.")
 ]
 GivenGeometryOption = Annotated[
     GeometryName | None,
-    typer.Option("--geometry", help="Films of CT files; default chest. A data set has films of its own."),
+    typer.Option(
+        "--geometry",
+        help="Preset of the films simulated from CT files; default chest. A data set has films of its own.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device to compute on: cpu, cuda, cuda:1, mps.")]
 AssetsOption = Annotated[

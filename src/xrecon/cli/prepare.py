@@ -57,7 +57,11 @@ def prepare(
     ] = FilmGeometryName.CHEST,
     split: Annotated[
         Path | None,
-        typer.Option("--split", metavar="FILE", help="YAML with the lists train, test and aux of names or folders."),
+        typer.Option(
+            "--split",
+            metavar="FILE",
+            help="YAML with the lists train, test and aux, of CT files without suffix, DICOM folders or patient IDs.",
+        ),
     ] = None,
     test_share: Annotated[
         float,

@@ -22,6 +22,7 @@ from xrecon.cli.options import (
     chosen_cases,
 )
 from xrecon.inference.device import usable_device
+from xrecon.inference.models import DEFAULT_MODEL
 from xrecon.json_text import json_text
 
 
@@ -47,7 +48,8 @@ def reconstruct(
         typer.Option(
             "--model",
             metavar="NAME|DIR",
-            help=f"default (deform), {MODEL_HELP}. deform+bank needs --bank.",
+            help=f"{MODEL_HELP}. deform+bank needs --bank.",
+            show_default=DEFAULT_MODEL,
         ),
     ] = "default",
     size: SizeOption = 224,
@@ -68,7 +70,11 @@ def reconstruct(
     ] = True,
     bank: Annotated[
         Path | None,
-        typer.Option("--bank", metavar="FOLDER", help="CTs of other patients to fit one by one (model deform)."),
+        typer.Option(
+            "--bank",
+            metavar="FOLDER",
+            help="Folder of CTs of other patients, each of which is fitted to the films, too (deform+bank).",
+        ),
     ] = None,
     split: SplitOption = None,
     assets: AssetsOption = None,

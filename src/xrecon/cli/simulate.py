@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
-from xrecon.cli.options import DeviceOption, GeometryName, GeometryOption, OutputFolderOption
+from xrecon.cli.options import DeviceOption, GeometryName, OutputFolderOption, SimulatedGeometryOption
 from xrecon.geometry import VIEWS
 from xrecon.inference.device import usable_device
 
@@ -38,7 +38,7 @@ def simulate(
     ct: Annotated[Path, typer.Argument(metavar="CT", help="Chest CT: NIfTI, DICOM folder or zip, MHA, NRRD.")],
     output: OutputFolderOption,
     size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Pixels per edge of the detector.")] = 224,
-    geometry: GeometryOption = GeometryName.CHEST,
+    geometry: SimulatedGeometryOption = GeometryName.CHEST,
     energy_kev: Annotated[
         float | None,
         typer.Option(

@@ -42,8 +42,8 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model", "--models", metavar="NAME|DIR", help=f"{MODEL_HELP}; may be repeated."),
 ]
-SUBSET = typer.Option("--subset", help="Which cases.")
-LIMIT = typer.Option("--limit", min=1, help="Only so many patients.")
+SUBSET = typer.Option("--subset", help="Subset whose cases are studied.")
+LIMIT = typer.Option("--limit", min=1, help="Largest number of patients to study; default: all.")
 
 
 @example(
@@ -131,7 +131,12 @@ def robustness(
     subset: Annotated[SubsetName, SUBSET] = SubsetName.TEST,
     kinds: Annotated[
         str | None,
-        typer.Option("--kinds", metavar="A,B,...", help="angle, distance, rotation, shift, noise, ...; default all."),
+        typer.Option(
+            "--kinds",
+            metavar="A,B,...",
+            help="Disturbances to run: angle, distance, rotation, shift, noise, gain, gamma, crop, mirror, swap, "
+            "missing; default: all.",
+        ),
     ] = None,
     limit: Annotated[int | None, LIMIT] = None,
     size: Annotated[
