@@ -207,7 +207,7 @@ def test_larger_air_that_was_not_counted_is_said(sick, findings) -> None:
         update={"confidence": findings.confidence.model_copy(update={"confounders": others})}
     )
     said = (
-        "Not counted: 356 mL of bulla or emphysema on the right side and 152 mL of stomach/bowel on the left side and "
+        "Not counted: 356 mL of bulla or emphysema on the right side; 152 mL of stomach/bowel on the left side; "
         "40 mL of air that may be free or not on the left side."
     )
     assert not_counted(doubtful) == said

@@ -92,7 +92,7 @@ def not_counted(findings: Findings) -> str:
         for (kind, side), volume in findings.confidence.confounder_volumes_ml().items()
         if volume >= _WORTH_SAYING_ML
     ]
-    return f"Not counted: {' and '.join(parts)}." if parts else ""
+    return f"Not counted: {'; '.join(parts)}." if parts else ""
 
 
 def mediastinum_in_words(shift: MediastinalShift | None) -> str:
