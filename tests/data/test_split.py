@@ -45,7 +45,7 @@ def test_all_missing_cases_are_named(folder: Path) -> None:
         ("train: [a]\ntest: [b]\naux: [a]", "listed more than once: a"),
         ("train: [a]\ntest: []", "test"),
         ("train: [a]", "'test' is required"),
-        ("train: [../a]\ntest: [b]", "no plain name"),
+        ("train: [../a]\ntest: [b]", "not a plain name"),
         ("train: [a]\ntest: [b]\nvalidation: [c]", "unknown key 'validation'"),
     ],
 )

@@ -15,7 +15,7 @@ from xrecon.resample import resample_separable
 from xrecon.volume import OUTSIDE_HU
 
 _LEAST_SHARE = 0.5
-"""Share of a voxel from which on it belongs to a mask."""
+"""Share of a voxel that a mask has to fill for the voxel to belong to it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ class Split(Config):
             raise ValueError(f"listed more than once: {', '.join(twice)}; a case is in exactly one list")
         odd = [name for name in listed if not name or name != Path(name).name]
         if odd:
-            raise ValueError(f"{odd[0]!r} is no plain name; give names of files without folder")
+            raise ValueError(f"{odd[0]!r} is not a plain name; give names of files without their folder")
         return self
 
     def names(self, subset: Subset) -> tuple[str, ...]:

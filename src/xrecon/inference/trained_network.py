@@ -30,7 +30,7 @@ class TrainedNetwork:
         return Needs(network=self.folder)
 
     def ready(self, task: FitTask) -> ReadyModel:
-        """Load the network and run it, once: the gain and offset of its films do not matter to it."""
+        """Load the network and run it. Once is enough, however the films are calibrated: it normalises them itself."""
         from xrecon.inference.network_model import draw_network, load_network
         from xrecon.priors.deformation import mean_chest
 

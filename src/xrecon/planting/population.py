@@ -46,7 +46,7 @@ class PopulationMember:
         volume: HU; synthetic.
         labels: [D, H, W] uint8: 1 right lung, 2 left lung, 3 free pleural air.
         parameters: of the thorax.
-        disease: name -> mL, side before the name; empty for a healthy person.
+        disease: side and name, such as "right bulla" -> mL; empty for a healthy person.
     """
 
     number: int
@@ -93,7 +93,8 @@ def population_member(
 def _with_pneumothorax(
     habitus: ThoraxParameters, side: str, occupancy: float, *, size: int, spacing_mm: float
 ) -> tuple[Phantom, float]:
-    """The thorax with free air of a share of its hemithorax, less where so much cannot be or is too small to draw."""
+    """The thorax with this share of its hemithorax filled with air: less where so much does not fit, more
+    where it is too small to draw."""
     healthy = thorax_phantom(*_MEASURE, parameters=replace(habitus, noise_hu=0.0))
     lung_ml = healthy.label_ml(1 if side == "right" else 2)
     error: InputError | None = None

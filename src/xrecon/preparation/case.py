@@ -24,7 +24,7 @@ from xrecon.volume import RESEARCH_NOTICE, Volume
 
 HU_RANGE = (-1024, 3071)
 _OUTSIDE_FRAME_ML = 20.0
-"""Lung volume outside the frame, mL, from which on a warning is given."""
+"""Lung volume outside the frame, mL, above which a warning is given."""
 _LEAST_CORRELATION = 0.3
 """A film that correlates less with the one simulated from the CT is inverted, or of another patient."""
 

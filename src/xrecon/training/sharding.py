@@ -36,7 +36,8 @@ def sharded_strategy() -> ModelParallelStrategy:
 
 
 def _shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    # Fabric's names of the two axes, machines and processes of one, are those of another use; here both get data.
+    # The axes of the mesh are the machines, and the processes of one machine. Fabric names them after data and tensor
+    # parallelism; here the processes of both axes get different data.
     fully_shard(module, mesh=mesh if mesh.size(0) > 1 else mesh["tensor_parallel"])
     return module
 
@@ -59,7 +60,7 @@ def divided_like(value: Tensor, other: Tensor) -> Tensor:
 
 
 def save_sharded(path: Path, state: Mapping[str, Any], *, first: bool) -> None:
-    """Write networks, their optimisers (`of_` and the network's name) and plain values; of all processes together.
+    """Write networks, their optimisers (`of_` and the network's name) and plain values; all processes call it together.
 
     Args:
         path: the file, which the first process writes.

@@ -9,17 +9,18 @@ from xrecon.errors import InputError
 
 TRUE_CT, HEALTHY_CT, BLIND = "control: true CT", "control: healthy CT", "control: blind"
 OTHER = "control: other patient, "
-"""Names of the controls in tables; that of another patient's films is followed by the model."""
+"""Names of the controls in tables; `OTHER` (films of another patient) is followed by the name of the model."""
 
 SIZES = (0.05, 0.2, 0.5)
 """Default planted sizes: occupancy of the side."""
 
 _TURNS = (("right", "upright"), ("left", "supine"), ("left", "upright"), ("right", "supine"))
+"""Side and pattern, which take turns over patients and sizes."""
 
 
 @dataclass(frozen=True)
 class Plant:
-    """One pneumothorax to plant, or none (`occupancy` 0)."""
+    """One pneumothorax to plant; or none, with `occupancy` 0 and side and pattern "none"."""
 
     index: int
     occupancy: float

@@ -1,4 +1,4 @@
-"""Files beside the slices of a series that could not be used, and where in the chest they are missing."""
+"""Unusable files beside the slices of a series, and where in the chest they are missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 _NAMED = 3
+"""How many of the files a note names."""
 _ORDERED = 0.9
 """Share of steps in one direction along the table from which file names count as sorted by position."""
 
@@ -19,7 +20,7 @@ class UnusedFile:
     """A file that is no readable DICOM.
 
     Attributes:
-        folder: that it lies in, as messages write it.
+        folder: where it lies, as messages write it.
         name: its own name.
         reason: "empty", "not DICOM" or "a web page".
     """
@@ -30,7 +31,7 @@ class UnusedFile:
 
 
 def reason_of(head: bytes) -> str:
-    """Why a file that does not begin as DICOM is none."""
+    """Why a file cannot be used, by its first bytes, which are not those of DICOM."""
     if not head:
         return "empty"
     start = head[:256].lstrip().lower()

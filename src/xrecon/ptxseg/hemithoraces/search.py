@@ -17,7 +17,7 @@ from xrecon.segmentation import Side
 
 @dataclass(frozen=True, eq=False)
 class HemithoraxSearch:
-    """What a search gives.
+    """The hemithoraces of a scan, and what found them.
 
     Attributes:
         chest: both hemithoraces on the working grid.
