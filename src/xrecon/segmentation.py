@@ -91,6 +91,7 @@ class SegmentationDetails(TypedDict, total=False):
         detection_limit_ml: smallest pocket that the method finds reliably in such a scan, mL; None if not measured.
         flags: what is unusual about the scan.
         components: every region of air that was examined, the largest of each side first.
+        warnings: what makes the result doubtful as a whole, such as an anatomy that lies mirrored; mostly empty.
     """
 
     notice: str
@@ -103,6 +104,7 @@ class SegmentationDetails(TypedDict, total=False):
     detection_limit_ml: float | None
     flags: ScanFlags
     components: list[AirComponent]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,7 @@ def plant(
     Writes ct.nii.gz, labels.nii.gz (1 right lung, 2 left lung, 3 free air) and truth.json. The lung collapses smoothly
     towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
     """
+    from xrecon.anatomy.orientation import with_orientation_notes
     from xrecon.errors import OutputExistsError
     from xrecon.io.output.atomic import write_text_atomic
     from xrecon.planting.pneumothorax import plant_pneumothorax
@@ -69,7 +70,7 @@ def plant(
             raise OutputExistsError(f"{path} exists already; choose another folder or give --overwrite")
     with shell.progress("planting"):
         sick, truth = plant_pneumothorax(
-            load_ct(ct),
+            with_orientation_notes(load_ct(ct), ct),
             side=side.value,
             occupancy=occupancy,
             seed=seed,

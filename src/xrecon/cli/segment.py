@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +117,8 @@ def _write(
 def _print_findings(shell: Shell, findings: Findings) -> None:
     from xrecon.report.findings import headline, mediastinum_in_words, not_counted
 
+    for warning in findings.warnings:
+        warnings.warn(warning, stacklevel=2)
     shell.print(f"{headline(findings)} {not_counted(findings)}".rstrip())
     shell.print(mediastinum_in_words(findings.mediastinum))
     shell.print(findings.detection_limit.statement)

@@ -76,6 +76,7 @@ def simulate(
     import torch
 
     from xrecon.anatomy.frame import thorax_centre
+    from xrecon.anatomy.orientation import with_orientation_notes
     from xrecon.films.simulation import simulate as make_films
     from xrecon.io.output.staging import check_outputs
     from xrecon.projector.attenuation import FILM_ENERGY_KEV
@@ -87,7 +88,7 @@ def simulate(
     energy = FILM_ENERGY_KEV if energy_kev is None else energy_kev
     chain = _chain(physics, overrides or (), energy_kev)
     with shell.progress("reading and projecting the CT"):
-        volume = load_ct(ct, series=series)
+        volume = with_orientation_notes(load_ct(ct, series=series), ct)
         centre = thorax_centre(volume)
         films = make_films(
             volume,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xrecon.anatomy.body import body_mask, without_table
 from xrecon.anatomy.frame import framed, thorax_centre
+from xrecon.anatomy.orientation import with_orientation_notes
 from xrecon.data.ct_folder import content_sha256
 from xrecon.data.dataset import PreparedCase, PreparedDataset
 from xrecon.errors import InputError
@@ -90,7 +91,8 @@ class CaseSource:
         """
         if isinstance(self.place, PreparedCase):
             return PreparedChest(self.place, device=device)
-        return ScannedChest(load_ct(self.place), size=self.size, geometry=self.geometry, device=device)
+        ct = with_orientation_notes(load_ct(self.place), self.place)
+        return ScannedChest(ct, size=self.size, geometry=self.geometry, device=device)
 
     def open_with_line_integrals(self, *, device: str = "cpu") -> StudyChest:
         """Read it for a study that changes its films, which only line integrals allow.

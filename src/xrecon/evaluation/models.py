@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from xrecon import __version__
+from xrecon.anatomy.orientation import with_orientation_notes
 from xrecon.data.case_file import read_case
 from xrecon.data.dataset import PreparedCase
 from xrecon.errors import InputError
@@ -89,7 +90,7 @@ def _framed(source: CaseSource) -> FramedChest:
 @lru_cache(maxsize=256)
 def _framed_once(name: str, path: Path, digest: str, *, is_prepared: bool) -> FramedChest:  # noqa: ARG001 (of the key)
     """A case of a bank: framed once per process, whatever the number of films."""
-    return frame_chest(name, read_case(path).volume() if is_prepared else load_ct(path))
+    return frame_chest(name, read_case(path).volume() if is_prepared else with_orientation_notes(load_ct(path), path))
 
 
 def bank_for(names: Sequence[str], cases: CaseSet) -> tuple[CaseSource, ...]:

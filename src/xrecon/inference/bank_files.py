@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xrecon.anatomy.orientation import with_orientation_notes
 from xrecon.data.ct_folder import content_sha256
 from xrecon.errors import InputError
 from xrecon.io.film_file import side_car_of
@@ -26,7 +27,7 @@ class BankFiles:
 
     def load(self) -> list[Volume]:
         """Read all CTs. Raises InputError if one cannot be read."""
-        return [load_ct(path) for _, path in self.cases]
+        return [with_orientation_notes(load_ct(path), path) for _, path in self.cases]
 
 
 def bank_files(cases: Sequence[tuple[str, Path]], films: Sequence[Path]) -> BankFiles:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from xrecon.anatomy.orientation import with_orientation_notes
 from xrecon.errors import InputError
 from xrecon.io.output.staging import check_outputs
 from xrecon.priors.asset import PriorAsset
@@ -75,7 +76,7 @@ def learn_priors(
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: priors are written as safetensors; choose a name that ends in .safetensors")
     check_outputs(output.parent, [output.name, output.with_suffix(".json").name], overwrite=overwrite)
-    volumes = [(name, load_ct(path)) for name, path in cases]
+    volumes = [(name, with_orientation_notes(load_ct(path), path)) for name, path in cases]
     return build_priors(volumes, settings=settings, progress=progress).save(output, overwrite=overwrite)
 
 

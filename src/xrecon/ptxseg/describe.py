@@ -102,9 +102,9 @@ def airless_sides(hu: NDArray[np.float32], classes: NDArray[np.uint8]) -> list[s
 
 
 def notes_for(ct: Volume, findings: SegmentationDetails) -> tuple[str, ...]:
-    """The flags in words, after the research notice and the notes of the CT."""
+    """Warnings and flags in words, after the research notice and the notes of the CT."""
     flags = findings["flags"]
-    notes = [RESEARCH_NOTICE, *ct.notes]
+    notes = [RESEARCH_NOTICE, *ct.notes, *findings.get("warnings", ())]
     if ct.source_grid is not None and ct.source_grid.remark:
         notes.append(ct.source_grid.remark)
     if flags["field_of_view_cut"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xrecon.anatomy.body import find_body
+from xrecon.anatomy.orientation import orientation_warnings
 from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.candidates.side_air import find_side_air
@@ -79,6 +80,7 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
     edges = [edge_levels(levels[side], min(volume.spacing_mm)) for side in SIDE_NAMES]
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
     findings = describe(lungs.model, scan, lungs.chest, air_by_side=air_by_side, classes=classes)
+    findings["warnings"] = list(orientation_warnings(volume))
     report("done", 1.0)
     return Segmentation(*as_stored(ct, fine, volume), ct.affine, findings, notes_for(ct, findings), ct.source_grid)
 

@@ -125,6 +125,9 @@ class Findings(_Part):
     detection_limit: DetectionLimit
     remarks: tuple[Remark, ...] = Field(description="published thresholds beside the measured values; no advice")
     formulas: dict[str, str]
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what makes every number doubtful, such as an anatomy that lies mirrored; mostly empty"
+    )
     notes: tuple[str, ...]
     segmentation: dict[str, Any] = Field(description="what the segmenter stored, unchanged")
     provenance: dict[str, Any] = Field(description="command, versions, settings, digest of the input")
@@ -186,6 +189,7 @@ def build_findings(
     limit = _limit(segmentation, detection_limit_ml)
     shares, measures = occupancy(segmentation), measure(segmentation)
     air = {"right": shares.right_air_ml, "left": shares.left_air_ml}
+    warnings = tuple(map(str, segmentation.findings.get("warnings", ())))
     return Findings(
         grid=MeasuredGrid(shape=segmentation.shape, spacing_mm=segmentation.spacing_mm),
         air_found=shares.air_ml > 0,
@@ -204,7 +208,12 @@ def build_findings(
         detection_limit=_detection_limit(limit, air),
         remarks=remarks_on(measures),
         formulas=dict(FORMULAS),
-        notes=_notes(*notes, *segmentation.notes, *_measurement_notes(shares, measures)),
+        warnings=warnings,
+        notes=tuple(
+            note
+            for note in _notes(*notes, *segmentation.notes, *_measurement_notes(shares, measures))
+            if note not in warnings
+        ),
         segmentation=_json_values(segmentation.findings),
         provenance=_json_values(provenance or {}),
     )

@@ -53,6 +53,7 @@ def render_findings(
         schema=findings.schema_version,
         headline=headline(findings),
         not_counted=not_counted(findings),
+        warnings=findings.warnings,
         tiles=_tiles(findings),
         preview=data_uri(preview_figure(ct, segmentation) if preview_png is None else preview_png),
         measures=None if measures is None else data_uri(measures),
