@@ -135,8 +135,8 @@ def _mirror_warning(places: Landmarks) -> str:
     )
     seen = " and ".join(words for yes, words in signs if yes)
     return (
-        f"the anatomy looks mirrored ({seen}): right and left may be swapped in the file, or the patient has situs "
-        "inversus; if the file is wrong, so is every side that follows"
+        f"the anatomy looks mirrored ({seen}): right and left may be swapped in the file, or the patient has "
+        "dextrocardia or situs inversus; if the file is wrong, so is every side that follows"
     )
 
 
@@ -265,7 +265,7 @@ class _Chest:
         return _Spine(place, middle + columns.start, (place - self.low[1]) / self.size(1) - 0.5)
 
     def _left_mm(self, spine: _Spine) -> NDArray[np.float64]:
-        return (np.arange(self.hu.shape[2]) - spine.column) * self.spacing[2]
+        return np.asarray((np.arange(self.hu.shape[2]) - spine.column) * self.spacing[2], dtype=np.float64)
 
     def heart_left_mm(self, spine: _Spine) -> float | None:
         """Of the tissue between the lungs in the front 60 %, between 50 % and 80 % of their height."""

@@ -25,9 +25,16 @@ _COMB_TOLERANCE = 0.04
 """Share of the spacing by which the positions of one regular stack may deviate."""
 _SMOOTH_PIXELS = 16
 """Edge of the blocks that are averaged before slices are compared: what is left of noise is below one HU there."""
-_JITTER_RATIO = 0.9
-"""Neighbours of one CT differ less than slices at twice the distance: by a half to three quarters where anatomy changes
-steadily. In an alternating stack of two breaths they differ as much or more."""
+_JITTER_RATIO = 0.75
+"""Neighbours of one CT differ by 0.5 to 0.6 of what slices at twice the distance do, and by more than this only under
+strong noise. In an alternating stack of two breaths they differ as much or more."""
+_PERSISTENCE = 0.25
+"""Correlation along a group of what tells its slices from their neighbours: over 0.5 where the groups are two breaths,
+below 0.1 where they are one CT, however noisy (measured on the train CTs)."""
+_REGULAR = 0.15
+"""Share of the spacing by which the steps of one comb may vary; the steps of two combs together vary more."""
+_SAME_NUMBER = 0.03
+"""Relative difference of two header numbers that count as one."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,15 @@ class _Attribute:
 
     words: str
     value: Callable[[Slice], Hashable]
+    numeric: bool = False
 
 
 _ATTRIBUTES = (
     _Attribute("acquisition", lambda plane: plane.acquisition),
     _Attribute("phase", lambda plane: plane.scan.phase),
-    _Attribute("tube voltage", lambda plane: plane.scan.kvp),
+    _Attribute("tube voltage", lambda plane: plane.scan.kvp, numeric=True),
     _Attribute("kernel", lambda plane: plane.scan.kernel),
-    _Attribute("slice thickness", lambda plane: plane.scan.thickness),
+    _Attribute("slice thickness", lambda plane: plane.scan.thickness, numeric=True),
     _Attribute("acquisition time", lambda plane: plane.scan.time),
 )
 """In the order in which they are tried: the first one whose groups lie in one another decides."""
@@ -73,8 +81,9 @@ def separate_by_header(slices: Sequence[Slice], positions_mm: NDArray[np.float64
     """
     for attribute in _ATTRIBUTES:
         values: dict[Hashable, list[int]] = {}
-        for index, plane in enumerate(slices):
-            values.setdefault(attribute.value(plane), []).append(index)
+        stated = [attribute.value(plane) for plane in slices]
+        for index, value in enumerate(_near_as_one(stated) if attribute.numeric else stated):
+            values.setdefault(value, []).append(index)
         if not 2 <= len(values) <= _LARGEST_GROUPS:
             continue
         groups = [np.asarray(indices, dtype=np.intp) for indices in values.values()]
@@ -90,7 +99,7 @@ def separate_by_content(
 
     The slices are grouped by the order in which they were in_order, and by position (two regular combs, or every second
     slice). A group counts only where the pictures agree: neighbours across groups differ as much as neighbours within
-    one, although they lie closer together.
+    one, although they lie closer together, or where each group is regular in itself and both together are not.
 
     Args:
         planes: [k, rows, cols] HU, sorted by position.
@@ -101,7 +110,9 @@ def separate_by_content(
         return ()
     smooth = _block_means(planes)
     for groups in (_runs_of_order(slices), _combs(positions_mm), _every_second(len(positions_mm))):
-        if len(groups) < 2 or not _interleaved(groups, positions_mm) or not _jitters(smooth, groups):
+        if len(groups) < 2 or not _interleaved(groups, positions_mm):
+            continue
+        if not _uneven(groups, positions_mm) and not _jitters(smooth, groups, positions_mm):
             continue
         return _named("part", [str(k + 1) for k in range(len(groups))], groups, positions_mm)
     return ()
@@ -116,11 +127,12 @@ def complete_one(acquisitions: Sequence[Acquisition]) -> Acquisition | None:
 def _named(
     words: str, values: Sequence[str], groups: Groups, positions_mm: NDArray[np.float64]
 ) -> tuple[Acquisition, ...]:
-    named = []
+    named: list[Acquisition] = []
+    unused = (str(number) for number in range(1, 2 * len(values) + 1) if str(number) not in values)
     for number, (value, indices) in enumerate(zip(values, groups, strict=True), start=1):
         places = positions_mm[indices]
-        selector = value if words == "acquisition" and value else str(number)
-        shown = f"{words} {value}" if words in ("acquisition", "part") and value else f"{words} {number}"
+        selector = (value or next(unused)) if words == "acquisition" else str(number)
+        shown = f"{words} {value}" if words in ("acquisition", "part") and value else f"{words} {selector}"
         named.append(
             Acquisition(
                 selector, f"{shown} ({len(indices)} slices, {places.min():.1f} to {places.max():.1f} mm)", indices
@@ -183,8 +195,39 @@ def _block_means(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return means
 
 
-def _jitters(smooth: NDArray[np.float32], groups: Groups) -> bool:
-    """Whether neighbours of different groups differ as much as neighbours within a group, which lie farther apart."""
+def _near_as_one(values: Sequence[Hashable]) -> list[Hashable]:
+    """The values, numbers that differ by less than a hair replaced by the first of them."""
+    numbers = {value: _number(value) for value in values}
+    known = sorted((number, value) for value, number in numbers.items() if number is not None)
+    first: dict[Hashable, Hashable] = {}
+    for k, (number, value) in enumerate(known):
+        before = known[k - 1] if k else None
+        near = before is not None and number - before[0] <= _SAME_NUMBER * abs(number)
+        first[value] = first[before[1]] if before is not None and near else value
+    return [first.get(value, value) for value in values]
+
+
+def _number(value: Hashable) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
+def _uneven(groups: Groups, positions_mm: NDArray[np.float64]) -> bool:
+    """Whether the steps within each group are equal and those of all slices together are not."""
+    steps = np.diff(positions_mm)
+    alone = [np.diff(positions_mm[group]) for group in groups if len(group) > 2 * _LEAST_SLICES]
+    if len(alone) < 2 or any(np.ptp(part) > _REGULAR * part.mean() for part in alone):
+        return False
+    middle = np.quantile(steps, [0.25, 0.75])
+    return bool(middle[1] - middle[0] > 2 * _REGULAR * steps.mean())
+
+
+def _jitters(smooth: NDArray[np.float32], groups: Groups, positions_mm: NDArray[np.float64]) -> bool:
+    """Whether neighbours of different groups differ as much as neighbours within a group, which lie farther apart,
+    and do so in the same way along the group: noise differs from slice to slice.
+    """
     owner = np.empty(len(smooth), dtype=np.intp)
     for number, group in enumerate(groups):
         owner[group] = number
@@ -195,7 +238,23 @@ def _jitters(smooth: NDArray[np.float32], groups: Groups) -> bool:
         return False
     near = np.mean([_difference(smooth, k, k + 1) for k in across.tolist()])
     far = np.mean([_difference(smooth, first, second) for first, second in within])
-    return bool(far > 0 and near > _JITTER_RATIO * far)
+    return bool(far > 0 and near > _JITTER_RATIO * far and _persistence(smooth, owner, positions_mm) > _PERSISTENCE)
+
+
+def _persistence(smooth: NDArray[np.float32], owner: NDArray[np.intp], positions_mm: NDArray[np.float64]) -> float:
+    """Correlation of what tells a slice from its neighbours of other groups with the same two slices on in its group.
+
+    Two slices on, no neighbour is shared, so that noise has no correlation.
+    """
+    inner = [k for k in range(1, len(owner) - 1) if owner[k] not in (owner[k - 1], owner[k + 1])]
+    share = {k: (positions_mm[k] - positions_mm[k - 1]) / (positions_mm[k + 1] - positions_mm[k - 1]) for k in inner}
+    residual = {k: smooth[k] - (1 - share[k]) * smooth[k - 1] - share[k] * smooth[k + 1] for k in inner}
+    products = []
+    for number in range(int(owner.max()) + 1):
+        members = [k for k in inner if owner[k] == number]
+        products += [float((residual[a] * residual[b]).mean()) for a, b in zip(members, members[2:], strict=False)]
+    power = np.mean([float((part**2).mean()) for part in residual.values()]) if residual else 0.0
+    return float(np.mean(products) / power) if products and power > 0 else 0.0
 
 
 def _difference(smooth: NDArray[np.float32], first: int, second: int) -> float:

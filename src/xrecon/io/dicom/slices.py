@@ -287,7 +287,7 @@ def _scan_values(header: Any) -> ScanValues:
         phase=" ".join(filter(None, (_code(header, keyword) for keyword in phases))),
         kvp=_code(header, "KVP"),
         kernel=_code(header, "ConvolutionKernel"),
-        thickness="" if thickness is None else f"{thickness:.2g}",
+        thickness="" if thickness is None else f"{thickness:.6g}",
     )
 
 
