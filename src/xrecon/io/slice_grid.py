@@ -36,9 +36,12 @@ def uniform_slices(
     steps = np.diff(positions_mm)
     total = float(positions_mm[-1] - positions_mm[0])
     even = total / len(steps)
-    deviation = np.abs(positions_mm - positions_mm[0] - even * np.arange(len(positions_mm))).max()
-    if deviation <= max(0.01 * even, 0.06) and steps.min() > 0.5 * even:
-        return hu, even, ()
+    fitted = float(np.polyfit(np.arange(len(positions_mm)), positions_mm, 1)[0])
+    for pitch in (even, fitted):  # the ends are rounded too
+        offsets = positions_mm - pitch * np.arange(len(positions_mm))
+        deviation = np.abs(offsets - (offsets[0] if pitch == even else offsets.mean())).max()
+        if deviation <= max(0.01 * pitch, 0.06) and steps.min() > 0.5 * pitch:
+            return hu, pitch, ()
     pitch = float(np.median(steps))
     wide = [k for k, step in enumerate(steps) if step > (MAX_MISSING + 1.1) * pitch]
     if wide:

@@ -110,16 +110,18 @@ class SeriesChoice:
     def patient_name(self, stack: Stack) -> str:
         """What a pseudonym of the patient is made of: the ID; with name and date of birth where two share an ID.
 
-        A patient without an ID is as many patients as studies: better two names for one than one name for two.
+        A patient without an ID is as many patients as studies (without a study UID: as series or folders): better two
+        names for one than one name for two.
         """
         first = stack.first
-        shown = first.patient_id or f"study {first.study or first.series}"
-        namesakes = {
-            other.first.patient
-            for other in self.stacks
-            if (other.first.patient_id or f"study {other.first.study or other.first.series}") == shown
-        }
+        shown = _patient_label(first)
+        namesakes = {other.first.patient for other in self.stacks if _patient_label(other.first) == shown}
         return shown if len(namesakes) == 1 else "\0".join((shown, *first.patient))
+
+
+def _patient_label(image: ImageHeader) -> str:
+    """The ID of the patient, or what stands for it; for pseudonyms only."""
+    return image.patient_id or f"study {image.study or image.series or image.folder}"
 
 
 def choose_series(index: DicomIndex, *, every: bool) -> SeriesChoice:

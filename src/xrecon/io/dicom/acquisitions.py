@@ -97,9 +97,10 @@ def separate_by_content(
 ) -> tuple[Acquisition, ...]:
     """The acquisitions of a stack whose positions and pictures tell them apart; empty where it is one CT.
 
-    The slices are grouped by the order in which they were in_order, and by position (two regular combs, or every second
-    slice). A group counts only where the pictures agree: neighbours across groups differ as much as neighbours within
-    one, although they lie closer together, or where each group is regular in itself and both together are not.
+    The slices are grouped by the order in which they were taken, by folder, and by position (two or three regular
+    combs, or every second slice). A group counts only where the pictures agree: neighbours across groups differ as much
+    as neighbours within one, although they lie closer together; or where each group is regular in itself and both
+    together are not.
 
     Args:
         planes: [k, rows, cols] HU, sorted by position.
@@ -109,7 +110,14 @@ def separate_by_content(
     if len(positions_mm) < 4 * _LEAST_SLICES:
         return ()
     smooth = _block_means(planes)
-    for groups in (_runs_of_order(slices), _combs(positions_mm), _every_second(len(positions_mm))):
+    candidates = (
+        _runs_of_order(slices),
+        _folders(slices),
+        _combs(positions_mm, 2),
+        _combs(positions_mm, 3),
+        _every_second(len(positions_mm)),
+    )
+    for groups in candidates:
         if len(groups) < 2 or not _interleaved(groups, positions_mm):
             continue
         if not _uneven(groups, positions_mm) and not _jitters(smooth, groups, positions_mm):
@@ -166,20 +174,27 @@ def _runs_of_order(slices: Sequence[Slice]) -> Groups:
     return [np.sort(run) for run in np.split(in_order, breaks)]
 
 
-def _combs(positions_mm: NDArray[np.float64]) -> Groups:
-    """Two or three regular stacks of one spacing whose positions lie between each other; empty where there is one."""
-    for stride in (2, 3):
-        pitch = float(np.median(positions_mm[stride:] - positions_mm[:-stride]))
-        phase = np.mod(positions_mm - positions_mm[0], pitch) / pitch
-        groups: Groups = []
-        left = np.arange(len(positions_mm))
-        while len(left) and len(groups) <= stride:
-            apart = np.abs(np.mod(phase[left] - phase[left[0]] + 0.5, 1.0) - 0.5)
-            groups.append(left[apart <= _COMB_TOLERANCE])
-            left = left[apart > _COMB_TOLERANCE]
-        if not len(left) and 2 <= len(groups) <= stride:
-            return groups
-    return []
+def _folders(slices: Sequence[Slice]) -> Groups:
+    """Groups of slices by the folder of their files; empty where there is one folder, or very many."""
+    members: dict[str, list[int]] = {}
+    for index, plane in enumerate(slices):
+        members.setdefault(plane.file.name.rpartition("/")[0], []).append(index)
+    if not 2 <= len(members) <= _LARGEST_GROUPS:
+        return []
+    return [np.asarray(indices, dtype=np.intp) for indices in members.values()]
+
+
+def _combs(positions_mm: NDArray[np.float64], stride: int) -> Groups:
+    """Up to `stride` regular stacks of one spacing whose positions lie between each other; empty where there is one."""
+    pitch = float(np.median(positions_mm[stride:] - positions_mm[:-stride]))
+    phase = np.mod(positions_mm - positions_mm[0], pitch) / pitch
+    groups: Groups = []
+    left = np.arange(len(positions_mm))
+    while len(left) and len(groups) <= stride:
+        apart = np.abs(np.mod(phase[left] - phase[left[0]] + 0.5, 1.0) - 0.5)
+        groups.append(left[apart <= _COMB_TOLERANCE])
+        left = left[apart > _COMB_TOLERANCE]
+    return groups if not len(left) and 2 <= len(groups) <= stride else []
 
 
 def _every_second(count: int) -> Groups:

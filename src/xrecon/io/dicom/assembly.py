@@ -28,6 +28,8 @@ SAME_POSITION = 0.05
 """Share of the slice spacing below which two positions count as the same."""
 _SAME_DIRECTION = 0.01
 """Largest difference of two unit vectors that count as one direction (0.6 degrees)."""
+_AXIAL, _STRAIGHT = 0.7, 0.985
+"""Cosine of the angle to the body's axis up to which a stack is axial (45 degrees), and straight (10 degrees)."""
 _SAME_SPACING = 2e-3
 """Relative difference of two pixel spacings that count as one."""
 
@@ -56,7 +58,8 @@ def assemble(slices: list[Slice], *, name: str, number: str, acquisition: str, p
     parts = separate_by_header(slices, _positions(slices))
     taken, chosen = _one_acquisition(parts, request)
     slices = slices if taken is None else [slices[k] for k in taken]
-    if acquisition and taken is None:
+    numbered = any(plane.acquisition == acquisition for plane in slices)
+    if acquisition and taken is None and numbered:
         slices = _of_acquisition(slices, request)
     hu, slices, more = _decode(slices, request)
     if not parts:
@@ -64,6 +67,8 @@ def assemble(slices: list[Slice], *, name: str, number: str, acquisition: str, p
         taken, chosen = _one_acquisition(parts, request)
         if taken is not None:
             hu, slices = hu[taken], [slices[k] for k in taken]
+        elif acquisition and not numbered:
+            raise _no_acquisition(request)
     notes += chosen
     along = _positions(slices)
     slope, intercept = _line(slices, along)
@@ -124,13 +129,14 @@ def _one_acquisition(
 
 
 def _of_acquisition(slices: list[Slice], request: _Request) -> list[Slice]:
-    chosen = [plane for plane in slices if plane.acquisition == request.acquisition]
-    if not chosen:
-        raise InputError(
-            f"{request.path}: {request.series} has no acquisition number {request.acquisition!r}; leave out "
-            f"@{request.acquisition}"
-        )
-    return chosen
+    return [plane for plane in slices if plane.acquisition == request.acquisition]
+
+
+def _no_acquisition(request: _Request) -> InputError:
+    return InputError(
+        f"{request.path}: {request.series} has no acquisition number {request.acquisition!r}; leave out "
+        f"@{request.acquisition}"
+    )
 
 
 def _alike(slices: list[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
@@ -146,7 +152,7 @@ def _alike(slices: list[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
             groups.append([plane])
         else:
             home.append(plane)
-    best = max(groups, key=lambda group: (_is_axial(group[0]) and len(group) >= LEAST_STACK, len(group)))
+    best = max(groups, key=_fitness)
     others = [plane for group in groups if group is not best for plane in group]
     if not others:
         return best, ()
@@ -172,8 +178,10 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _is_axial(plane: Slice) -> bool:
-    return abs(float(plane.normal[2])) >= 0.7
+def _fitness(group: Sequence[Slice]) -> tuple[bool, bool, int]:
+    """Straight axial stacks go before angled ones, those before other planes, and then larger ones."""
+    along = abs(float(group[0].normal[2])) if len(group) >= LEAST_STACK else 0.0
+    return along >= _STRAIGHT, along >= _AXIAL, len(group)
 
 
 def _decode(slices: list[Slice], request: _Request) -> tuple[NDArray[np.float32], list[Slice], tuple[str, ...]]:

@@ -209,6 +209,11 @@ def _kinds(images: list[ImageHeader]) -> list[list[ImageHeader]]:
 
 
 def patients_of(stacks: Sequence[Stack]) -> list[tuple[str, str, str]]:
-    """The different patients, in the order of the stacks. A patient without any identity counts as one per study."""
-    names = [stack.first.patient if any(stack.first.patient) else ("", "", stack.first.study) for stack in stacks]
+    """The different patients, in the order of the stacks. A patient without any identity counts as one per
+    study, and without a study as one per folder.
+    """
+    names = [
+        stack.first.patient if any(stack.first.patient) else ("", "", stack.first.study or stack.first.folder)
+        for stack in stacks
+    ]
     return list(dict.fromkeys(names))

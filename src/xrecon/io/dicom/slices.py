@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -248,7 +249,7 @@ def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | Non
 ORIGINAL, UNSTATED, COMPUTED = range(3)
 _COMPUTED_KINDS = (
     "MIP", "MINIP", "MPR", "REFORMATTED", "AVERAGE", "PROJECTION", "PROJECTION IMAGE", "CURVED", "VOLREND", "VRT", "3D",
-    "SCREEN SAVE", "SUBTRACTION", "COMPUTED", "MEAN", "MAX_IP", "MIN_IP", "REFORMAT",
+    "SCREEN SAVE", "SUBTRACTION", "COMPUTED", "MEAN", "MAX_IP", "MIN_IP", "REFORMAT", "AVG", "MAXIP", "RENDERED",
 )  # fmt: skip
 
 
@@ -261,7 +262,8 @@ def image_rank(header: Any) -> int:
     kinds = [str(part).strip().upper() for part in _values(header.get("ImageType"))]
     if not any(kinds):
         return UNSTATED
-    if kinds[0] == "DERIVED" or any(kind in _COMPUTED_KINDS for kind in kinds):
+    words = {word for kind in kinds for word in re.split(r"[^A-Z0-9]+", kind)}
+    if kinds[0] == "DERIVED" or any(kind in _COMPUTED_KINDS for kind in (*kinds, *words)):
         return COMPUTED
     plain = kinds[0] == "ORIGINAL" and "SECONDARY" not in kinds and bool({"AXIAL", "VOLUME"} & set(kinds))
     return ORIGINAL if plain else UNSTATED
