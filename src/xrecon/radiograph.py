@@ -33,6 +33,7 @@ class Radiograph:
         geometry: source, detector and pose.
         quantity: "line_integral" (dimensionless, integral of mu dl) or "display" (0..1, unknown gain and offset).
         notes: what a reader assumed; shown to the user.
+        inversion_asked: the user said whether dense tissue is dark in the file: no check changes that.
 
     Raises:
         InputError: not 2-D, not finite, constant, an unknown view, or a detector of another shape than the image.
@@ -43,6 +44,7 @@ class Radiograph:
     geometry: ConeBeam
     quantity: Quantity = "line_integral"
     notes: tuple[str, ...] = field(default=())
+    inversion_asked: bool = False
 
     def __post_init__(self) -> None:
         image = np.asarray(self.image, dtype=np.float32)
@@ -169,7 +171,7 @@ def load_radiograph(
     if mirror:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         notes += ("mirrored left to right, as asked",)
-    return Radiograph(pixels, view, beam, quantity=raw.quantity, notes=notes)
+    return Radiograph(pixels, view, beam, quantity=raw.quantity, notes=notes, inversion_asked=invert is not None)
 
 
 def _with_inversion(raw: RawFilm, invert: bool | None) -> tuple[NDArray[np.float32], tuple[str, ...]]:

@@ -65,6 +65,9 @@ def reconstruct(
     mirror_lateral: Annotated[
         bool, typer.Option("--mirror-lateral", help="The lateral film faces right: front on the image's right.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the films as they are, even if they look swapped, alike or no chest.")
+    ] = False,
     refine: Annotated[
         bool, typer.Option("--refine/--no-refine", help="End with a sweep that matches the films more closely.")
     ] = True,
@@ -122,7 +125,7 @@ def reconstruct(
         files={"pa": pa, "lateral": lateral, **dict(others.cases if others else ())},
         settings={
             "geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert, "mirror_pa": mirror_pa,
-            "mirror_lateral": mirror_lateral, "refine": refine, "precision": precision.value,
+            "mirror_lateral": mirror_lateral, "force": force, "refine": refine, "precision": precision.value,
         },
     ).to_dict()  # fmt: skip
     with shell.progress("reconstructing"):
@@ -137,6 +140,7 @@ def reconstruct(
             device=device,
             precision=precision.value,
             seed=seed,
+            force=force,
             progress=shell.note,
         )
     summary = {**record, **result.summary()}

@@ -68,7 +68,10 @@ class ModelChoice:
             InputError: nothing is left of the bank; and as `reconstruct`.
         """
         bank = [_framed(source) for source in self.bank_without(case)] if self.bank else None
-        return reconstruct(*films, model=self.model, size=size, bank=bank, assets=assets, device=self.device, seed=seed)
+        # Forced: a study may disturb films on purpose, and a data set's films are checked when it is prepared.
+        return reconstruct(
+            *films, model=self.model, size=size, bank=bank, assets=assets, device=self.device, seed=seed, force=True
+        )
 
     def bank_without(self, case: CaseSource | None) -> tuple[CaseSource, ...]:
         """The bank without all cases that have the name or the content of `case`. Raises InputError if none is left."""

@@ -12,6 +12,7 @@ import torch
 
 from xrecon import __version__
 from xrecon.errors import InputError
+from xrecon.inference.film_check import CheckedFilms, check_films, residual_notes
 from xrecon.inference.finish import SHOWN_PIXELS, draw, expected_films, finish, output_grid, reprojections, residuals
 from xrecon.inference.models import find_model
 from xrecon.inference.prior_models import one_thread
@@ -20,7 +21,7 @@ from xrecon.inference.result import Reconstruction
 from xrecon.models.precision import Precision
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.films import FilmPair, mirror_hints, ray_support
+from xrecon.priors.films import FilmPair, ray_support
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph
 from xrecon.volume import RESEARCH_NOTICE, Volume
@@ -32,11 +33,10 @@ _CALIBRATION_ROUNDS = 2  # films of unknown gain: fit, recalibrate on the fit, f
 
 @dataclass(frozen=True)
 class _CalibratedFit:
-    """A chest, the films as it calibrated them, and what a reader should know of the films."""
+    """A chest, and the films as it calibrated them."""
 
     chest: FittedChest
     films: FilmPair
-    hints: tuple[str, ...]
 
 
 def reconstruct(
@@ -51,9 +51,13 @@ def reconstruct(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     seed: int = 0,
+    force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reconstruction:
     """Reconstruct a chest CT from a PA and a lateral radiograph.
+
+    The films are first compared with the mean chest: display films with dense tissue dark are inverted, unless they
+    were read with `invert`; films that look swapped, the same or like no chest are refused; mirrored ones are noted.
 
     Args:
         pa: PA film.
@@ -71,11 +75,13 @@ def reconstruct(
         precision: of a network's convolutions: "float32", "bfloat16" or "openvino" (`xrecon.models.precision.run`);
             other models compute in float32.
         seed: recorded; the priors make no random choices.
+        force: take the films as they are, whatever they look like; what was seen is noted.
         progress: called with a line of text at each stage.
 
     Raises:
         InputError: an unknown model, a size out of range, films swapped, a bank or a precision for a model that has
-            no use for it, a model without the bank that it needs.
+            no use for it, a model without the bank that it needs; unless forced, films that show the wrong view, one
+            view twice or no chest, and line integrals with dense tissue dark.
         ConfigError: an unknown precision.
         MissingPartError: the priors file is not there; "openvino" without the package.
         CheckpointError: the priors file or the network is damaged.
@@ -91,9 +97,16 @@ def reconstruct(
     ready = entry.ready(task)
     mean = mean_chest(task.asset.prior)
     with one_thread():
-        fit = _calibrated_fit(ready, mean, task.films, progress)
+        checked = check_films(task.films, mean, force=force)
+        for note in checked.notes:
+            progress(f"note: {note}")
+        fit = _calibrated_fit(ready, mean, checked.films)
         progress("projection consistency")
         finished = finish(fit.chest, mean, fit.films, refine=refine)
+    residual = residuals(finished, fit.films)
+    doubts = residual_notes(residual) if refine else ()
+    for note in doubts:
+        progress(f"note: {note}")
     progress(f"drawing {size} x {size} x {size} voxels")
     volume = draw(fit.chest, finished, fit.films, size=size, device=task.device)
     grid = output_grid(size)
@@ -102,17 +115,25 @@ def reconstruct(
         "refine": refine,
         "bank_cases": len(task.bank),
         "device": str(task.device),
+        **({"force": True} if force else {}),
         **({} if entry.needs.network is None else {"precision": precision}),
     }
     return Reconstruction(
         volume=replace(volume, notes=(*volume.notes, ready.remark)) if ready.remark else volume,
         support=ray_support(fit.films, grid, device=task.device).cpu().numpy(),
         spread=fit.chest.spread(grid).cpu().numpy() if isinstance(fit.chest, FittedEnsemble) else None,
-        residual=residuals(finished, fit.films),
+        residual=residual,
         films=fit.films.radiographs(SHOWN_PIXELS),
         reprojections=reprojections(finished, fit.films),
         provenance=_provenance(
-            ready, task.asset, fit, options=options, seed=seed, seconds=time.perf_counter() - started
+            ready,
+            task.asset,
+            fit.films,
+            checked,
+            doubts,
+            options=options,
+            seed=seed,
+            seconds=time.perf_counter() - started,
         ),
     )
 
@@ -154,31 +175,29 @@ def _task(
     return FitTask(pair, asset, chests, device, precision, progress)
 
 
-def _calibrated_fit(
-    ready: ReadyModel, mean: FittedChest, films: FilmPair, progress: Callable[[str], None]
-) -> _CalibratedFit:
+def _calibrated_fit(ready: ReadyModel, mean: FittedChest, films: FilmPair) -> _CalibratedFit:
     """Fit the model; films of unknown gain are calibrated on the mean chest, then once more on the first fit."""
-    hints = mirror_hints(films, expected_films(mean, films))
-    for hint in hints:
-        progress(f"note: {hint}")
     chest = mean
     for _ in range(1 if films.quantitative else _CALIBRATION_ROUNDS):
         films = films.calibrated(expected_films(chest, films))
         chest = ready.fit(films)
-    return _CalibratedFit(chest, films, hints)
+    return _CalibratedFit(chest, films)
 
 
 def _provenance(
     ready: ReadyModel,
     asset: PriorAsset,
-    fit: _CalibratedFit,
+    films: FilmPair,
+    checked: CheckedFilms,
+    doubts: tuple[str, ...],
     *,
     options: Mapping[str, Any],
     seed: int,
     seconds: float,
 ) -> Mapping[str, Any]:
     """What the JSON beside the CT says of its making."""
-    films = fit.films
+    film_notes = [(film.view, note) for film in films.films for note in film.notes]
+    with_films = {note for _, note in film_notes}
     return {
         "notice": RESEARCH_NOTICE,
         "model": ready.label,
@@ -191,12 +210,14 @@ def _provenance(
             film.view: {"quantity": film.quantity, "gain": gain, "offset": offset}
             for film, gain, offset in zip(films.films, films.gain, films.offset, strict=True)
         },
+        "films": checked.summary,
         "seed": seed,
         "options": options,
         "seconds": seconds,
         "notes": [
             *([ready.remark] if ready.remark else []),
-            *(f"{film.view.upper()}: {note}" for film in films.films for note in film.notes),
-            *fit.hints,
+            *(f"{view.upper()}: {note}" for view, note in film_notes),
+            *(note for note in checked.notes if note not in with_films),
+            *doubts,
         ],
     }

@@ -18,7 +18,6 @@ from xrecon.radiograph import VIEWS, Radiograph
 
 EMPTY_LINE_INTEGRAL = 0.08
 """A ray below this has crossed less than 4 mm of tissue (mu of water at 60 keV is 0.0206/mm)."""
-_MIRROR_MARGIN = 0.02
 _MISFIT_FLOOR, _MISFIT_SHARE = 0.15, 0.10
 """Standard deviation of what no smooth deformation explains in a line integral y: 0.15 + 0.10 y."""
 
@@ -107,25 +106,6 @@ def _robust_line(x: Tensor, y: Tensor) -> tuple[float, float]:
         raise InputError("a film has no contrast between its 5 % and 95 % quantiles: an empty or saturated image?")
     gain = float(((qx - qx.mean()) * (qy - qy.mean())).sum() / spread)
     return gain, float(qy.mean() - gain * qx.mean())
-
-
-def mirror_hints(pair: FilmPair, expected: Tensor) -> tuple[str, ...]:
-    """Notes on films that resemble expected line integrals [2, size, size] better when mirrored.
-
-    A hint for people, not a decision: spine and heart lie on one side, but disease can put them on the other.
-    """
-    size = expected.shape[-1]
-    hints = []
-    for film, image, like in zip(pair.films, pair.values(size, expected.device), expected, strict=True):
-        straight, mirrored = (
-            float(torch.corrcoef(torch.stack([v.flatten(), like.flatten()]))[0, 1]) for v in (image, image.flip(1))
-        )
-        if mirrored > straight + _MIRROR_MARGIN:
-            hints.append(
-                f"the {film.view} film resembles the mean chest more when mirrored (correlation {mirrored:.2f} against "
-                f"{straight:.2f}): if it is hung the other way round, use --mirror-{film.view} (mirror=True)"
-            )
-    return tuple(hints)
 
 
 def misfit_deviation(values: Tensor) -> Tensor:
