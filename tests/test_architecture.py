@@ -248,3 +248,11 @@ def test_only_documents_are_cited_that_a_reader_can_open(path: Path) -> None:
 def test_the_architecture_page_names_every_part() -> None:
     page = (PACKAGE.parent.parent / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     assert [part for part in RANK if f"`{part}`" not in page] == []
+
+
+def test_the_files_that_the_architecture_page_names_exist() -> None:
+    root = PACKAGE.parent.parent
+    page = (root / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page))
+    assert "inference/models.py" in names
+    assert [name for name in sorted(names) if not ((PACKAGE / name).exists() or (root / name).exists())] == []
