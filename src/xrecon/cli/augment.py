@@ -33,7 +33,7 @@ def augment(
     ] = None,
     overrides: SetOption = None,
     off: Annotated[
-        bool, typer.Option("--off", help="Switch every augmentation off and only project the films.")
+        bool, typer.Option("--off", help="Only project the films, whatever --config and --set say.")
     ] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
