@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
@@ -203,3 +204,9 @@ def test_unusable_masks_peaks_and_small_volumes_are_refused() -> None:
 
 def test_window_is_the_network_range() -> None:
     assert image.WINDOW_HU[1] - image.WINDOW_HU[0] == image.PEAK_HU
+
+
+def test_tensors_are_taken_as_arrays() -> None:
+    truth = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    expected = image_metrics(truth, truth + 25)
+    assert image_metrics(torch.from_numpy(truth), torch.from_numpy(truth + 25)) == expected

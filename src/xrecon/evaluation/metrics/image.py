@@ -115,8 +115,8 @@ def image_metrics(
     The true volume comes first here. Inside the package both are passed by keyword, so that they cannot be exchanged.
 
     Args:
-        true: HU [D, H, W].
-        estimate: HU [D, H, W], on the same grid.
+        true: HU [D, H, W], a Volume, an array, or a tensor on the CPU.
+        estimate: the same, on the same grid.
         body: [D, H, W] bool, the patient's body in the truth; None leaves the body metrics out (None).
 
     Raises:
@@ -130,8 +130,8 @@ def image_metrics(
     """
     if isinstance(estimate, Volume) and isinstance(true, Volume):
         _same_voxels(estimate, true)
-    hu = estimate.hu if isinstance(estimate, Volume) else estimate
-    true_hu = true.hu if isinstance(true, Volume) else true
+    hu = estimate.hu if isinstance(estimate, Volume) else np.asarray(estimate)
+    true_hu = true.hu if isinstance(true, Volume) else np.asarray(true)
     return ImageMetrics(
         psnr_2500_db=psnr_volumetric(hu, true_hu),
         mae_hu=mae_hu(hu, true_hu),
