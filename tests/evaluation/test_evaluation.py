@@ -251,3 +251,19 @@ def test_the_public_function_writes_what_the_command_writes(evaluated: Path, che
     )
     with pytest.raises(OutputExistsError):
         xrecon.evaluation.evaluate(chests, models=["atlas"], output=tmp_path)
+
+
+def test_a_folder_that_is_called_like_a_model_stays_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(xrecon.__file__).parent / "assets" / "xrecon-64-v1", tmp_path / "atlas")
+    monkeypatch.chdir(tmp_path)
+    assert choose_models(["./atlas"], baselines=())[0].model == str(tmp_path / "atlas")
+
+
+def test_the_baseline_is_named_as_its_model_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(xrecon.__file__).parent / "assets" / "xrecon-64-v1", tmp_path / "net")
+    (tmp_path / "cts").mkdir()
+    (tmp_path / "cts" / "one.nii.gz").write_bytes(b"a CT")
+    monkeypatch.chdir(tmp_path)
+    models = ["atlas", "default", "./net"]
+    baselines = [plan_evaluation("cts", models=models, baseline=name).baseline for name in ("default", "./net", "net")]
+    assert baselines == ["deform", "net", "net"]

@@ -154,7 +154,8 @@ def _choice(entry: ReconstructionModel, prior: str, bank: tuple[CaseSource, ...]
         label, model, digest = entry.name, entry.name, f"{prior} {entry.name}"
     else:
         label = entry.name if entry.name in model_names() else folder.resolve().name
-        model, digest = str(folder), f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
+        # Absolute, as a folder ./atlas is not the model atlas of the table.
+        model, digest = str(folder.absolute()), f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
     if entry.needs.bank:
         if not bank:
             raise InputError(f"{entry.name} needs cases of other patients")

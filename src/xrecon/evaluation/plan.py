@@ -79,6 +79,11 @@ def plan_evaluation(
     if not chosen:
         raise InputError("give at least one --model, or leave --no-baselines out")
     labels = [choice.label for choice in chosen]
+    if baseline == "default":
+        baseline = DEFAULT_MODEL
+    elif baseline is not None and baseline not in labels:
+        labels_by_folder = {choice.model: choice.label for choice in chosen}
+        baseline = labels_by_folder.get(str(Path(baseline).absolute()), baseline)
     if baseline is not None and baseline not in labels:
         raise InputError(
             f"--baseline {baseline}: is not among the evaluated models, {', '.join(labels)}; add --model {baseline}, "
