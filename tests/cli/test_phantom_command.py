@@ -73,6 +73,7 @@ def test_existing_files_stay_unless_overwrite(tmp_path: Path) -> None:
         (("--size", "32", "--pneumothorax-ml", "100"), "pneumothorax_side"),
         (("--size", "32", "--pneumothorax-side", "middle"), "middle"),
         (("--size", "32", "--labels", "ct.nii"), "two different files"),
+        (("--size", "32", "--pneumothorax-share", "0.9"), "give --count"),
     ],
 )
 def test_wrong_options_exit_2_and_write_nothing(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from xrecon.volume import Volume
 
 
+_PNEUMOTHORAX_SHARE = 0.4
+"""Share of a population with a pneumothorax, where none is asked for."""
+
+
 class PneumothoraxSide(str, Enum):
     """The patient's side of a pneumothorax."""
 
@@ -60,11 +64,14 @@ def phantom(
         typer.Option("--count", min=1, help="Write a population of this many adults of any habitus, some ill."),
     ] = None,
     pneumothorax_share: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--pneumothorax-share", min=0.0, max=1.0, help="With --count: share of the adults with a pneumothorax."
+            "--pneumothorax-share",
+            min=0.0,
+            max=1.0,
+            help="With --count: share of the adults with a pneumothorax; default 0.4.",
         ),
-    ] = 0.4,
+    ] = None,
     nurbs: Annotated[
         str | None,
         typer.Option(
@@ -97,9 +104,11 @@ def phantom(
             seed=seed,
             size=size,
             spacing_mm=spacing,
-            pneumothorax_share=pneumothorax_share,
+            pneumothorax_share=_PNEUMOTHORAX_SHARE if pneumothorax_share is None else pneumothorax_share,
             overwrite=overwrite,
         )
+    if pneumothorax_share is not None:
+        raise InputError("--pneumothorax-share is for a population: give --count, or --pneumothorax-ml for one adult")
     if nurbs is not None:
         if random or pneumothorax_side is not None:
             raise InputError("--nurbs draws what the file holds; leave out --random and --pneumothorax-side")

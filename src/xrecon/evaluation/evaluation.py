@@ -128,7 +128,10 @@ def run_evaluation(
     labels = {row.model for row in results.rows}
     baseline = plan.baseline if plan.baseline in labels else results.rows[0].model
     record = _record(plan, workers)
-    return EvaluationReport(results, plan.cases, record, plan.bank, baseline, _notes(plan.cases), plan.seed)
+    notes = _notes(plan.cases)
+    if baseline != plan.baseline:
+        notes += (f"the baseline {plan.baseline} has no result, so the tests compare with {baseline}",)
+    return EvaluationReport(results, plan.cases, record, plan.bank, baseline, notes, plan.seed)
 
 
 def _collected(
