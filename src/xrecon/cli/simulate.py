@@ -11,14 +11,13 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
 from xrecon.cli.options import DeviceOption, GeometryName, OutputFolderOption, SimulatedGeometryOption
-from xrecon.geometry import VIEWS
 from xrecon.inference.device import usable_device
 
 if TYPE_CHECKING:
     from xrecon.projector.physics import FilmPhysics
     from xrecon.radiograph import Radiograph
 
-_NAMES = tuple(f"{view}{suffix}" for view in VIEWS for suffix in (".tiff", ".png", ".json"))
+_NAMES = ("pa.tiff", "pa.png", "pa.json", "lateral.tiff", "lateral.png", "lateral.json")
 
 
 class PhysicsName(str, Enum):
