@@ -106,7 +106,8 @@ def _to_raw(sitk: Any, image: Any, path: Path, *, hu: bool) -> RawVolume:
     if all(math.isclose(s, 1.0) for s in image.GetSpacing()) and not any(image.GetOrigin()):
         notes = ("spacing is exactly 1 mm and the origin 0: perhaps never stated; volumes in mL depend on it",)
     if hu:
-        values, more = check_hu(values, path)
+        across = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
+        values, more = check_hu(values, path, axis=across)
         values, affine, sheared = remove_shear(values, affine, path)
         notes += more + sheared + orientation_notes(values.shape, affine)
     else:

@@ -20,6 +20,7 @@ from xrecon.io.guards.arrays import check_count, check_finite
 from xrecon.io.guards.files import DEFLATE_MAX_RATIO, check_file, read_exactly
 from xrecon.io.guards.grids import check_affine
 from xrecon.io.guards.hounsfield import check_hu
+from xrecon.io.guards.wrapped import StoredScale
 from xrecon.io.nifti_place import RAS_TO_LPS as RAS_TO_LPS
 from xrecon.io.nifti_place import affine_lps as place
 from xrecon.io.output.atomic import atomic_path
@@ -67,7 +68,8 @@ def read_nifti(path: Path, *, hu: bool = True) -> RawVolume:
     if synthetic:
         notes += ("the file says that it is synthetic (computed, not measured)",)
     if hu:
-        values, more = check_hu(values, path)
+        across = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
+        values, more = check_hu(values, path, scale=_stored_scale(header), axis=across, synthetic=synthetic)
         values, affine, sheared = remove_shear(values, affine, path)
         notes += more + sheared + orientation_notes(values.shape, affine)
         if sheared:
@@ -155,6 +157,11 @@ def _verify_rest(stream: BinaryIO, path: Path) -> None:
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: the gzip data are damaged or truncated ({error}); copy it again") from error
     raise InputError(f"{path}: much more data than the header promises: damaged; export the file again")
+
+
+def _stored_scale(header: Any) -> StoredScale:
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    return StoredScale() if slope == 0 or np.isnan(slope) else StoredScale(slope, inter)
 
 
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from xrecon.io.dicom.slices import Slice
 from xrecon.io.guards.arrays import check_count
 from xrecon.io.guards.grids import check_affine
 from xrecon.io.guards.hounsfield import OUTSIDE_HU, check_hu
+from xrecon.io.guards.wrapped import StoredScale
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear, uniform_slices
 from xrecon.io.source_grid import SHEAR_REMOVED, SLICES_INTERPOLATED, SourceGrid, as_triple
@@ -72,6 +73,7 @@ def assemble(slices: list[Slice], *, name: str, number: str, acquisition: str, p
     notes += chosen
     along = _positions(slices)
     slope, intercept = _line(slices, along)
+    hu, values = check_hu(hu, path, scale=_stored_scale(slices))
     hu, pitch, repaired = uniform_slices(hu, along, path)
     affine = np.eye(4)
     affine[:3, 0] = (normal + slope) * pitch
@@ -79,7 +81,6 @@ def assemble(slices: list[Slice], *, name: str, number: str, acquisition: str, p
     affine[:3, 2] = slices[0].along_row * slices[0].spacing_mm[1]
     affine[:3, 3] = intercept + along[0] * (normal + slope)
     affine = check_affine(affine, hu.shape, path, tag="ImagePositionPatient, ImageOrientationPatient and PixelSpacing")
-    hu, values = check_hu(hu, path)
     hu, affine, sheared = remove_shear(hu, affine, path)
     resampled = " and ".join(
         reason for reason, said in ((SLICES_INTERPOLATED, repaired), (SHEAR_REMOVED, sheared)) if said
@@ -251,6 +252,14 @@ class _PlaneReader:
             padding = self._padding if self._padding.ndim == 3 else self._padding[None]
             values[padding[plane.frame or 0]] = OUTSIDE_HU
         return np.asarray(values, dtype=np.float32)
+
+
+def _stored_scale(slices: Sequence[Slice]) -> StoredScale:
+    """The rescale tags, as one pair of numbers where all slices share them."""
+    if len({(plane.slope, plane.intercept) for plane in slices}) == 1:
+        return StoredScale(slices[0].slope, slices[0].intercept)
+    pairs = np.array([(plane.slope, plane.intercept) for plane in slices])
+    return StoredScale(pairs[:, :1, None], pairs[:, 1:, None])
 
 
 def _line(slices: list[Slice], along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -120,6 +120,9 @@ def stored_pixels(dataset: Any, name: str) -> NDArray[np.int32]:
         raise InputError(
             f"{name}: the pixel data are truncated or damaged ({type(error).__name__}); copy or export the file again"
         ) from error
+    words = _signed_words(dataset)
+    if words is not None and words.size == pixels.size:
+        return words.reshape(pixels.shape)
     return _used_bits(pixels, dataset)
 
 
@@ -155,6 +158,27 @@ def _used_bits(pixels: NDArray[Any], dataset: Any) -> NDArray[np.int32]:
     if int(dataset.get("PixelRepresentation") or 0) == 1:
         values -= (values >= 1 << (stored - 1)).astype(np.int64) << stored
     return values.astype(np.int32)
+
+
+def _signed_words(dataset: Any) -> NDArray[np.int32] | None:
+    """Whole 16-bit words of an uncompressed CT whose unused high bits repeat a sign; None for all others.
+
+    Numbers outside the stated bits, such as padding of -2000 in 12, would become tissue without those bits. Two or more
+    unused bits are then all set where a value is negative, clear elsewhere; an overlay sets one of them.
+    """
+    stored = int(dataset.get("BitsStored") or 16)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if text(dataset, "Modality") != "CT" or int(dataset.get("BitsAllocated") or 16) != 16 or not 0 < stored <= 14:
+        return None
+    if int(dataset.get("HighBit", stored - 1)) != stored - 1 or syntax.is_compressed or not syntax.is_little_endian:
+        return None
+    words = np.frombuffer(dataset.PixelData, dtype="<u2")
+    words = words[: max(1, int(dataset.get("NumberOfFrames") or 1)) * int(dataset.Rows) * int(dataset.Columns)]
+    unused = words >> stored
+    full = unused == (1 << (16 - stored)) - 1
+    if not full.any() or not (full | (unused == 0)).all():
+        return None
+    return words.view("<i2").astype(np.int32)
 
 
 def padding_mask(dataset: Any, pixels: NDArray[np.int32]) -> NDArray[np.bool_] | None:
