@@ -210,6 +210,8 @@ def test_real_chests_are_one_ct_each_and_two_breaths_are_not(shared_data: Path, 
         planes = np.ascontiguousarray(ct.hu[::-step])
         places = ct.spacing_mm[0] * step * np.arange(len(planes))
         assert separate_by_content(planes, _planes(len(planes)), places) == (), path.name
+        if ct.spacing_mm[0] * step > 8.0:
+            continue  # anatomy changes as much between slices so far apart as a breath of 5 mm changes it
         mixed = planes.copy()
         mixed[1::2] = np.roll(planes, round(5 / ct.spacing_mm[1]), axis=1)[1::2]  # 5 mm towards the back
         assert len(separate_by_content(mixed, _planes(len(planes)), places)) == 2, path.name
