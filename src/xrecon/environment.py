@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +44,24 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of torch, and on as many as before afterwards.
+
+    Sums of a kernel depend in their last digits on the number of threads. On one thread the result is independent of
+    the machine's number of cores and of what ran before in this process. On small grids one thread is as fast, and
+    many times faster on a busy machine, where threads that wait for each other spin.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

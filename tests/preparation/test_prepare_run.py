@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from support.dicom_factory import write_series
@@ -105,6 +106,19 @@ def test_any_orientation_gives_the_same_case(prepared: Path, people: list[Volume
     assert np.array_equal(case.case.sides, upright.sides)
     assert np.allclose(case.case.pa, stored.pa, atol=1e-3)
     assert case.source_sha256 == PreparedDataset(prepared, "train")[0].record.source_sha256
+
+
+def test_cases_do_not_depend_on_the_threads_of_torch(people_folder: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            prepare(people_folder, tmp_path / str(threads), keep_names=True)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for path in (tmp_path / "1" / "cases").iterdir():
+        assert (tmp_path / "3" / "cases" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_running_again_does_nothing_twice(prepared: Path, people_folder: Path, tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,20 +88,3 @@ class DeformationWithBank:
 def _ready(name: str, task: FitTask, fit: Callable[[FilmPair], FittedChest]) -> ReadyModel:
     task.progress(f"fitting {name}")
     return ReadyModel(fit, name, task.asset.sha256)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread of torch.
-
-    Fits work on small grids: one thread is as fast there, many times faster on a busy machine (threads that wait for
-    each other spin), and makes the result independent of the machine's number of cores.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

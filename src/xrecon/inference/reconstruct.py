@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from xrecon import __version__
+from xrecon.environment import one_thread
 from xrecon.errors import InputError
 from xrecon.inference.film_check import CheckedFilms, check_films, residual_notes
 from xrecon.inference.finish import SHOWN_PIXELS, draw, expected_films, finish, output_grid, reprojections, residuals
 from xrecon.inference.models import find_model
-from xrecon.inference.prior_models import one_thread
 from xrecon.inference.protocol import FitTask, FittedChest, FittedEnsemble, ReadyModel, ReconstructionModel
 from xrecon.inference.result import Reconstruction
 from xrecon.models.precision import Precision

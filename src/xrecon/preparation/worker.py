@@ -12,6 +12,7 @@ from typing import Any
 
 from xrecon.data.case_file import case_bytes
 from xrecon.data.manifest import CASES_FOLDER
+from xrecon.environment import one_thread
 from xrecon.errors import InputError, XReconError
 from xrecon.geometry import VIEWS
 from xrecon.io.guards.archives import open_zip, read_member, zip_members
@@ -72,7 +73,7 @@ def prepare_source(job: Job) -> SourceResult:
     """
     started = time.monotonic()
     source = job.source
-    with tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
+    with one_thread(), tempfile.TemporaryDirectory(prefix="xrecon-") as folder:
         try:
             ct, films = read_source(source, job.settings, Path(folder))
             # CTs of the X2CT layout have no table, and their films were taken round the middle of the grid.
