@@ -41,7 +41,7 @@ def test_the_file_of_the_truth_keeps_its_keys(truth: Truth) -> None:
     assert {key: sorted(part) if isinstance(part, dict) else None for key, part in values.items()} == {
         "kind": None,
         "notice": None,
-        "asked": ["effusion_ml", "occupancy", "pattern", "pleura_mm", "seed", "side", "tension"],
+        "asked": ["effusion_ml", "mechanism", "occupancy", "pattern", "pleura_mm", "seed", "side", "tension"],
         "volumes_ml": ["air", "fluid", "left_lung", "right_lung"],
         "occupancy": ["left", "right", "whole_chest"],
         "mediastinal_shift_mm": None,

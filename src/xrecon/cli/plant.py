@@ -11,7 +11,7 @@ import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.json_text import json_text
-from xrecon.planting.pattern import PATTERN_NAMES
+from xrecon.planting.pattern import MECHANISMS, PATTERN_NAMES
 
 
 class PlantSide(str, Enum):
@@ -23,6 +23,8 @@ class PlantSide(str, Enum):
 
 Pattern = Enum("Pattern", [(name.upper(), name) for name in PATTERN_NAMES], type=str)  # type: ignore[misc]
 """Where the air collects: every entry of the table `xrecon.planting.pattern.PATTERNS`."""
+Mechanism = Enum("Mechanism", [(name.upper(), name) for name in MECHANISMS], type=str)  # type: ignore[misc]
+"""How the air gets its shape."""
 
 
 @example(
@@ -50,6 +52,12 @@ def plant(
     pleura_mm: Annotated[
         float, typer.Option("--pleura-mm", help="Thickness of the pleural line between lung and air, 0.1 to 3 mm.")
     ] = 0.9,
+    mechanism: Annotated[
+        Mechanism,
+        typer.Option(
+            "--mechanism", help="Collapse of the lung in a smooth flow, or offset of its surface from the wall."
+        ),
+    ] = Mechanism(MECHANISMS[0]),
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
@@ -78,6 +86,7 @@ def plant(
             tension=tension,
             effusion_ml=effusion_ml,
             pleura_mm=pleura_mm,
+            mechanism=mechanism.value,
         )
         sick.save(files["ct.nii.gz"], overwrite=overwrite)
         truth.save(files["labels.nii.gz"], overwrite=overwrite)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 from skimage.morphology import convex_hull_image
 
-from xrecon.anatomy.healthy_lungs import find_lungs
+from xrecon.anatomy.healthy_lungs import ChestAir, find_lungs
 from xrecon.anatomy.morphology import Floats, Mask, Spacing, box_of, depth_mm, distance_mm
 from xrecon.errors import InputError
 from xrecon.planting.flow import smooth_noise
@@ -31,7 +31,14 @@ _TISSUE_DENSITY = 1010.0
 _FLUID_DENSITY = 1020.0
 
 
-def plant_bulla(ct: Volume, *, side: str = "right", volume_ml: float = 60.0, seed: int = 0) -> tuple[Volume, Mask]:
+def plant_bulla(
+    ct: Volume,
+    *,
+    side: str = "right",
+    volume_ml: float = 60.0,
+    seed: int = 0,
+    chest: ChestAir | None = None,
+) -> tuple[Volume, Mask]:
     """A thin-walled bulla at the pleura; the lung round it is pushed aside and keeps its mass.
 
     Args:
@@ -39,13 +46,14 @@ def plant_bulla(ct: Volume, *, side: str = "right", volume_ml: float = 60.0, see
         side: "right" or "left", the patient's.
         volume_ml: of its air, 1..400 mL.
         seed: of its place and of the noise in it.
+        chest: `find_lungs(ct)`, where it is known.
 
     Raises:
         InputError: a parameter out of range, no lungs, or the bulla does not fit.
     """
     _check(side, volume_ml, (1.0, 400.0))
     rng = np.random.default_rng([seed, 11])
-    chest = find_lungs(ct)
+    chest = find_lungs(ct) if chest is None else chest
     noise = measure_noise(ct, chest)
     sick, other = (chest.right, chest.left) if side == "right" else (chest.left, chest.right)
     spacing = ct.spacing_mm
@@ -109,7 +117,12 @@ def _pushed_aside(
 
 
 def plant_subcutaneous_emphysema(
-    ct: Volume, *, side: str = "right", volume_ml: float = 40.0, seed: int = 0
+    ct: Volume,
+    *,
+    side: str = "right",
+    volume_ml: float = 40.0,
+    seed: int = 0,
+    chest: ChestAir | None = None,
 ) -> tuple[Volume, Mask]:
     """Streaks of air between the layers of the chest wall of one side.
 
@@ -118,13 +131,14 @@ def plant_subcutaneous_emphysema(
         side: "right" or "left", the patient's.
         volume_ml: of the air, 1..400 mL.
         seed: of the streaks.
+        chest: `find_lungs(ct)`, where it is known.
 
     Raises:
         InputError: a parameter out of range, no lungs, or no chest wall thick enough in the field of view.
     """
     _check(side, volume_ml, (1.0, 400.0))
     rng = np.random.default_rng([seed, 12])
-    chest = find_lungs(ct)
+    chest = find_lungs(ct) if chest is None else chest
     noise = measure_noise(ct, chest)
     spacing = ct.spacing_mm
     lungs = chest.right | chest.left
@@ -158,7 +172,12 @@ def plant_subcutaneous_emphysema(
 
 
 def plant_stomach_gas(
-    ct: Volume, *, volume_ml: float = 150.0, wall_mm: float = 3.0, seed: int = 0
+    ct: Volume,
+    *,
+    volume_ml: float = 150.0,
+    wall_mm: float = 3.0,
+    seed: int = 0,
+    chest: ChestAir | None = None,
 ) -> tuple[Volume, Mask]:
     """A gas bubble right below the left half of the diaphragm, over a flat fluid level (patient on the back).
 
@@ -167,6 +186,7 @@ def plant_stomach_gas(
         volume_ml: of the gas, 5..600 mL.
         wall_mm: tissue left between gas and lung (diaphragm and stomach wall), 1..20 mm.
         seed: of its place and of the noise in it.
+        chest: `find_lungs(ct)`, where it is known.
 
     Raises:
         InputError: a parameter out of range, no lungs, or not enough abdomen in the field of view.
@@ -175,7 +195,7 @@ def plant_stomach_gas(
     if not 1.0 <= wall_mm <= 20.0:
         raise InputError(f"wall_mm must be from 1 to 20, got {wall_mm:g}")
     rng = np.random.default_rng([seed, 13])
-    chest = find_lungs(ct)
+    chest = find_lungs(ct) if chest is None else chest
     noise = measure_noise(ct, chest)
     spacing = np.asarray(ct.spacing_mm)
     lowest = np.where(chest.left.any(axis=0), ct.shape[0] - 1 - np.argmax(chest.left[::-1], axis=0), -1)

@@ -35,8 +35,8 @@ def air_inflow(
     """
     spread = PATTERNS[pattern]
     wall = cavity.mask & (cavity.depth < 2.0 * cavity.pitch_mm)
-    fraction = _fractions(cavity)
-    score = _score(spread, cavity, wall, fraction, side=side, rng=rng)
+    fraction = cavity_fractions(cavity)
+    score = pattern_score(spread, cavity, wall, fraction, side=side, rng=rng)
     score = score + 0.06 * smooth_noise(cavity.mask.shape, 25.0 / cavity.pitch_mm, rng)
     weight = _reached(score, wall, coverage=spread.coverage * occupancy**0.6, softness=spread.softness)
     share = _smoothstep((occupancy - 0.35) / 0.4)
@@ -46,17 +46,17 @@ def air_inflow(
         dependent = _reached(fraction[spread.gravity], wall, coverage=coverage, softness=0.06)
         balance = fluid_share * weight[wall].sum() / max(float(dependent[wall].sum()), 1e-6)
         weight = (1.0 - fluid_share) * weight + balance * dependent
-    return np.asarray(weight * _away_from_root(cavity), dtype=np.float32)
+    return np.asarray(weight * away_from_root(cavity), dtype=np.float32)
 
 
 def tissue_contraction(cavity: Cavity, rng: np.random.Generator) -> Floats:
     """Relative rate [D, H, W] at which the tissue shrinks: smoothly irregular, more in dependent lung."""
-    back = _fractions(cavity)[1]
+    back = cavity_fractions(cavity)[1]
     uneven = 0.2 * smooth_noise(cavity.mask.shape, 22.0 / cavity.pitch_mm, rng) + 0.4 * (back - 0.5)
     return np.asarray(np.exp(uneven), dtype=np.float32)
 
 
-def _score(
+def pattern_score(
     spread: Pattern,
     cavity: Cavity,
     wall: NDArray[np.bool_],
@@ -65,7 +65,19 @@ def _score(
     side: str,
     rng: np.random.Generator,
 ) -> Floats:
-    """[D, H, W] how early the air reaches each place: the highest score first."""
+    """[D, H, W] how early the air reaches each place: the highest score first.
+
+    Args:
+        spread: the pattern.
+        cavity: of one side.
+        wall: [D, H, W], its outermost voxels.
+        fraction: `cavity_fractions(cavity)`.
+        side: "right" or "left", the patient's.
+        rng: draws the place of a loculated pocket.
+
+    Raises:
+        InputError: a loculated pocket in a lung without costal wall 55 mm from its root.
+    """
     lateral = fraction[2] if side == "left" else 1.0 - fraction[2]
     if spread.loculated:
         return _around_a_place(cavity, wall, lateral, rng)
@@ -78,7 +90,7 @@ def _score(
     return score
 
 
-def _fractions(cavity: Cavity) -> Floats:
+def cavity_fractions(cavity: Cavity) -> Floats:
     """[3, D, H, W] position within the cavity, 0..1 from head to feet, front to back, right to left."""
     positions = cavity.positions
     low, high = np.percentile(positions[:, cavity.mask], (1, 99), axis=1).reshape(2, 3, 1, 1, 1)
@@ -111,7 +123,7 @@ def _from_everywhere(cavity: Cavity) -> Floats:
     return np.asarray(np.maximum(towards, 0.0) / cavity.from_root_mm[cavity.mask].max(), dtype=np.float32)
 
 
-def _away_from_root(cavity: Cavity) -> Floats:
+def away_from_root(cavity: Cavity) -> Floats:
     """[D, H, W] 0 at the lung root, 1 far from it."""
     return np.asarray(1.0 - np.exp(-((cavity.from_root_mm / _ROOT_MM) ** 4)), dtype=np.float32)
 

@@ -47,3 +47,5 @@ PATTERNS: Mapping[str, Pattern] = {pattern.name: pattern for pattern in _TABLE}
 """Name -> pattern."""
 PATTERN_NAMES = tuple(PATTERNS)
 """The names in the order of the table."""
+MECHANISMS = ("flow", "offset")
+"""How the air gets its shape: the lung contracts in a flow, or its surface is set back by a smooth random depth."""

@@ -24,6 +24,7 @@ _BLUR_MM = 0.55
 """Standard deviation of a standard kernel's point spread in the slice; the voxel's own width comes on top."""
 _RIB_MM = 7.0
 """Prints of ribs are about this deep and wide (standard deviation); they go when the gap is as wide."""
+_SLOPE_VOXELS = 1.5
 FULL_DENSITY = 1060.0
 """Airless lung: tissue and blood, about 60 HU."""
 
@@ -127,30 +128,71 @@ def find_wall(hu: Floats, cavity: Mask, foreign: Mask, spacing: Spacing) -> Wall
     return Wall(depth.astype(np.float32), share.astype(np.float32), wall_near, lung_near)
 
 
-def move(wall: Wall, collapse: Collapse, *, pitch_mm: float, spacing: Spacing) -> Motion:
-    """Bring a collapse to the grid of the box; voxel (0, 0, 0) of both grids lies at the same place."""
-    shape = wall.depth.shape
+@dataclass(frozen=True, eq=False)
+class WallMaps:
+    """What every collapse in a cavity needs of its wall. Values [N] belong to the voxels that are not all wall.
+
+    Attributes:
+        near: [D, H, W] bool, those voxels.
+        places: [3, N] float32, their indices.
+        depth: [N] signed distance to the wall, mm.
+        rounded: [D, H, W] signed distance to a wall without the prints of ribs, mm.
+        blur_mm: [N] standard deviation of an edge's profile there.
+        room: [N] 0..1, share of the voxel inside the cavity by distance alone.
+        weight: [D, H, W] smoothed `near`, at least a thousandth.
+    """
+
+    near: Mask
+    places: Floats
+    depth: Floats
+    rounded: Floats
+    blur_mm: Floats
+    room: Floats
+    weight: Floats
+
+    @classmethod
+    def of(cls, wall: Wall, spacing: Spacing) -> WallMaps:
+        """The maps of a wall on voxels of this pitch."""
+        near = wall.share < 1.0
+        blur = _blur_mm(wall.depth, spacing)[near]
+        weight = ndimage.gaussian_filter(near.astype(np.float32), _SLOPE_VOXELS)
+        return cls(
+            near,
+            np.stack(np.nonzero(near)).astype(np.float32),
+            wall.depth[near],
+            ndimage.gaussian_filter(wall.depth, [_RIB_MM / s for s in spacing]),
+            blur,
+            np.asarray(ndtr(wall.depth[near] / blur), dtype=np.float32),
+            np.maximum(weight, 1e-3),
+        )
+
+
+def move(wall: Wall, collapse: Collapse, *, pitch_mm: float, spacing: Spacing, maps: WallMaps | None = None) -> Motion:
+    """Bring a collapse to the grid of the box; voxel (0, 0, 0) of both grids lies at the same place.
+
+    `maps` are those of the wall, where they are known.
+    """
+    maps = WallMaps.of(wall, spacing) if maps is None else maps
+    shape, near = wall.depth.shape, maps.near
     positions = [np.arange(n) * s / pitch_mm for n, s in zip(shape, spacing, strict=True)]
-    near = wall.share < 1.0
     shift = np.stack([_spline_samples(part, positions)[near] for part in collapse.shift_mm])
     factor = np.exp(_spline_samples(collapse.log_density, positions)[near])
-    origin = np.stack(np.nonzero(near)).astype(np.float32) + shift / np.asarray(spacing, dtype=np.float32)[:, None]
+    origin = maps.places + shift / np.asarray(spacing, dtype=np.float32)[:, None]
     surface = np.full(shape, -4.0 * max(spacing), dtype=np.float32)
-    surface[near] = ndimage.map_coordinates(wall.depth, origin, order=1, mode="nearest")
+    level = ndimage.map_coordinates(wall.depth, origin, order=1, mode="nearest")
     # A lung that has left the wall loses the print of the ribs.
-    smooth = ndimage.gaussian_filter(wall.depth, [_RIB_MM / s for s in spacing])
-    rounded = ndimage.map_coordinates(smooth, origin, order=1, mode="nearest")
-    surface[near] += _smoothstep((wall.depth[near] - surface[near]) / _RIB_MM) * (rounded - surface[near])
-    blur = _blur_mm(wall.depth, spacing)[near]
+    rounded = ndimage.map_coordinates(maps.rounded, origin, order=1, mode="nearest")
+    level += _smoothstep((maps.depth - level) / _RIB_MM) * (rounded - level)
+    surface[near] = level
     return Motion(
         near,
         origin,
         np.asarray(np.linalg.norm(shift, axis=0), dtype=np.float32),
         factor,
-        surface[near] / _slope(surface, near, spacing)[near],
-        _smoothstep((wall.depth[near] - surface[near]) / 1.2),
-        blur,
-        np.asarray(ndtr(wall.depth[near] / blur), dtype=np.float32),
+        level / _slope(surface, maps, spacing)[near],
+        _smoothstep((maps.depth - level) / 1.2),
+        maps.blur_mm,
+        maps.room,
     )
 
 
@@ -253,12 +295,12 @@ def _spline_weights(count: int, where: NDArray[np.float64]) -> NDArray[np.float3
     return np.asarray(spline(np.clip(where, 0, count - 1)), dtype=np.float32)
 
 
-def _slope(surface: Floats, near: Mask, spacing: Spacing) -> Floats:
+def _slope(surface: Floats, maps: WallMaps, spacing: Spacing) -> Floats:
     """Length of the gradient of a level function, smoothed: what divides it to give a distance."""
     squares = sum(part**2 for part in np.gradient(surface, *spacing))
-    weight = ndimage.gaussian_filter(near.astype(np.float32), 1.5)
-    mean = ndimage.gaussian_filter(np.where(near, np.sqrt(squares), 0.0).astype(np.float32), 1.5)
-    return np.asarray(np.clip(mean / np.maximum(weight, 1e-3), 0.8, 6.0), dtype=np.float32)
+    length = np.where(maps.near, np.sqrt(squares), 0.0).astype(np.float32)
+    mean = ndimage.gaussian_filter(length, _SLOPE_VOXELS)
+    return np.asarray(np.clip(mean / maps.weight, 0.8, 6.0), dtype=np.float32)
 
 
 def _blur_mm(depth: Floats, spacing: Spacing) -> Floats:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from xrecon.anatomy.morphology import Floats
 from xrecon.errors import InputError
 from xrecon.planting.noise import ScanNoise
-from xrecon.planting.pattern import PATTERNS
+from xrecon.planting.pattern import MECHANISMS, PATTERNS
 from xrecon.planting.render import PLEURA_MM
 from xrecon.planting.shift import FULL_SHIFT_MM
 from xrecon.segmentation import Segmentation
@@ -32,6 +33,7 @@ class PlantingSettings:
         tension: 0..1, how far the mediastinum is pushed to the other side (1: 20 mm).
         effusion_ml: fluid in the same pleural space, mL, 0..3000.
         pleura_mm: thickness of the line between lung and air, mm, 0.1..3.
+        mechanism: a name in `MECHANISMS`.
 
     Raises:
         InputError: a value of the wrong type or out of its range.
@@ -44,12 +46,15 @@ class PlantingSettings:
     tension: float = 0.0
     effusion_ml: float = 0.0
     pleura_mm: float = PLEURA_MM
+    mechanism: str = "flow"
 
     def __post_init__(self) -> None:
         if self.side not in ("right", "left"):
             raise InputError(f'side must be "right" or "left" (the patient\'s), got {self.side!r}')
         if self.pattern not in PATTERNS:
             raise InputError(f"pattern must be one of {', '.join(PATTERNS)}, got {self.pattern!r}")
+        if self.mechanism not in MECHANISMS:
+            raise InputError(f"mechanism must be one of {', '.join(MECHANISMS)}, got {self.mechanism!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
             raise InputError(f"seed must be an integer of at least 0, got {self.seed!r}")
         for name, (low, high) in _LIMITS.items():
@@ -83,6 +88,21 @@ class PlantedOccupancy:
         return {"right": self.right, "left": self.left}[side]
 
 
+@dataclass(frozen=True, eq=False)
+class PlantedShares:
+    """Exact partial-volume shares of the planted side.
+
+    Attributes:
+        box: where the arrays lie in the CT.
+        air: [D, H, W] float32 0..1, free pleural air.
+        lung: [D, H, W] float32 0..1, lung of that side, with its pleura.
+    """
+
+    box: tuple[slice, slice, slice]
+    air: Floats
+    lung: Floats
+
+
 @dataclass(frozen=True)
 class LungMass:
     """Mass of the lung on the planted side without free air, g, before and after planting."""
@@ -103,6 +123,7 @@ class Truth(Segmentation):
         max_depth_mm: largest distance of the lung's free surface from the wall across the pocket, mm.
         lung_mass_g: mass of the lung, g. A lung that is pressed harder than its own tissue allows loses some (blood).
         noise: level and noise of the air that was drawn.
+        shares: partial-volume shares of air and lung on the planted side.
     """
 
     settings: PlantingSettings
@@ -111,6 +132,7 @@ class Truth(Segmentation):
     max_depth_mm: float
     lung_mass_g: LungMass
     noise: ScanNoise
+    shares: PlantedShares
 
     @property
     def mediastinal_shift_mm(self) -> float:

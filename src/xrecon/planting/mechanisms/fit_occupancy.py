@@ -10,7 +10,7 @@ import numpy as np
 from xrecon.anatomy.morphology import Floats, Spacing
 from xrecon.errors import InputError
 from xrecon.planting.flow import Cavity, collapse_to
-from xrecon.planting.render import Motion, Wall, move
+from xrecon.planting.render import Motion, Wall, WallMaps, move
 
 _MAX_TRIES = 8
 _MAX_PUSH_MM = 1.5
@@ -23,6 +23,7 @@ class Target:
 
     Attributes:
         wall: boundary of the cavity on the CT's own grid.
+        maps: of that wall.
         spacing: voxel pitch (D, H, W) of that grid, mm.
         occupancy: air / (air + lung), 0..1.
         fluid_voxels: fluid in the gap, in voxels.
@@ -30,6 +31,7 @@ class Target:
     """
 
     wall: Wall
+    maps: WallMaps
     spacing: Spacing
     occupancy: float
     fluid_voxels: float
@@ -41,7 +43,7 @@ class Target:
         lung = motion.lung_share(push_mm)
         gap = np.zeros(self.wall.share.shape, dtype=np.float32)
         gap[motion.near] = (1.0 - share) * (1.0 - lung)
-        below = _below_level(gap, self.fluid_voxels, self.gravity)
+        below = below_level(gap, self.fluid_voxels, self.gravity)
         air = int(np.count_nonzero(gap * (1.0 - below) >= 0.5))
         tissue = int(np.count_nonzero((share < 0.5) & (lung >= 0.5)))
         return air / max(air + tissue, 1), below
@@ -58,7 +60,7 @@ def fit_collapse(coarse: Cavity, velocity: Floats, target: Target) -> Motion:
     best, best_error = None, math.inf
     for _ in range(_MAX_TRIES):
         collapse = collapse_to(coarse, velocity, remaining)
-        motion = move(target.wall, collapse, pitch_mm=coarse.pitch_mm, spacing=target.spacing)
+        motion = move(target.wall, collapse, pitch_mm=coarse.pitch_mm, spacing=target.spacing, maps=target.maps)
         error = target.reached(motion, 0.0)[0] - target.occupancy
         if best is None or abs(error) < best_error:
             best, best_error = motion, abs(error)
@@ -96,7 +98,7 @@ def fit_surface(target: Target, motion: Motion) -> tuple[float, Floats]:
     return middle, below
 
 
-def _below_level(gap: Floats, fluid_voxels: float, gravity: int) -> Floats:
+def below_level(gap: Floats, fluid_voxels: float, gravity: int) -> Floats:
     """Share [D, H, W] of the gap that lies below a flat fluid level, which holds `fluid_voxels` of it."""
     if fluid_voxels <= 0:
         return np.zeros(gap.shape, dtype=np.float32)
