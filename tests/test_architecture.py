@@ -20,7 +20,7 @@ LAYERS = (
     ("environment", "config", "geometry", "resample", "jobs", "json_text", "compiled"),
     ("io",),
     ("volume", "radiograph", "segmentation"),
-    ("projector",),
+    ("projector", "warp"),
     ("anatomy",),
     ("phantoms",),
     ("planting",),

@@ -39,3 +39,7 @@ class MissingPartError(XReconError):
 
 class CheckpointError(InputError):
     """A weights or asset file is damaged, of another schema, or does not fit the model."""
+
+
+class DivergedError(XReconError):
+    """A loss became NaN or infinite; the last good checkpoint is kept."""

@@ -18,8 +18,8 @@ from xrecon.priors import bank, deformation
 from xrecon.priors.asset import PriorAsset
 from xrecon.priors.films import FilmPair, visual_hull
 from xrecon.priors.framing import FilmedChest
-from xrecon.priors.warp import Grid
 from xrecon.radiograph import Radiograph
+from xrecon.warp import Grid
 
 
 @pytest.fixture(scope="module", autouse=True)

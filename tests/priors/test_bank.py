@@ -15,7 +15,7 @@ from xrecon.priors.bank import BankChest, fit_bank
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.framing import FilmedChest
-from xrecon.priors.warp import Grid, sample
+from xrecon.warp import Grid, sample
 
 GRID = DENSITY_GRID
 

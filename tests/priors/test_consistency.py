@@ -13,10 +13,10 @@ from xrecon.priors.consistency import _CAUTION, CORRELATION_MM, _kernel, _smooth
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.films import FilmPair, line_integrals, misfit_deviation
 from xrecon.priors.framing import FilmedChest
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
 from xrecon.radiograph import Radiograph
+from xrecon.warp import Grid
 
 COARSE = Grid((32, 32, 42), 12.0)
 PIXELS = 32

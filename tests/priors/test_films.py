@@ -15,10 +15,10 @@ from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.priors.chest import TEMPLATE_GRID
 from xrecon.priors.films import FilmPair, detector_pixels, line_integrals, misfit_deviation, ray_support, visual_hull
 from xrecon.priors.framing import FilmedChest
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
 from xrecon.radiograph import Radiograph
+from xrecon.warp import Grid
 
 
 def _cropped(film: Radiograph, rows: int, cols: int) -> Radiograph:

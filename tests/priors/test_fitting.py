@@ -14,9 +14,9 @@ from xrecon.priors.deformation import DeformedChest, Moves, mean_chest
 from xrecon.priors.films import FilmPair, line_integrals
 from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
 from xrecon.priors.framing import FilmedChest
-from xrecon.priors.warp import Grid, SplineField, sample
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.radiograph import Radiograph
+from xrecon.warp import Grid, SplineField, sample
 
 LEVELS = (Level(24.0, 40),)
 

@@ -12,9 +12,9 @@ from xrecon.priors.chest import LINEAR_GRID
 from xrecon.priors.films import FilmPair, line_integrals
 from xrecon.priors.framing import FilmedChest
 from xrecon.priors.linear import FILM_PIXELS, fit_linear, ridge_scores
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.radiograph import Radiograph
+from xrecon.warp import Grid
 
 
 def _problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

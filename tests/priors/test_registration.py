@@ -17,7 +17,7 @@ from xrecon.priors.registration import (
     mean_over,
     register,
 )
-from xrecon.priors.warp import SplineField, sample
+from xrecon.warp import SplineField, sample
 
 
 def _field() -> SplineField:

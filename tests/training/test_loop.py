@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from support.training_runs import SLIM, small_dataset, small_training
 from xrecon.augmentation.settings import AugmentConfig
-from xrecon.errors import CheckpointError, ConfigError, InputError, OutputExistsError
+from xrecon.errors import CheckpointError, ConfigError, DivergedError, InputError, OutputExistsError
 from xrecon.models.checkpoint import load_model
-from xrecon.training.loop import DivergedError, Outcome, fit
+from xrecon.training.loop import Outcome, fit
 from xrecon.training.run_config import Training
 from xrecon.training.run_folder import RunFolder
 

@@ -14,7 +14,7 @@ from xrecon.cli.help_text import HelpGroup, Section, command_group
 
 SECTIONS = (
     Section("Use", ("reconstruct", "segment", "demo")),
-    Section("Prepare data", ("prepare", "augment", "convert", "pull", "simulate", "phantom", "plant")),
+    Section("Prepare data", ("prepare", "prepare-films", "augment", "convert", "pull", "simulate", "phantom", "plant")),
     Section("Train", ("train", "models")),
     Section("Evaluate", ("evaluate", "study")),
     Section("Tools", ("doctor",)),
@@ -23,7 +23,7 @@ SECTIONS = (
 function of that name decorated with `common.example`, or, for a group of commands (`xrecon train priors`), a
 `typer.Typer` called `app`."""
 
-COMMANDS = tuple((name, f"xrecon.cli.{name}") for section in SECTIONS for name in section.commands)
+COMMANDS = tuple((name, f"xrecon.cli.{name.replace('-', '_')}") for section in SECTIONS for name in section.commands)
 """Name on the command line, and its module."""
 
 
@@ -69,7 +69,7 @@ def build_app() -> typer.Typer:
         if isinstance(group, typer.Typer):
             app.add_typer(group, name=name)
         else:
-            add_command(app, getattr(module, name), name=name)
+            add_command(app, getattr(module, name.replace("-", "_")), name=name)
     return app
 
 

@@ -1,4 +1,5 @@
-"""`xrecon train`: reconstruction networks (`network`), the anatomical prior (`priors`), the lung network (`lungs`)."""
+"""`xrecon train`: reconstruction networks (`network`), the anatomical prior
+(`priors`), the lung network (`lungs`), the film networks (`films`)."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from xrecon.cli.options import SplitOption, chosen_cases
 from xrecon.cli.train_network import NAME, TrainGroup, network
 
 app = command_group(
-    "Train a reconstruction network, the anatomical prior or the lung network.\n\n"
+    "Train a reconstruction network, the anatomical prior, the lung network or the film networks.\n\n"
     "The word `network` may be left out: `xrecon train CONFIG.yaml` trains a reconstruction network.",
     examples=(
         "xrecon train configs/tiny_cpu.yaml --set data.path=chests-64 -o runs/tiny",
         "xrecon train priors cases -o priors.safetensors",
         "xrecon train lungs cases --split configs/splits/shared-data.yaml -o lungs-run",
+        "xrecon train films films -o film-run --fold 0",
     ),
     cls=TrainGroup,
 )
@@ -139,3 +141,60 @@ def lungs(
 
 
 add_command(app, lungs, name="lungs")
+
+
+@example(
+    "xrecon train films films -o film-run --fold 0",
+    "xrecon train films films -o film-run --resume",
+)
+def films(
+    shell: Shell,
+    library: Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder that `xrecon prepare-films` made.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run for settings, state and weights.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML with settings that differ from the defaults.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as steps=8000.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", min=0, help="Leave out this fold of the cases, and measure on it.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, or begin it.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option("--max-seconds", min=1, help="Stop after so many seconds; --resume goes on.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> Mapping[str, Any]:
+    """Train the networks that map air and lung along the rays of a PA and a lateral film.
+
+    The library may still grow while they train. Weights: DIR/model.safetensors and DIR/model.json.
+    """
+    from xrecon.config import load_config
+    from xrecon.training.films.film_loop import train_films
+    from xrecon.training.films.film_training import FilmTraining
+
+    overrides = [*(settings or []), *([] if fold is None else [f"fold={fold}"])]
+    with shell.progress("training the film networks"):
+        outcome = train_films(
+            library,
+            output,
+            settings=load_config(FilmTraining, config, overrides),
+            resume=resume,
+            overwrite=overwrite,
+            max_seconds=max_seconds,
+            progress=shell.note,
+        )
+    state = "finished" if outcome.finished else "not finished; go on with --resume"
+    shell.print(f"{output}: step {outcome.step}, {state}")
+    return {
+        "step": outcome.step,
+        "finished": outcome.finished,
+        "metrics": outcome.metrics,
+        "weights": outcome.weights,
+    }
+
+
+add_command(app, films, name="films")

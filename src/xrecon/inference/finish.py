@@ -15,10 +15,10 @@ from xrecon.inference.result import ViewResidual
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.consistency import consistency_sweep
 from xrecon.priors.films import FilmPair, line_integrals, visual_hull
-from xrecon.priors.warp import Grid, sample
 from xrecon.projector.attenuation import hu_to_mu, mu_to_hu
 from xrecon.radiograph import VIEWS, Radiograph
 from xrecon.volume import OUTSIDE_HU, RESEARCH_NOTICE, Volume
+from xrecon.warp import Grid, sample
 
 SHOWN_PIXELS = 224
 """Pixels per edge of the films and re-projections that come with a result."""

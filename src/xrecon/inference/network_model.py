@@ -19,7 +19,7 @@ from xrecon.models.generator import Generator
 from xrecon.models.precision import Precision, run
 from xrecon.priors.deformation import DeformedChest
 from xrecon.priors.films import FilmPair
-from xrecon.priors.warp import Grid, sample
+from xrecon.warp import Grid, sample
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xrecon.priors.asset import PriorAsset
     from xrecon.priors.films import FilmPair
     from xrecon.priors.framing import FramedChest
-    from xrecon.priors.warp import Grid
+    from xrecon.warp import Grid
 
 
 @runtime_checkable

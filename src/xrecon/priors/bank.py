@@ -18,7 +18,7 @@ from xrecon.priors.deformation import DeformedChest, Moves
 from xrecon.priors.films import FilmPair
 from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
 from xrecon.priors.framing import FramedChest
-from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
+from xrecon.warp import Grid, SplineField, affine_positions, sample
 
 BEST = 5
 _LEVELS = (Level(12.0, 60),)

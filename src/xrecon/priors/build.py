@@ -17,8 +17,8 @@ from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, C
 from xrecon.priors.framing import FilmedChest, frame_with_films
 from xrecon.priors.modes import linear_statistics
 from xrecon.priors.registration import ChestMap, Group, MovingChest, group_template, mean_over, register
-from xrecon.priors.warp import Grid, SplineField, sample
 from xrecon.volume import Volume, load_ct
+from xrecon.warp import Grid, SplineField, sample
 
 WORK_GRID = Grid((32, 32, 42), 12.0)
 """Registration runs here: the field's knots are 36 mm apart, finer voxels change nothing but the time."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xrecon.priors.warp import Grid, SplineField, affine_positions
+from xrecon.warp import Grid, SplineField, affine_positions
 
 TEMPLATE_GRID = Grid((96, 96, 126), 4.0)
 DENSITY_GRID = Grid((64, 64, 84), 6.0)

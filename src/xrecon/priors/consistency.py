@@ -15,8 +15,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from xrecon.priors.films import FilmPair, line_integrals, misfit_deviation
-from xrecon.priors.warp import Grid
 from xrecon.projector.operator import backproject
+from xrecon.warp import Grid
 
 CORRELATION_MM = 24.0
 """Full width at half maximum of the density changes' smoothness."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from xrecon.priors.chest import DENSITY_GRID, KNOT_MM, TEMPLATE_GRID, WIDE_MM, ChestPrior, ShapeMap, field_shape
 from xrecon.priors.films import FilmPair
 from xrecon.priors.fitting import ChestFunction, Level, Parameter, fit
-from xrecon.priors.warp import Grid, SplineField, sample
+from xrecon.warp import Grid, SplineField, sample
 
 LEVELS = (Level(12.0, 100), Level(6.0, 25))
 _PRIOR = 1e-2  # weight of a squared standard score against the mean film misfit

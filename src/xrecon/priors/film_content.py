@@ -16,9 +16,9 @@ from torch import Tensor
 
 from xrecon.priors.chest import DENSITY_GRID
 from xrecon.priors.films import EMPTY_LINE_INTEGRAL, FilmPair, line_integrals
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.radiograph import VIEWS, Radiograph
+from xrecon.warp import Grid
 
 PIXELS = 64
 """Pixels per edge at which films are compared with the mean chest."""

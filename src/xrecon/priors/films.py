@@ -11,10 +11,10 @@ from torch import Tensor
 
 from xrecon.errors import InputError
 from xrecon.geometry import FRAME_MM, ConeBeam
-from xrecon.priors.warp import Grid
 from xrecon.projector.operator import project
 from xrecon.projector.rays import ray_frame
 from xrecon.radiograph import VIEWS, Radiograph
+from xrecon.warp import Grid
 
 EMPTY_LINE_INTEGRAL = 0.08
 """A ray below this has crossed less than 4 mm of tissue (mu of water at 60 keV is 0.0206/mm)."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from xrecon.priors.chest import WIDE_MM
 from xrecon.priors.films import FilmPair, line_integrals, misfit_deviation, visual_hull
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
+from xrecon.warp import Grid
 
 ChestFunction = Callable[[], tuple[Tensor, Tensor]]
 """Called at every step; returns the chest [D, H, W] in HU at the current parameters, and their penalty."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from xrecon.priors.chest import LINEAR_GRID, ChestPrior
 from xrecon.priors.deformation import mean_chest
 from xrecon.priors.films import FilmPair, misfit_deviation, visual_hull
-from xrecon.priors.warp import Grid, sample
 from xrecon.projector.attenuation import mu_to_hu
 from xrecon.projector.operator import project
+from xrecon.warp import Grid, sample
 
 FILM_PIXELS = 48
 """Detector pixels per edge of the linear estimate: 8 mm, as LINEAR_GRID."""

@@ -12,9 +12,9 @@ from xrecon.priors.chest import LINEAR_GRID, TEMPLATE_GRID, ShapeMap
 from xrecon.priors.films import misfit_deviation, visual_hull
 from xrecon.priors.framing import FilmedChest
 from xrecon.priors.linear import FILM_PIXELS, ridge_scores
-from xrecon.priors.warp import sample
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
+from xrecon.warp import sample
 
 _FREE_MM = 5.0
 """Standard deviation of the smooth random displacement added to the group's own shape differences."""

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
+from xrecon.warp import Grid, SplineField, affine_positions, sample
 
 
 @dataclass(frozen=True)

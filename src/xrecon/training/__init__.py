@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xrecon.errors import DivergedError as DivergedError
     from xrecon.training.ablations import run_grid as run_grid
-    from xrecon.training.loop import DivergedError as DivergedError
     from xrecon.training.loop import Outcome as Outcome
     from xrecon.training.loop import fit as fit
     from xrecon.training.lungs.loop import train_lungs as train_lungs
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xrecon.training.run_folder import RunFolder as RunFolder
 
 _HOME = {
-    "DivergedError": "xrecon.training.loop",
+    "DivergedError": "xrecon.errors",
     "Outcome": "xrecon.training.loop",
     "RunFolder": "xrecon.training.run_folder",
     "Training": "xrecon.training.run_config",

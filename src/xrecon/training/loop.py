@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from xrecon.errors import XReconError
+from xrecon.errors import DivergedError
 from xrecon.geometry import FRAME_MM
 from xrecon.models.checkpoint import save_model
 from xrecon.models.fast import FastGenerator
@@ -21,10 +21,6 @@ from xrecon.training.run_config import Training
 from xrecon.training.session import Session, make_fabric, set_up
 from xrecon.training.tracker import Progress, Tracker, silent
 from xrecon.training.validation import mean_of, validate, write_panel
-
-
-class DivergedError(XReconError):
-    """A loss became NaN or infinite; the last good checkpoint is kept."""
 
 
 @dataclass(frozen=True)

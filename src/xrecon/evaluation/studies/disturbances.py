@@ -21,11 +21,11 @@ from xrecon.evaluation.cases import Films, beams_of
 from xrecon.geometry import ConeBeam
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.warp import Grid
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
 from xrecon.radiograph import Radiograph
 from xrecon.volume import Volume
+from xrecon.warp import Grid
 
 Images = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -25,9 +25,9 @@ from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.planting.truth import Truth
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
-from xrecon.priors.warp import Grid
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume
+from xrecon.warp import Grid
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xrecon.priors.warp import Grid, SplineField, affine_positions, sample
+from xrecon.warp import Grid, SplineField, affine_positions, sample
 
 WIDE = (384.0, 384.0, 504.0)
 

@@ -6,6 +6,8 @@ A map says, for every voxel of the fixed grid, where in the moving volume its va
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +49,20 @@ class SplineField:
         extent = grid.extent_mm if extent_mm is None else extent_mm
         self.bases = [_spline_basis(grid.axis_mm(a), extent[a], knot_mm) for a in range(3)]
         self.knot_mm = knot_mm
+
+    @classmethod
+    def at(cls, axes_mm: Sequence[Tensor], extent_mm: tuple[float, float, float], knot_mm: float) -> SplineField:
+        """The field at the grid of any places along each axis, mm from the centre, [n] each."""
+        field = cls.__new__(cls)
+        field.bases = [_spline_basis(axis, extent, knot_mm) for axis, extent in zip(axes_mm, extent_mm, strict=True)]
+        field.knot_mm = knot_mm
+        return field
+
+    def within(self, box: tuple[slice, slice, slice]) -> SplineField:
+        """The same field on a box of the grid only."""
+        part = copy.copy(self)
+        part.bases = [basis[places] for basis, places in zip(self.bases, box, strict=True)]
+        return part
 
     def to(self, device: torch.device) -> SplineField:
         """Move the basis to a device; returns itself."""

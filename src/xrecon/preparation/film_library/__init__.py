@@ -1,0 +1,1 @@
+"""Production of a film library: varied chests, planted air, projection, exact thickness maps."""

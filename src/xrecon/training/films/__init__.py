@@ -1,0 +1,1 @@
+"""Training of the film networks on a film library (`xrecon train films`)."""

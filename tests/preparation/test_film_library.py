@@ -1,0 +1,161 @@
+"""The film library: exact maps, physics as in simulate, resumed without a trace, test cases untouched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from support.film_library import SPLIT, library_request, write_people
+from xrecon.augmentation.varied_chest import source_chest, unvaried
+from xrecon.data.film_library import STEP_MM, FilmLibrary, FilmSample, anatomy_bytes
+from xrecon.errors import InputError
+from xrecon.films.simulation import simulate
+from xrecon.phantoms.thorax import Phantom
+from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.preparation.film_library.landmarks import chest_landmarks, on_films
+from xrecon.preparation.film_library.library_run import prepare_film_library
+from xrecon.preparation.film_library.library_settings import FilmLibrarySettings
+from xrecon.preparation.film_library.produce import FilmRig, film_sample
+from xrecon.projector.detector import expose
+from xrecon.projector.physics import film_physics
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("film_people"))
+
+
+@pytest.fixture(scope="module")
+def library(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("films") / "library"
+    report = prepare_film_library(library_request(people, output))
+    assert (report.anatomies, report.samples, report.made, report.failures) == (4, 12, 4, ())
+    return output
+
+
+def test_the_library_is_complete(library: Path) -> None:
+    films = FilmLibrary(library)
+    anatomies = films.anatomies()
+    assert [(a.case, a.number) for a in anatomies] == [("anna", 0), ("bert", 1), ("anna", 2), ("bert", 3)]
+    assert "carl" not in (library / "library.json").read_text()
+    for anatomy in anatomies:
+        meta = films.meta(anatomy)
+        assert [sample["kind"] for sample in meta["samples"]] == ["healthy", "healthy", "pneumothorax"]
+        assert meta["samples"][0]["confounders"] == []
+        assert "RESEARCH ONLY" in meta["notice"]
+        assert {"right_apex", "left_dome"} <= set(meta["landmarks"]["pa"])
+        sick = films.read(anatomy, 2)
+        side = ("right", "left").index(sick.meta["planting"]["side"])
+        assert sick.air[:, side].max() > 1.0
+        assert sick.air[:, 1 - side].max() == 0.0
+        assert not films.read(anatomy, 0).air.any()
+
+
+def test_maps_of_both_sides_lie_on_their_side(library: Path) -> None:
+    films = FilmLibrary(library)
+    lung = films.read(films.anatomies()[0], 0).lung
+    columns = np.arange(lung.shape[-1])
+    right, left = ((lung[0, side].sum(axis=0) * columns).sum() / lung[0, side].sum() for side in (0, 1))
+    assert right < 32 < left  # a PA film hangs with the patient's right on the image's left
+
+
+def test_air_of_both_views_is_the_same_volume(library: Path) -> None:
+    films = FilmLibrary(library)
+    for anatomy in films.anatomies():
+        air = films.read(anatomy, 2).air.sum(axis=1)
+        volumes = air.sum(axis=(1, 2)) * 6.0**2 / 1000.0
+        truth = films.meta(anatomy)["samples"][2]["volumes_ml"]["air_share"]
+        assert volumes == pytest.approx([truth, truth], rel=0.17)  # magnification of what is not at the isocentre
+
+
+def test_means_over_pixels_keep_lengths(library: Path) -> None:
+    films = FilmLibrary(library)
+    fine, coarse = (films.read(films.anatomies()[0], 2, factor=factor) for factor in (1, 4))
+    assert coarse.air.shape == (2, 2, 16, 16)
+    assert coarse.water.mean() == pytest.approx(fine.water.mean(), rel=1e-5)
+    with pytest.raises(InputError, match="averaged by 5"):
+        films.read(films.anatomies()[0], 2, factor=5)
+
+
+def test_films_are_those_of_simulate(phantom64: Phantom) -> None:
+    source = source_chest(phantom64.volume, "phantom")
+    rig = FilmRig.of(unvaried(source), 64)
+    sick, truth = plant_pneumothorax(source.ct, chest=source.chest, occupancy=0.3, pattern="upright")
+    sample = film_sample(sick, source.chest, rig, [], truth)
+    stored = anatomy_bytes([sample], {})
+    assert anatomy_bytes([sample], {}) == stored
+    physics = film_physics("clinical", ["noise=null", "display=null"])
+    isocentre = sick.affine[:3, :3] @ rig.middle + sick.affine[:3, 3]
+    expected = simulate(sick, size=64, centre_mm=isocentre, physics=physics, keep_table=True)
+    for k, film in enumerate(expected):
+        water, bone = (np.rint(lengths[k] / STEP_MM) * STEP_MM for lengths in (sample.water, sample.bone))
+        exposed = expose(
+            torch.from_numpy(water.astype(np.float32)),
+            torch.from_numpy(bone.astype(np.float32)),
+            physics,
+            geometry=rig.views[k],
+        ).line_integral
+        assert np.abs(exposed.numpy() - film.image).max() < 2e-3
+
+
+def test_a_run_goes_on_and_ends_alike(people: Path, library: Path, tmp_path: Path) -> None:
+    output = tmp_path / "library"
+    first = prepare_film_library(library_request(people, output, anatomies=1))
+    assert first.made == 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        second = prepare_film_library(library_request(people, output))
+    finally:
+        torch.set_num_threads(threads)
+    assert second.made == 3
+    for path in (library / "anatomies").iterdir():
+        assert (output / "anatomies" / path.name).read_bytes() == path.read_bytes()
+    assert prepare_film_library(library_request(people, output)).made == 0
+
+
+def test_other_settings_and_foreign_folders_are_refused(people: Path, library: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="other settings"):
+        prepare_film_library(library_request(people, library, seed=1))
+    (tmp_path / "something").write_text("else")
+    with pytest.raises(InputError, match="not empty"):
+        prepare_film_library(library_request(people, tmp_path))
+    swapped = replace(library_request(people, library), split=SPLIT.model_copy(update={"train": ("anna",)}))
+    with pytest.raises(InputError, match="other cases"):
+        prepare_film_library(swapped)
+
+
+def test_damaged_files_are_named(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "anatomies").mkdir()
+    (tmp_path / "library.json").write_text(json.dumps({}))
+    good = next((library / "anatomies").iterdir()).read_bytes()
+    path = tmp_path / "anatomies" / "anna_00000.npz"
+    for content in (b"", b"no zip", good[: len(good) // 2]):
+        path.write_bytes(content)
+        films = FilmLibrary(tmp_path)
+        with pytest.raises(InputError, match=r"anna_00000\.npz"):
+            films.read(films.anatomies()[0], 0)
+    with pytest.raises(InputError, match="no film library"):
+        FilmLibrary(tmp_path / "anatomies")
+
+
+def test_lengths_that_do_not_fit_are_cut() -> None:
+    settings = FilmLibrarySettings()
+    assert settings.size == 512
+    long = np.full((2, 4, 4), 700.0, dtype=np.float32)
+    zero = np.zeros((2, 2, 4, 4), dtype=np.float32)
+    assert len(anatomy_bytes([FilmSample(long, -long, zero, zero, {})], {})) > 0
+
+
+def test_landmarks_fall_on_the_lungs(phantom64: Phantom) -> None:
+    source = source_chest(phantom64.volume, "phantom")
+    rig = FilmRig.of(unvaried(source), 64)
+    points = chest_landmarks(source.chest)
+    pixels = on_films(points, rig.middle, rig.spacing, rig.views)["pa"]
+    assert pixels["right_apex"][0] < pixels["right_dome"][0] < pixels["right_costophrenic"][0]
+    assert pixels["right_apex"][1] < 32 < pixels["left_apex"][1]
