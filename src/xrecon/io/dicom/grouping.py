@@ -145,6 +145,12 @@ class Stack:
         """Larger is better: originals before computed images, axial before others, slices before slabs, then more."""
         return self.rank < COMPUTED, self.axial, not self.slabs, self.count
 
+    @property
+    def extent_mm(self) -> float:
+        """Along the normal, between the outermost slices; 0 where no position is stated."""
+        places = [image.position_mm for image in self.images if image.position_mm is not None]
+        return max(places) - min(places) if places else 0.0
+
     def remarks(self) -> str:
         """What its line in a list says beside the number of slices."""
         kinds = ["" if self.axial else "not axial", "derived images" if self.rank == COMPUTED else ""]
@@ -168,8 +174,8 @@ def _order(stack: Stack) -> tuple[object, ...]:
 
 
 def _home(image: ImageHeader) -> str:
-    """Without a series UID only the folder tells what belongs together."""
-    return "" if image.series else image.folder
+    """Without a series UID only folder and number of the series tell what belongs together."""
+    return "" if image.series else f"{image.folder}/{image.number}"
 
 
 def _split(images: Sequence[ImageHeader], key: Callable[[ImageHeader], Hashable]) -> list[list[ImageHeader]]:

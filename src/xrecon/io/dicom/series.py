@@ -6,6 +6,7 @@ Slices are ordered by their position along the slice normal, never by file name 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -63,7 +64,10 @@ def _read(path: Path, stack: contextlib.ExitStack, series: str | None) -> RawVol
         what = notes[0] if notes else "found no DICOM files"
         raise InputError(f"{path}: no CT slices: {what}; give the folder, zip or multi-frame file of a CT series")
     name, _, acquisition = (series or "").partition("@")
-    chosen, why = choose(candidates.stacks, name, acquisition, path, acquisitions_of=candidates.acquisitions)
+    chosen, why = choose(
+        candidates.stacks, name, acquisition, path,
+        acquisitions_of=candidates.acquisitions, same_images=candidates.same_images,
+    )  # fmt: skip
     entries = [candidates.files[image.place] for image in chosen.images]
     number = name or chosen.first.number or chosen.first.series[-8:]
     volume = assemble(
@@ -87,6 +91,30 @@ class _Candidates:
         """Acquisition numbers of a stack, as `--series NUMBER@ACQUISITION` takes them."""
         numbers = (text(self.files[image.place][1], "AcquisitionNumber") for image in stack.images)
         return {number for number in numbers if number}
+
+    def same_images(self, first: Stack, second: Stack) -> bool:
+        """Whether two stacks hold the same pixels, scaled alike, at the same places."""
+        if first.count != second.count or any(image.frames > 1 for image in (*first.images, *second.images)):
+            return False
+        pairs = zip(_by_position(first), _by_position(second), strict=True)
+        return all(self._content(image) == self._content(other) for image, other in pairs)
+
+    def _content(self, image: ImageHeader) -> tuple[object, ...]:
+        file, _ = self.files[image.place]
+        with guarded(file.name):
+            dataset = file.dataset()
+            tags = (text(dataset, keyword) for keyword in _PLACE_AND_SCALE)
+            return hashlib.sha256(bytes(dataset.get("PixelData") or b"")).digest(), *tags
+
+
+_PLACE_AND_SCALE = (
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
+    "Rows", "PixelRepresentation", "BitsStored",
+)  # fmt: skip
+
+
+def _by_position(stack: Stack) -> list[ImageHeader]:
+    return sorted(stack.images, key=lambda image: image.position_mm or 0.0)
 
 
 def _candidates(path: Path, stack: contextlib.ExitStack, unused: list[UnusedFile]) -> Iterable[DicomFile]:

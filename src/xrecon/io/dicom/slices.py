@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xrecon.errors import InputError
 from xrecon.io.dicom.pixels import guarded, optional_number, read_dataset, required_numbers, tag_name, text
+from xrecon.io.dicom.scan_values import ScanValues, acquisition_number, frame_parts, scan_values
 from xrecon.io.dicom.unused import UnusedFile, reason_of
 from xrecon.io.guards.archives import MAX_FILES, read_member, zip_members
 from xrecon.io.guards.files import check_file
@@ -52,18 +53,6 @@ class DicomFile:
         """The whole data set."""
         with self.open() as stream:
             return read_dataset(stream, self.name, header_only=False, force=self.bare)
-
-
-@dataclass(frozen=True)
-class ScanValues:
-    """Header values that differ between pictures of one place: codes and numbers, never free text; "" where absent."""
-
-    instance: int | None
-    time: str
-    phase: str
-    kvp: str
-    kernel: str
-    thickness: str
 
 
 @dataclass(frozen=True)
@@ -216,10 +205,17 @@ def _frame(file: DicomFile, header: Any, index: int, groups: tuple[Any, Any]) ->
         if not items:
             raise InputError(f"{name}: the functional group {tag_name(macro)} is missing; export as single CT slices")
         parts[macro] = items[0][0]
-    return _slice(file, header, parts, index, name)
+    return _slice(file, header, parts, index, name, frame_parts(groups))
 
 
-def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | None, name: str) -> Slice:
+def _slice(
+    file: DicomFile,
+    header: Any,
+    parts: dict[str, Any],
+    frame: int | None,
+    name: str,
+    described: tuple[Any, ...] = (),
+) -> Slice:
     position = required_numbers(parts["PlanePositionSequence"], "ImagePositionPatient", 3, name, remedy=_EXPORT)
     orientation = required_numbers(
         parts["PlaneOrientationSequence"], "ImageOrientationPatient", 6, name, remedy=_EXPORT
@@ -239,10 +235,10 @@ def _slice(file: DicomFile, header: Any, parts: dict[str, Any], frame: int | Non
         spacing_mm=(spacing[0], spacing[1]),
         slope=slope,
         intercept=intercept,
-        acquisition=_code(header, "AcquisitionNumber"),
+        acquisition=acquisition_number(header, described),
         tilt_deg=optional_number(header, "GantryDetectorTilt"),
-        scan=_scan_values(header),
-        rank=image_rank(header),
+        scan=scan_values(header, described),
+        rank=max([image_rank(header), *(image_rank(part, "FrameType") for part in described if part.get("FrameType"))]),
     )
 
 
@@ -250,16 +246,17 @@ ORIGINAL, UNSTATED, COMPUTED = range(3)
 _COMPUTED_KINDS = (
     "MIP", "MINIP", "MPR", "REFORMATTED", "AVERAGE", "PROJECTION", "PROJECTION IMAGE", "CURVED", "VOLREND", "VRT", "3D",
     "SCREEN SAVE", "SUBTRACTION", "COMPUTED", "MEAN", "MAX_IP", "MIN_IP", "REFORMAT", "AVG", "MAXIP", "RENDERED",
+    "MAXIMUM", "MINIMUM", "MAX", "MIN", "MEDIAN", "SUMMED", "ADDITION", "RESAMPLED", "CPR", "STD_DEVIATION",
 )  # fmt: skip
 
 
-def image_rank(header: Any) -> int:
-    """How near an image is to what the scanner measured, by ImageType (0008,0008).
+def image_rank(header: Any, keyword: str = "ImageType") -> int:
+    """How near an image is to what the scanner measured, by ImageType (0008,0008) or the FrameType of a frame.
 
     0: ORIGINAL, PRIMARY, and AXIAL or VOLUME; 1: nothing stated, or another original; 2: DERIVED, or a projection,
     average or reformatted image whatever the first value says.
     """
-    kinds = [str(part).strip().upper() for part in _values(header.get("ImageType"))]
+    kinds = [str(part).strip().upper() for part in _values(header.get(keyword))]
     if not any(kinds):
         return UNSTATED
     words = {word for kind in kinds for word in re.split(r"[^A-Z0-9]+", kind)}
@@ -273,24 +270,6 @@ def _values(value: Any) -> list[Any]:
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)
-
-
-def _code(header: Any, keyword: str) -> str:
-    return "".join(c for c in text(header, keyword) if c.isalnum() or c in ".-")
-
-
-def _scan_values(header: Any) -> ScanValues:
-    instance = optional_number(header, "InstanceNumber")
-    thickness = optional_number(header, "SliceThickness")
-    phases = ("TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "TriggerTime")
-    return ScanValues(
-        instance=None if instance is None else int(instance),
-        time=_code(header, "AcquisitionDate") + _code(header, "AcquisitionTime") + _code(header, "AcquisitionDateTime"),
-        phase=" ".join(filter(None, (_code(header, keyword) for keyword in phases))),
-        kvp=_code(header, "KVP"),
-        kernel=_code(header, "ConvolutionKernel"),
-        thickness="" if thickness is None else f"{thickness:.6g}",
-    )
 
 
 def _directions(orientation: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

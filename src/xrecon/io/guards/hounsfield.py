@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xrecon.errors import InputError
 from xrecon.io.guards.arrays import check_finite, check_not_constant
 from xrecon.io.guards.border_fill import clear_border_fill
+from xrecon.io.guards.lost_planes import mend_lost_planes
 from xrecon.io.guards.wrapped import (
     LEAST_SAMPLE,
     MAX_HU,
@@ -25,6 +26,9 @@ from xrecon.io.guards.wrapped import (
 OUTSIDE_HU = -1024.0
 """What a CT holds where nothing was measured: outside the body once the table is removed, and beyond the scan."""
 HU_ABSURD = 1e5
+_LEAST_SPAN = 50.0
+_AIR_FROM, _AIR_TO = -1100.0, -700.0
+"""Where the air of a chest gathers, in lungs and outside."""
 _STORED = StoredScale()
 _EXPORT = "export the CT again with its rescale slope and intercept applied once (air -1000, water 0)"
 _LOST = (
@@ -61,6 +65,7 @@ def check_hu(
     check_not_constant(hu, source, what="voxels")
     notes = list(unwrap(hu, source, scale))
     _check_range(hu, source)
+    notes += mend_lost_planes(hu, axis, source, OUTSIDE_HU)
     notes += clear_border_fill(hu, axis, OUTSIDE_HU)
     if float(hu.max()) > MAX_HU:
         raise InputError(
@@ -88,6 +93,11 @@ def _check_range(hu: NDArray[np.float32], source: Path) -> None:
         raise InputError(f"{span}, which cannot be HU; check rescale slope and intercept, or convert to HU")
     if low >= -1.5 and high <= 1.5:
         raise InputError(f"{span}: normalised values, not HU; convert them back to HU (air -1000, water 0)")
+    if high - low < _LEAST_SPAN:
+        raise InputError(
+            f"{span}, too little for HU (air -1000, water 0, bone over 300): density, normalised or other units; "
+            f"convert them back to HU, or export the CT again"
+        )
     if low >= 0 and high <= 255:
         raise InputError(f"{span}: 8-bit display values, not HU; export the CT with its HU (air -1000, water 0)")
     if low >= 0 and high > 1000:
@@ -112,6 +122,7 @@ def _check_tissue(sample: NDArray[Any], source: Path) -> None:
             f"almost none is soft tissue: the rescale intercept was applied twice (air near -2024); add 1024, or "
             f"{_EXPORT}"
         )
+    _check_slope(sample, dark, source)
     air, bone = sample[(sample >= PADDING_BELOW_HU) & (sample <= -300)], sample[(sample >= 850) & (sample <= 1250)]
     if air.size * spread_of(air) < 0.001 * sample.size and bone.size * spread_of(bone) > 0.05 * sample.size:
         raise InputError(f"{source}: no air but padding is below 0 HU, and much lies near 1024 HU, so {_LOST}")
@@ -129,3 +140,20 @@ def _check_tissue(sample: NDArray[Any], source: Path) -> None:
         f"{source}: soft tissue gathers near {peak:.0f} HU, expected 0 to 100: a rescale slope or intercept is lost or "
         f"was applied twice, or the values are not HU; {_EXPORT}"
     )
+
+
+def _check_slope(sample: NDArray[Any], dark: NDArray[Any], source: Path) -> None:
+    """Raises InputError where soft tissue may lie right, but air does not: the slope is too large or too small."""
+    air = share_between(sample, _AIR_FROM, _AIR_TO)
+    varied = dark.size * spread_of(dark) / sample.size
+    if varied > 0.05 and air < 0.25 * varied:
+        raise InputError(
+            f"{source}: {dark.size / sample.size:.0%} of the values are below {PADDING_BELOW_HU:g} HU and vary, and "
+            f"few lie where air does: the rescale slope is too large or was applied twice; {_EXPORT}"
+        )
+    pale = sample[(sample > _AIR_TO) & (sample < -300)]
+    if air < 0.001 and not dark.size and pale.size * spread_of(pale) > 0.1 * sample.size:
+        raise InputError(
+            f"{source}: air gathers near {float(np.median(pale)):.0f} HU, expected -1000: the rescale slope is too "
+            f"small or a part of the values was cut off; {_EXPORT}"
+        )
