@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "xrecon"
 MAX_LINES = 450
 LAYERS = (
     ("errors",),
-    ("environment", "config", "geometry", "resample", "jobs", "json_text", "compiled"),
+    ("environment", "config", "geometry", "resample", "jobs", "json_text", "compiled", "smoothing"),
     ("io",),
     ("volume", "radiograph", "segmentation"),
     ("projector", "warp"),
@@ -50,6 +50,7 @@ TORCH_FREE = {
     "jobs",
     "json_text",
     "compiled",
+    "smoothing",
     "io",
     "volume",
     "radiograph",

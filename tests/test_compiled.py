@@ -47,6 +47,11 @@ place = np.ones((5, 4), np.float32)
 assert (step_back(place, np.zeros((4, 4, 4, 4), np.float32), 1.0) == place).all()
 assert inside_share(place, np.ones((4, 4, 4, 1), np.float32), np.ones(5, np.float32)) == 5.0
 """,
+    "smoothing": """
+import numpy as np
+from xrecon.smoothing import gaussian_smoothed
+assert np.allclose(gaussian_smoothed(np.full((5, 6, 7), 2.0, np.float32), 1.5), 2.0)
+""",
     "structural similarity": """
 import numpy as np
 from xrecon.evaluation.metrics.ssim_window import window_ssim

@@ -61,6 +61,7 @@ def test_the_box_that_is_computed_does_not_show_in_the_result(
 
     wide = depth(~mask) <= radius
     assert np.array_equal(morphology.dilated(mask, radius, spacing), wide)
+    assert np.array_equal(morphology.beside_mask(mask, radius, spacing), wide)
     assert np.array_equal(morphology.closed(mask, radius, spacing), (depth(wide) > radius) | mask)
     core = depth(mask) > radius
     assert np.array_equal(morphology.eroded(mask, radius, spacing), core)

@@ -21,6 +21,8 @@ Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 
 _THREADS = 2
+_MANY_STEPS = 12
+"""Moving a mask more often than this takes longer than a distance map."""
 
 
 def bounding_box(mask: Mask, *, margin: int | tuple[int, int, int] = 0) -> Box | None:
@@ -108,6 +110,23 @@ def dilated(mask: Mask, radius_mm: float, spacing: Spacing) -> Mask:
     out = np.zeros_like(mask)
     if box is not None:
         out[box] = distance_mm(mask[box], spacing) <= radius_mm
+    return out
+
+
+def beside_mask(mask: Mask, reach_mm: float, spacing: Spacing) -> Mask:
+    """As `dilated`, and much faster where the reach is about one voxel: the mask is moved instead of measured from."""
+    d, h, w = (int(reach_mm / s) for s in spacing)
+    steps = np.array([(i, j, k) for i in range(d + 1) for j in range(-h, h + 1) for k in range(-w, w + 1)])
+    near = steps[np.sum((steps * np.asarray(spacing)) ** 2, axis=1) <= reach_mm**2]
+    if len(near) > _MANY_STEPS:
+        return dilated(mask, reach_mm, spacing)
+    out = mask.copy()
+    for step in near[np.any(near != 0, axis=1)]:
+        ahead, behind = (
+            tuple(slice(max(sign * int(n), 0), min(sign * int(n), 0) or None) for n in step) for sign in (1, -1)
+        )
+        out[ahead] |= mask[behind]
+        out[behind] |= mask[ahead]
     return out
 
 

@@ -18,6 +18,7 @@ from scipy.sparse.linalg import cg
 
 from xrecon.anatomy.morphology import Floats, Mask, Spacing, signed_mm
 from xrecon.planting.trace import inside_share, step_back
+from xrecon.smoothing import gaussian_smoothed
 
 _WALL_MM = 7.0
 """Within this distance of the wall the normal velocity is set to the inflow: the staircase of voxels cannot leak."""
@@ -51,8 +52,8 @@ class Cavity:
     def of(cls, mask: Mask, pitch_mm: float, root_mm: NDArray[np.float64]) -> Cavity:
         """Distance and normals of a mask."""
         spacing: Spacing = (pitch_mm, pitch_mm, pitch_mm)
-        depth = ndimage.gaussian_filter(signed_mm(mask, spacing), 1.0).astype(np.float32)
-        normal = np.stack(np.gradient(depth, pitch_mm)).astype(np.float32)
+        depth = gaussian_smoothed(signed_mm(mask, spacing), 1.0)
+        normal = np.stack([np.gradient(depth, pitch_mm, axis=axis) for axis in range(3)]).astype(np.float32)
         normal /= np.maximum(np.linalg.norm(normal, axis=0), 1.0)
         return cls(mask, depth, normal, pitch_mm, root_mm)
 
@@ -109,39 +110,67 @@ def inflow_velocity(cavity: Cavity, inflow: Floats, contraction: Floats) -> Floa
         velocity[axis][high] += 0.5 * step
     for (axis, direction, _), side in zip(faces, sides, strict=True):
         velocity[axis] -= 0.5 * direction * side
-    velocity = _extended(velocity, mask)
-    return _along_the_wall(cavity, velocity, _extended((inflow * np.float32(scale))[None], _rim(cavity))[0])
+    velocity = _Continuation(mask).of(velocity)
+    return _along_the_wall(cavity, velocity, _Continuation(_rim(cavity)).of((inflow * np.float32(scale))[None])[0])
 
 
 def collapse_to(cavity: Cavity, velocity: Floats, remaining: float) -> Collapse:
     """Follow the flow until the lung has shrunk to the share `remaining` (0..1) of its cavity."""
-    pitch = cavity.pitch_mm
-    divergence = sum(np.gradient(velocity[axis], pitch, axis=axis) for axis in range(3))
-    fields = np.stack([*(velocity / pitch), divergence], axis=-1).astype(np.float32)
-    near = cavity.depth > -3.0 * pitch
-    start = np.column_stack([*np.nonzero(near), np.zeros(int(near.sum()))]).astype(np.float32)
-    depth = np.ascontiguousarray(cavity.depth[..., None] / np.float32(pitch))
-    weight = np.clip(depth[near][:, 0] + 0.5, 0.0, 1.0).astype(np.float32)
-    full = float(inside_share(start, depth, weight))
-    place, now = start, 1.0
-    for _ in range(int(_LONGEST / _STEP)):
-        if now <= remaining:
-            break
-        after = step_back(place, fields, _STEP)
-        volume = float(inside_share(after, depth, weight)) / full
-        if volume < remaining:
-            # The last step is cut so that the volume is met.
-            after = place + np.float32((now - remaining) / (now - volume)) * (after - place)
-            place, now = after, float(inside_share(after, depth, weight)) / full
-            break
-        place, now = after, volume
-    shift = np.zeros((3, *cavity.mask.shape), dtype=np.float32)
-    density = np.zeros(cavity.mask.shape, dtype=np.float32)
-    for axis in range(3):
-        shift[axis][near] = (place[:, axis] - start[:, axis]) * np.float32(pitch)
-    density[near] = place[:, 3]
-    smooth = _extended(np.stack([*shift, density]), near)
-    return Collapse(smooth[:3], smooth[3], now)
+    return Course(cavity, velocity).until(remaining)
+
+
+class Course:
+    """The collapse of a cavity in one flow, followed as far as it was asked for and kept: a second stop costs little.
+
+    Args:
+        cavity: where.
+        velocity: [3, D, H, W] mm per unit of time.
+    """
+
+    def __init__(self, cavity: Cavity, velocity: Floats) -> None:
+        pitch = cavity.pitch_mm
+        divergence = sum(np.gradient(velocity[axis], pitch, axis=axis) for axis in range(3))
+        self._fields = np.stack([*(velocity / pitch), divergence], axis=-1).astype(np.float32)
+        self._cavity = cavity
+        self._near = cavity.depth > -3.0 * pitch
+        count = int(self._near.sum())
+        self._start = np.column_stack([*np.nonzero(self._near), np.zeros(count)]).astype(np.float32)
+        self._depth = np.ascontiguousarray(cavity.depth[..., None] / np.float32(pitch))
+        self._weight = np.clip(self._depth[self._near][:, 0] + 0.5, 0.0, 1.0).astype(np.float32)
+        self._full = float(inside_share(self._start, self._depth, self._weight))
+        self._smoothing = _Continuation(self._near)
+        self._steps: list[tuple[Floats, float]] = [(self._start, 1.0)]
+
+    def until(self, remaining: float) -> Collapse:
+        """The collapse that leaves the share `remaining` (0..1) of the cavity to the lung."""
+        place, now = self._start, 1.0
+        for number in range(int(_LONGEST / _STEP)):
+            if now <= remaining:
+                break
+            after, volume = self._step(number + 1)
+            if volume < remaining:
+                # The last step is cut so that the volume is met.
+                place = place + np.float32((now - remaining) / (now - volume)) * (after - place)
+                now = self._volume(place)
+                break
+            place, now = after, volume
+        pitch, near = self._cavity.pitch_mm, self._near
+        moved = np.zeros((4, *near.shape), dtype=np.float32)
+        for axis in range(3):
+            moved[axis][near] = (place[:, axis] - self._start[:, axis]) * np.float32(pitch)
+        moved[3][near] = place[:, 3]
+        smooth = self._smoothing.of(moved)
+        return Collapse(smooth[:3], smooth[3], now)
+
+    def _step(self, number: int) -> tuple[Floats, float]:
+        """Places [N, 4] after so many time steps, and the volume's share."""
+        if number == len(self._steps):
+            after = step_back(self._steps[-1][0], self._fields, _STEP)
+            self._steps.append((after, self._volume(after)))
+        return self._steps[number]
+
+    def _volume(self, place: Floats) -> float:
+        return float(inside_share(place, self._depth, self._weight)) / self._full
 
 
 def smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Floats:
@@ -202,20 +231,29 @@ def _potential(mask: Mask, source: NDArray[np.floating]) -> Floats:
     return potential
 
 
-def _extended(values: Floats, valid: Mask) -> Floats:
-    """Values [channels, D, H, W] of the valid voxels, slightly smoothed, continued smoothly to all others."""
-    out = np.zeros(values.shape, dtype=np.float32)
-    missing = np.ones(valid.shape, dtype=bool)
-    for sigma in (1.2, 3.0, 9.0):
-        weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma)
-        usable = missing & (weight > 0.02)
-        for part, smooth in zip(values, out, strict=True):
-            mean = ndimage.gaussian_filter(np.where(valid, part, 0.0).astype(np.float32), sigma)
-            smooth[usable] = mean[usable] / weight[usable]
-        missing &= ~usable
-        if not missing.any():
-            break
-    return out
+class _Continuation:
+    """Values of the valid voxels, slightly smoothed, continued smoothly to all others."""
+
+    def __init__(self, valid: Mask) -> None:
+        self._valid = valid
+        self._layers: list[tuple[float, Mask, Floats]] = []
+        missing = np.ones(valid.shape, dtype=bool)
+        for sigma in (1.2, 3.0, 9.0):
+            weight = gaussian_smoothed(valid.astype(np.float32), sigma)
+            usable = missing & (weight > 0.02)
+            self._layers.append((sigma, usable, weight[usable]))
+            missing &= ~usable
+            if not missing.any():
+                break
+
+    def of(self, values: Floats) -> Floats:
+        """The continued values [channels, D, H, W]."""
+        out = np.zeros(values.shape, dtype=np.float32)
+        masked = [np.where(self._valid, part, 0.0).astype(np.float32) for part in values]
+        for sigma, usable, weight in self._layers:
+            for part, smooth in zip(masked, out, strict=True):
+                smooth[usable] = gaussian_smoothed(part, sigma)[usable] / weight
+        return out
 
 
 def _along_the_wall(cavity: Cavity, velocity: Floats, inflow: Floats) -> Floats:

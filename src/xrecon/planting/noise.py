@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from xrecon.anatomy.healthy_lungs import ChestAir
-from xrecon.anatomy.morphology import Floats, Mask, Spacing, depth_mm
+from xrecon.anatomy.morphology import Floats, Mask, Spacing, depth_mm, eroded
+from xrecon.smoothing import gaussian_smoothed
 from xrecon.volume import Volume
 
 _DEFAULT_HU = -985.0
@@ -40,7 +40,7 @@ class ScanNoise:
         sigma = [
             np.sqrt(-0.25 / np.log(np.clip(share, 1e-3, 0.97))) if share > 0.02 else 0.0 for share in self.correlation
         ]
-        noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
+        noise = gaussian_smoothed(noise, sigma, wrapped=True)
         return np.asarray(noise * np.float32(self.sd_hu / max(float(noise.std()), 1e-6)), dtype=np.float32)
 
 
@@ -51,7 +51,7 @@ def measure_noise(ct: Volume, air: ChestAir) -> ScanNoise:
     where the windpipe is too small, in homogeneous soft tissue. (The air round the patient is often clipped or masked.)
     """
     spacing = ct.spacing_mm
-    lumen = air.airway & (depth_mm(air.airway, spacing) > max(2.0, 1.2 * max(spacing)))
+    lumen = eroded(air.airway, max(2.0, 1.2 * max(spacing)), spacing)
     level, source = _DEFAULT_HU, "default"
     if lumen.sum() >= 20:
         level, source = float(np.median(ct.hu[lumen])), "windpipe"
@@ -77,8 +77,8 @@ def _residual_noise(hu: Floats, mask: Mask) -> tuple[float, tuple[float, float, 
     d, h, w = np.nonzero(mask)
     box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in (d, h, w))
     inside, values = mask[box], hu[box]
-    weight = ndimage.gaussian_filter(inside.astype(np.float32), 4.0)
-    trend = ndimage.gaussian_filter(np.where(inside, values, 0.0).astype(np.float32), 4.0) / np.maximum(weight, 1e-4)
+    weight = gaussian_smoothed(inside.astype(np.float32), 4.0)
+    trend = gaussian_smoothed(np.where(inside, values, 0.0).astype(np.float32), 4.0) / np.maximum(weight, 1e-4)
     rest = np.where(inside, values - trend, 0.0)
     spread = float(np.median(np.abs(rest[inside] - np.median(rest[inside])))) * 1.4826
     if spread < 0.5:

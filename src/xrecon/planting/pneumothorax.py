@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from xrecon.anatomy.healthy_lungs import ChestAir
-from xrecon.anatomy.morphology import Spacing, depth_mm, distance_mm
+from xrecon.anatomy.morphology import Spacing, beside_mask, bounding_box, depth_mm
 from xrecon.errors import InputError
 from xrecon.planting.mechanisms.collapse import collapsed_side
 from xrecon.planting.mechanisms.offset import set_back_side
@@ -112,7 +112,8 @@ def _truth(ct: Volume, chest: ChestAir, planted: PlantedSide, settings: Planting
     part[planted.air] = Label.AIR
     air_side = np.where(labels == Label.AIR, np.uint8(Side.RIGHT if is_right else Side.LEFT), np.uint8(0))
     right_ml, left_ml, air_ml = (
-        float((labels == value).sum()) * ct.voxel_ml for value in (Label.RIGHT_LUNG, Label.LEFT_LUNG, Label.AIR)
+        float(np.count_nonzero(labels == value)) * ct.voxel_ml
+        for value in (Label.RIGHT_LUNG, Label.LEFT_LUNG, Label.AIR)
     )
     return Truth(
         labels,
@@ -136,6 +137,10 @@ def _truth(ct: Volume, chest: ChestAir, planted: PlantedSide, settings: Planting
 
 def _max_depth_mm(planted: PlantedSide, spacing: Spacing) -> float:
     """Largest distance of the lung's free surface from the wall of the cavity, across the pocket, mm."""
-    to_wall = depth_mm(planted.air | planted.lung, spacing)
-    beside = planted.air & (distance_mm(planted.lung, spacing) <= 1.01 * max(spacing))
+    inside = planted.air | planted.lung
+    box = bounding_box(inside, margin=1)
+    if box is None:
+        return 0.0
+    to_wall = depth_mm(inside[box], spacing)
+    beside = planted.air[box] & beside_mask(planted.lung[box], 1.01 * max(spacing), spacing)
     return float(to_wall[beside].max()) if beside.any() else 0.0

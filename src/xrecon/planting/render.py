@@ -14,8 +14,9 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 from scipy.special import ndtr
 
-from xrecon.anatomy.morphology import Floats, Mask, Spacing, distance_mm, signed_mm
+from xrecon.anatomy.morphology import Floats, Mask, Spacing, beside_mask, signed_mm
 from xrecon.planting.flow import Collapse
+from xrecon.smoothing import gaussian_smoothed
 
 PLEURA_MM = 0.9
 """The visceral pleura with the subpleural tissue pressed against it, as a CT shows it; about 1 mm."""
@@ -111,7 +112,7 @@ def find_wall(hu: Floats, cavity: Mask, foreign: Mask, spacing: Spacing) -> Wall
     `foreign` air (airways, the other lung) and its thin partition are wall: nothing is drawn there.
     """
     voxel = max(spacing)
-    depth = ndimage.gaussian_filter(signed_mm(cavity, spacing), [0.9 * min(spacing) / s for s in spacing])
+    depth = gaussian_smoothed(signed_mm(cavity, spacing), [0.9 * min(spacing) / s for s in spacing])
     density = hu + np.float32(1000.0)
     lung = cavity & (depth > 1.5 * voxel)
     typical = float(np.median(density[lung])) if lung.any() else 150.0
@@ -123,7 +124,7 @@ def find_wall(hu: Floats, cavity: Mask, foreign: Mask, spacing: Spacing) -> Wall
     share *= np.clip((1.9 * voxel - depth) / (1.2 * voxel), 0.0, 1.0)
     # Nor does the cavity reach more than a voxel beyond its mask.
     share = np.maximum(share, np.clip((-depth - 0.6 * voxel) / (0.6 * voxel), 0.0, 1.0))
-    beside = distance_mm(foreign, spacing) <= 1.01 * voxel
+    beside = beside_mask(foreign, 1.01 * voxel, spacing)
     share = np.where(~cavity & beside, 1.0, share)
     return Wall(depth.astype(np.float32), share.astype(np.float32), wall_near, lung_near)
 
@@ -155,12 +156,12 @@ class WallMaps:
         """The maps of a wall on voxels of this pitch."""
         near = wall.share < 1.0
         blur = _blur_mm(wall.depth, spacing)[near]
-        weight = ndimage.gaussian_filter(near.astype(np.float32), _SLOPE_VOXELS)
+        weight = gaussian_smoothed(near.astype(np.float32), _SLOPE_VOXELS)
         return cls(
             near,
             np.stack(np.nonzero(near)).astype(np.float32),
             wall.depth[near],
-            ndimage.gaussian_filter(wall.depth, [_RIB_MM / s for s in spacing]),
+            gaussian_smoothed(wall.depth, [_RIB_MM / s for s in spacing]),
             blur,
             np.asarray(ndtr(wall.depth[near] / blur), dtype=np.float32),
             np.maximum(weight, 1e-3),
@@ -228,37 +229,75 @@ def match_mass(scene: CollapsedLung, hu: Floats, *, gap_density: Floats) -> tupl
     """
     before = hu + np.float32(1000.0)
     changed = (scene.wall.share < 1.0) & (scene.moved > 0)
-    gap = scene.gap_share[changed]
-    target = float(before[changed].sum(dtype=np.float64))
-    lost = float((gap_density[changed] * gap).sum(dtype=np.float64))
+    parts = _ChangedVoxels.of(scene, before, gap_density, changed)
+    target = float(parts.before.sum(dtype=np.float64))
+    lost = float((gap_density[changed] * scene.gap_share[changed]).sum(dtype=np.float64))
 
-    def with_gain(gain: float) -> Floats:
-        return _compose(scene, before, gain, gap_density)
+    def weight(gain: float) -> float:
+        return float(parts.composed(gain).sum(dtype=np.float64)) - lost
 
     low, high = 0.3, 1.0
-    while high < 4.0 and float(with_gain(high)[changed].sum(dtype=np.float64)) - lost < target:
+    while high < 4.0 and weight(high) < target:
         low, high = high, high * 1.5
     for _ in range(12):
         middle = 0.5 * (low + high)
-        if float(with_gain(middle)[changed].sum(dtype=np.float64)) - lost < target:
+        if weight(middle) < target:
             low = middle
         else:
             high = middle
-    density = with_gain(0.5 * (low + high))
-    reached = float(density[changed].sum(dtype=np.float64)) - lost
-    inside = scene.wall.share < 1.0
-    wall_mass = float((scene.wall.share * scene.wall.wall_density)[inside & changed].sum(dtype=np.float64))
-    return density, target - wall_mass, reached - wall_mass
-
-
-def _compose(scene: CollapsedLung, before: Floats, gain: float, gap_density: Floats) -> Floats:
-    share = scene.wall.share
-    tissue = _soft_limit(scene.tissue * np.float32(gain), scene.limit)
-    lung = (scene.lung_share - scene.pleura_share) * tissue + scene.pleura_share * np.float32(_PLEURA_DENSITY)
-    free = lung + (1.0 - scene.lung_share) * gap_density
-    composed = share * scene.wall.wall_density + (1.0 - share) * free
+    values = parts.composed(0.5 * (low + high))
     # What did not move keeps its voxels, noise and all.
-    return np.where(share < 1.0, before + scene.moved * (composed - before), before).astype(np.float32)
+    density = before.astype(np.float32)
+    density[changed] = values
+    wall_mass = float((scene.wall.share * scene.wall.wall_density)[changed].sum(dtype=np.float64))
+    return density, target - wall_mass, float(values.sum(dtype=np.float64)) - lost - wall_mass
+
+
+@dataclass(frozen=True, eq=False)
+class _ChangedVoxels:
+    """What the density of the changed voxels is put together from, all [N].
+
+    Attributes:
+        before: density of the healthy chest.
+        tissue, limit: as in `CollapsedLung`.
+        tissue_share: of lung without pleura in what is not wall.
+        pleura, gap, wall: density of each times its share; the share is that of what is not wall, the wall's of all.
+        free: share that is not wall.
+        moved: as in `CollapsedLung`.
+    """
+
+    before: Floats
+    tissue: Floats
+    limit: Floats
+    tissue_share: Floats
+    pleura: Floats
+    gap: Floats
+    wall: Floats
+    free: Floats
+    moved: Floats
+
+    @classmethod
+    def of(cls, scene: CollapsedLung, before: Floats, gap_density: Floats, changed: Mask) -> _ChangedVoxels:
+        """The parts of these voxels."""
+        share, lung, pleura = scene.wall.share[changed], scene.lung_share[changed], scene.pleura_share[changed]
+        return cls(
+            before[changed],
+            scene.tissue[changed],
+            scene.limit[changed],
+            lung - pleura,
+            pleura * np.float32(_PLEURA_DENSITY),
+            (1.0 - lung) * gap_density[changed],
+            share * scene.wall.wall_density[changed],
+            1.0 - share,
+            scene.moved[changed],
+        )
+
+    def composed(self, gain: float) -> Floats:
+        """Density [N] when the tissue is `gain` times as dense."""
+        tissue = _soft_limit(self.tissue * np.float32(gain), self.limit)
+        inside = self.tissue_share * tissue + self.pleura + self.gap
+        composed = self.wall + self.free * inside
+        return np.asarray(self.before + self.moved * (composed - self.before), dtype=np.float32)
 
 
 def _carried_density(hu: Floats, wall: Wall, motion: Motion, spacing: Spacing) -> Floats:
@@ -268,7 +307,7 @@ def _carried_density(hu: Floats, wall: Wall, motion: Motion, spacing: Spacing) -
     inside = np.clip((wall.depth - 0.3 * voxel) / (0.8 * voxel), 0.0, 1.0)
     density = inside * (hu + np.float32(1000.0)) + (1.0 - inside) * wall.lung_density
     shrunk = float(np.exp(np.log(np.maximum(motion.factor, 1.0)).mean())) ** (1.0 / 3.0)
-    density = ndimage.gaussian_filter(density, 0.45 * np.sqrt(max(shrunk**2 - 1.0, 0.0)))
+    density = gaussian_smoothed(density, 0.45 * np.sqrt(max(shrunk**2 - 1.0, 0.0)))
     depth = ndimage.map_coordinates(wall.depth, motion.origin, order=1, mode="nearest")
     inward = np.clip(1.2 * voxel - depth, 0.0, 6.0 * voxel)
     source = np.empty_like(motion.origin)
@@ -299,7 +338,7 @@ def _slope(surface: Floats, maps: WallMaps, spacing: Spacing) -> Floats:
     """Length of the gradient of a level function, smoothed: what divides it to give a distance."""
     squares = sum(part**2 for part in np.gradient(surface, *spacing))
     length = np.where(maps.near, np.sqrt(squares), 0.0).astype(np.float32)
-    mean = ndimage.gaussian_filter(length, _SLOPE_VOXELS)
+    mean = gaussian_smoothed(length, _SLOPE_VOXELS)
     return np.asarray(np.clip(mean / maps.weight, 0.8, 6.0), dtype=np.float32)
 
 
@@ -315,8 +354,8 @@ def _blur_mm(depth: Floats, spacing: Spacing) -> Floats:
 
 def _local_mean(values: Floats, where: Mask, spacing: Spacing, *, default: float) -> Floats:
     sigma = [6.0 / s for s in spacing]
-    weight = ndimage.gaussian_filter(where.astype(np.float32), sigma)
-    mean = ndimage.gaussian_filter(np.where(where, values, 0.0).astype(np.float32), sigma)
+    weight = gaussian_smoothed(where.astype(np.float32), sigma)
+    mean = gaussian_smoothed(np.where(where, values, 0.0).astype(np.float32), sigma)
     return np.where(weight > 1e-3, mean / np.maximum(weight, 1e-3), np.float32(default)).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from skimage.morphology import convex_hull_image
 from xrecon.anatomy.healthy_lungs import ChestAir
 from xrecon.anatomy.morphology import Floats, Mask, Spacing, box_of, depth_mm
 from xrecon.resample import resample_separable
+from xrecon.smoothing import gaussian_smoothed
 from xrecon.volume import Volume
 
 FULL_SHIFT_MM = 20.0
@@ -45,7 +46,7 @@ def shift_mediastinum(ct: Volume, chest: ChestAir, *, side: str, tension: float)
 
     right, left, airway = moved(chest.right), moved(chest.left), moved(chest.airway)
     aerated = (right | left)[box] & (hu < -300.0)
-    soft = ndimage.gaussian_filter(aerated.astype(np.float32), 0.7)
+    soft = gaussian_smoothed(aerated.astype(np.float32), 0.7)
     hu = hu + soft * (factor - 1.0) * (hu + np.float32(1000.0))
     out = np.array(ct.hu)
     still = np.abs(back) < 1e-3

@@ -9,7 +9,7 @@ import numpy as np
 
 from xrecon.anatomy.morphology import Floats, Spacing
 from xrecon.errors import InputError
-from xrecon.planting.flow import Cavity, collapse_to
+from xrecon.planting.flow import Cavity, Course
 from xrecon.planting.render import Motion, Wall, WallMaps, move
 
 _MAX_TRIES = 8
@@ -56,10 +56,11 @@ def fit_collapse(coarse: Cavity, velocity: Floats, target: Target) -> Motion:
     """
     fluid = target.fluid_voxels / float((1.0 - target.wall.share).sum(dtype=np.float64))
     remaining = (1.0 - target.occupancy) * (1.0 - fluid)
+    course = Course(coarse, velocity)
     tried: list[tuple[float, float]] = []
     best, best_error = None, math.inf
     for _ in range(_MAX_TRIES):
-        collapse = collapse_to(coarse, velocity, remaining)
+        collapse = course.until(remaining)
         motion = move(target.wall, collapse, pitch_mm=coarse.pitch_mm, spacing=target.spacing, maps=target.maps)
         error = target.reached(motion, 0.0)[0] - target.occupancy
         if best is None or abs(error) < best_error:
