@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import torch
 from support.film_library import SPLIT, library_request, write_people
 from xrecon.augmentation.varied_chest import source_chest, unvaried
 from xrecon.data.film_library import STEP_MM, FilmLibrary, FilmSample, anatomy_bytes
-from xrecon.errors import InputError
+from xrecon.errors import InputError, XReconError
 from xrecon.films.simulation import simulate
 from xrecon.phantoms.thorax import Phantom
 from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.preparation.film_library import library_run
 from xrecon.preparation.film_library.landmarks import chest_landmarks, on_films
 from xrecon.preparation.film_library.library_run import prepare_film_library
 from xrecon.preparation.film_library.library_settings import FilmLibrarySettings
@@ -140,8 +143,78 @@ def test_damaged_files_are_named(library: Path, tmp_path: Path) -> None:
         films = FilmLibrary(tmp_path)
         with pytest.raises(InputError, match=r"anna_00000\.npz"):
             films.read(films.anatomies()[0], 0)
+    for place in (0, 5000):  # of the compressed lengths of water: a wrong first block, a wrong sum
+        path.write_bytes(_spoilt(good, "water_0.npy", place))
+        with pytest.raises(InputError, match=r"anna_00000\.npz: its part water_0 is damaged"):
+            FilmLibrary.read(FilmLibrary(tmp_path).anatomies()[0], 0)
     with pytest.raises(InputError, match="no film library"):
         FilmLibrary(tmp_path / "anatomies")
+
+
+def _spoilt(content: bytes, name: str, place: int) -> bytes:
+    """The archive with a wrong byte in the compressed data of an entry."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = archive.getinfo(name)
+    first = entry.header_offset + 30 + len(name)  # the local header of the format and the name
+    out = bytearray(content)
+    out[first + place] ^= 0xFF
+    return bytes(out)
+
+
+def test_a_file_that_is_being_written_is_no_anatomy(library: Path, tmp_path: Path) -> None:
+    good = next((library / "anatomies").iterdir()).read_bytes()
+    (tmp_path / "anatomies").mkdir()
+    (tmp_path / "library.json").write_text(json.dumps({}))
+    (tmp_path / "anatomies" / ".0123456789ab.anna_00000.npz").write_bytes(good[:1000])
+    (tmp_path / "anatomies" / "anna_b_00001.npz").write_bytes(good)
+    assert [(a.case, a.number) for a in FilmLibrary(tmp_path).anatomies()] == [("anna_b", 1)]
+
+
+def test_a_run_does_not_end_at_one_anatomy(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, number: int, **__: object) -> bytes:
+        if number in (1, 2):
+            raise InputError("a lung that does not fit") if number == 1 else ValueError("a mistake")
+        return b"content"
+
+    monkeypatch.setattr(library_run, "produce_anatomy", fails)
+    report = prepare_film_library(library_request(people, tmp_path / "library"))
+    assert report.made == report.anatomies == 2
+    assert report.failures[0] == "anatomy 1 of bert: a lung that does not fit"
+    assert "unexpected ValueError: a mistake" in report.failures[1]
+
+
+def test_a_cause_that_is_not_the_anatomy_ends_the_run(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> bytes:
+        raise problem
+
+    monkeypatch.setattr(library_run, "produce_anatomy", fails)
+    problem: Exception = ValueError("a mistake")
+    with pytest.raises(XReconError, match=r"in a row .* anatomy 15 of bert"):
+        prepare_film_library(library_request(people, tmp_path / "library", anatomies=40))
+    problem = XReconError("the disk is full")
+    with pytest.raises(XReconError, match="the disk is full"):
+        prepare_film_library(library_request(people, tmp_path / "library"))
+
+
+@pytest.mark.parametrize("mechanism", ["flow", "offset"])
+def test_maps_are_projections_of_the_truth(phantom64: Phantom, mechanism: str) -> None:
+    source = source_chest(phantom64.volume, "phantom")
+    rig = FilmRig.of(unvaried(source), 64)
+    ct, truth = plant_pneumothorax(
+        source.ct, chest=source.chest, side="left", occupancy=0.3, pattern="upright", mechanism=mechanism
+    )
+    sample = film_sample(ct, source.chest, rig, [], truth)
+    stored = {1: sample.lung[:, 0], 2: sample.lung[:, 1], 3: sample.air[:, 1]}
+    for label, lengths in stored.items():
+        direct = rig.lengths([(truth.labels == label).astype(np.float32)])[0]
+        away = np.abs(lengths - direct)
+        # Partial volume: a ray meets few surfaces, and the label of a voxel is wrong by half of it at most.
+        assert away.mean() < 0.8
+        assert lengths.sum() == pytest.approx(direct.sum(), rel=0.05)
+        assert np.corrcoef(lengths.ravel(), direct.ravel())[0, 1] > 0.99
+    assert not sample.air[:, 0].any()
 
 
 def test_lengths_that_do_not_fit_are_cut() -> None:

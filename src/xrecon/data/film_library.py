@@ -12,6 +12,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ ANATOMIES_FOLDER = "anatomies"
 STEP_MM = 0.01
 """Length that one unit of the stored numbers stands for, mm."""
 _LONGEST_MM = 65535 * STEP_MM
-_FILE_NAME = re.compile(r"(?P<case>.+)_(?P<number>\d{5})\.npz")
+_FILE_NAME = re.compile(r"(?P<case>[^.].*)_(?P<number>\d{5})\.npz")
+"""Names that begin with a dot are files that are being written, or were when their run was killed."""
+_DAMAGE = (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What the standard library raises while it reads a damaged archive."""
 _LEVEL = 1
 """Of deflate: higher ones gain a tenth and take five times as long."""
 
@@ -173,15 +177,16 @@ def _meta(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(_array(archive, "meta").tobytes().decode("utf-8"))
         return {**meta, "samples": list(meta["samples"])}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path.name}: its description is damaged ({error}); delete it and go on") from error
 
 
 def _lengths(archive: zipfile.ZipFile, name: str, factor: int) -> NDArray[np.float32]:
     try:
         units = _array(archive, name)
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{name} of a film anatomy is damaged ({error}); delete the file and go on") from error
+    except _DAMAGE as error:
+        file = Path(archive.filename or "").name
+        raise InputError(f"{file}: its part {name} is damaged ({error}); delete the file and go on") from error
     rows, cols = units.shape[-2:]
     if rows % factor or cols % factor:
         raise InputError(f"films of {rows} x {cols} pixels cannot be averaged by {factor}")

@@ -27,6 +27,7 @@ from xrecon.volume import RESEARCH_NOTICE, Volume
 _BULLA_WALL_MM = 0.7
 _SHELL = 2.0
 """Outer radius of the lung that a bulla compresses, in radii of the bulla."""
+_LARGEST_STOMACH_MM = 110.0
 _TISSUE_DENSITY = 1010.0
 _FLUID_DENSITY = 1020.0
 
@@ -158,17 +159,20 @@ def plant_subcutaneous_emphysema(
         )
     layers = skin + 7.0 * smooth_noise(hu.shape, 12.0 / min(spacing), rng)
     patches = smooth_noise(hu.shape, 18.0 / min(spacing), rng)
-    streak = np.abs(np.mod(layers, 14.0) - 7.0)  # mm from the middle plane of the nearest layer
     soft = ndimage.gaussian_filter(allowed.astype(np.float32), 0.5)
+    # The width is looked for among the voxels that may hold air: a small part of the box.
+    some = (soft > 0.0) & (patches > 0.6)
+    open_to, room = patches[some] - 0.6, soft[some]
+    streak = np.abs(np.mod(layers[some], 14.0) - 7.0)  # mm from the middle plane of the nearest layer
     blur = _blur(spacing)
 
     def share(width: float) -> Floats:
-        return np.asarray(
-            soft * ndtr((width * np.maximum(patches - 0.6, 0.0) - streak) / blur) * (patches > 0.6), dtype=np.float32
-        )
+        return np.asarray(room * ndtr((width * open_to - streak) / blur), dtype=np.float32)
 
     width = _solve(lambda w: float(share(w).sum()) * ct.voxel_ml, volume_ml, 0.05, 12.0)
-    return _filled(ct, box, share(width), noise, rng, f"subcutaneous emphysema of {volume_ml:g} mL planted, {side}")
+    air = np.zeros(hu.shape, dtype=np.float32)
+    air[some] = share(width)
+    return _filled(ct, box, air, noise, rng, f"subcutaneous emphysema of {volume_ml:g} mL planted, {side}")
 
 
 def plant_stomach_gas(
@@ -206,14 +210,19 @@ def plant_stomach_gas(
     centre = np.array([top, row, column]) * spacing + np.array([15.0, 0.0, 0.0])
     axes = [(np.arange(n) * s - c) / e for n, s, c, e in zip(ct.shape, spacing, centre, (1.0, 1.2, 1.0), strict=True)]
     away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).astype(np.float32)
-    edge = ndtr((clear - wall_mm) / _blur(ct.spacing_mm)) * allowed
     above = (axes[1] < 18.0)[None, :, None] & (axes[0] > -25.0)[:, None, None]
+    blur = _blur(ct.spacing_mm)
+    # The radius is looked for among the voxels that may hold gas.
+    some = allowed & (away < _LARGEST_STOMACH_MM + 6.0 * blur)
+    edge, near = ndtr((clear[some] - wall_mm) / blur), away[some]
+    counted = np.broadcast_to(above, ct.shape)[some]
 
     def share(radius: float) -> Floats:
-        return np.asarray(edge * ndtr((radius - away) / _blur(ct.spacing_mm)), dtype=np.float32)
+        return np.asarray(edge * ndtr((radius - near) / blur), dtype=np.float32)
 
-    radius = _solve(lambda r: float((share(r) * above).sum()) * ct.voxel_ml, volume_ml, 5.0, 110.0)
-    lumen = share(radius)
+    radius = _solve(lambda r: float(share(r)[counted].sum()) * ct.voxel_ml, volume_ml, 5.0, _LARGEST_STOMACH_MM)
+    lumen = np.zeros(ct.shape, dtype=np.float32)
+    lumen[some] = share(radius)
     box = box_of(lumen > 0.01, ct.spacing_mm, margin_mm=4.0)
     fluid = np.where(above[:, :, :1], 0.0, 1.0)[box[0], box[1]] * np.ones_like(lumen[box])
     return _filled(ct, box, lumen[box], noise, rng, f"stomach gas of {volume_ml:g} mL planted", fluid=fluid)

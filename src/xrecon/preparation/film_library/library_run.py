@@ -16,7 +16,7 @@ from xrecon.data.ct_folder import content_sha256
 from xrecon.data.film_library import ANATOMIES_FOLDER, LIBRARY_NAME, anatomy_files, anatomy_name
 from xrecon.data.split import Split, cases_in
 from xrecon.environment import one_thread, run_environment
-from xrecon.errors import InputError
+from xrecon.errors import InputError, XReconError
 from xrecon.io.output.atomic import write_bytes_atomic, write_json_atomic
 from xrecon.jobs import run_jobs
 from xrecon.preparation.film_library.library_settings import FilmLibrarySettings
@@ -26,6 +26,8 @@ from xrecon.volume import RESEARCH_NOTICE, load_ct
 _CASES_IN_MEMORY = 16
 """Source chests that one process keeps: about 90 MB each."""
 _SHA_DIGITS = 16
+_FAILURES_IN_A_ROW = 16
+"""After so many the cause is not the anatomy."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def prepare_film_library(request: FilmLibraryRequest) -> FilmLibraryReport:
     Raises:
         InputError: no such CTs; a library of other settings or CTs in the output folder.
         MissingPartError: a scheduler without Dask.
+        XReconError: the disk is full, or many anatomies in a row cannot be made.
     """
     started = time.perf_counter()
     cases = cases_in(request.cts, request.split, "train")
@@ -102,20 +105,42 @@ def prepare_film_library(request: FilmLibraryRequest) -> FilmLibraryReport:
         case, path = cases[number % len(cases)]
         if not (request.output / ANATOMIES_FOLDER / anatomy_name(case, number)).is_file():
             jobs.append(_AnatomyJob(case, str(path), number, shapes, str(request.output), request.settings))
-    failures = []
-    outcomes = run_jobs(_make, jobs, workers=request.workers, scheduler=request.scheduler)
-    for count, (index, outcome) in enumerate(outcomes, start=1):
-        job = jobs[index]
-        if isinstance(outcome, InputError):
-            failures.append(f"anatomy {job.number} of {job.case}: {outcome}")
-        elif isinstance(outcome, Exception):
-            raise outcome
-        request.progress(count, len(jobs), f"anatomy {job.number} of {job.case}")
+    failures = _run(request, jobs)
     present = len(anatomy_files(request.output))
     samples = present * (request.settings.plants + request.settings.healthy)
     return FilmLibraryReport(
         present, samples, len(jobs) - len(failures), tuple(failures), time.perf_counter() - started
     )
+
+
+def _run(request: FilmLibraryRequest, jobs: list[_AnatomyJob]) -> list[str]:
+    """Make the anatomies; a line for each that could not be made: a run of a day does not end at one of them."""
+    failures: list[str] = []
+    in_a_row = 0
+    outcomes = run_jobs(_make, jobs, workers=request.workers, scheduler=request.scheduler)
+    for count, (index, outcome) in enumerate(outcomes, start=1):
+        name = f"anatomy {jobs[index].number} of {jobs[index].case}"
+        in_a_row = in_a_row + 1 if isinstance(outcome, Exception) else 0
+        if isinstance(outcome, Exception):
+            if isinstance(outcome, OSError) or (
+                isinstance(outcome, XReconError) and not isinstance(outcome, InputError)
+            ):
+                raise outcome  # of the disk or the installation: no other anatomy will fare better
+            failures.append(f"{name}: {_reason(outcome)}")
+            if in_a_row == _FAILURES_IN_A_ROW:
+                raise XReconError(
+                    f"{_FAILURES_IN_A_ROW} anatomies in a row cannot be made; the last: {failures[-1]}. Those that are "
+                    "finished stay: run the same command again when the cause is removed"
+                )
+            name = f"{name} cannot be made: {_reason(outcome)}"
+        request.progress(count, len(jobs), name)
+    return failures
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; please report it (make it again with --debug --workers 1)"
 
 
 def _make(job: _AnatomyJob) -> int:
