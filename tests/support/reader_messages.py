@@ -20,12 +20,13 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Any file": ("io/formats.py", "io/guards/files.py", "io/guards/kinds.py", "io/guards/archives.py"),
     "Size, grid and values": (
         "io/guards/arrays.py", "io/guards/grids.py", "io/guards/hounsfield.py", "io/guards/wrapped.py",
-        "io/guards/border_fill.py", "io/guards/lost_planes.py", "io/slice_grid.py",
+        "io/guards/border_fill.py", "io/guards/lost_planes.py", "io/slice_grid.py", "io/source_grid.py",
     ),
     "DICOM CT": ("io/dicom",),
-    "NIfTI": ("io/nifti.py",),
+    "NIfTI": ("io/nifti.py", "io/nifti_place.py"),
     "MHA, MHD and NRRD": ("io/itk.py",),
     "Films": ("io/image.py", "io/film_file.py", "io/film_geometry.py", "io/dicom/film.py", "radiograph.py"),
+    "What films show": ("inference/film_check.py",),
     "The chest itself": ("anatomy/orientation.py", "preparation/checks.py", "preparation/dicom_index.py"),
 }  # fmt: skip
 _SHORTEST = 12

@@ -12,7 +12,7 @@ import sys
 import traceback
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -69,6 +69,11 @@ class Shell:
         """A remark on standard error; silent under `--quiet`."""
         if not self.quiet:
             print(text, file=sys.stderr)
+
+    def file_notes(self, path: os.PathLike[str], notes: Iterable[str]) -> None:
+        """What a reader says of a file, on standard error; silent under `--quiet`."""
+        for text in notes:
+            self.note(f"note: {os.fspath(path)}: {text}")
 
     @contextmanager
     def progress(self, description: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:

@@ -77,8 +77,10 @@ def plant(
         if path.exists() and not overwrite:
             raise OutputExistsError(f"{path} exists already; choose another folder or give --overwrite")
     with shell.progress("planting"):
+        loaded = load_ct(ct)
+        shell.file_notes(ct, loaded.notes)
         sick, truth = plant_pneumothorax(
-            with_orientation_notes(load_ct(ct), ct),
+            with_orientation_notes(loaded, ct),
             side=side.value,
             occupancy=occupancy,
             seed=seed,

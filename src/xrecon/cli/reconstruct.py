@@ -115,6 +115,8 @@ def reconstruct(
         load_radiograph(path, view, geometry=geometry.value, pixel_mm=pixel_mm, invert=invert, mirror=mirror)
         for path, view, mirror in zip((pa, lateral), VIEWS, (mirror_pa, mirror_lateral), strict=True)
     ]
+    for path, film in zip((pa, lateral), films, strict=True):
+        shell.file_notes(path, film.notes)
     usable_device(device)
     others = None if bank is None else bank_files(chosen_cases(bank, split), (pa, lateral))
     for name in others.left_out if others else ():

@@ -31,7 +31,10 @@ def segment(
     lung_model: LungModelOption = "auto",
     series: Annotated[
         str | None,
-        typer.Option("--series", help="DICOM series to read: UID, number or description; default: the largest."),
+        typer.Option(
+            "--series",
+            help="DICOM series: number, UID (or its end), description, #K or NUMBER@ACQUISITION; default: the best.",
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:

@@ -48,7 +48,11 @@ def simulate(
         bool, typer.Option("--keep-table", help="Also project the table and all else outside the body.")
     ] = False,
     series: Annotated[
-        str | None, typer.Option("--series", help="DICOM series to read: UID, number or description.")
+        str | None,
+        typer.Option(
+            "--series",
+            help="DICOM series: number, UID (or its end), description, #K or NUMBER@ACQUISITION; default: the best.",
+        ),
     ] = None,
     device: DeviceOption = "cpu",
     physics: Annotated[
@@ -87,7 +91,9 @@ def simulate(
     energy = FILM_ENERGY_KEV if energy_kev is None else energy_kev
     chain = _chain(physics, overrides or (), energy_kev)
     with shell.progress("reading and projecting the CT"):
-        volume = with_orientation_notes(load_ct(ct, series=series), ct)
+        loaded = load_ct(ct, series=series)
+        shell.file_notes(ct, loaded.notes)
+        volume = with_orientation_notes(loaded, ct)
         centre = thorax_centre(volume)
         films = make_films(
             volume,
