@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from xrecon.config import load_config
 from xrecon.errors import ConfigError, InputError, MissingPartError
 from xrecon.projector.attenuation import bone_hu, hu_to_mu, mu_bone_per_mm, mu_water_per_mm
+from xrecon.projector.detector import transmit
+from xrecon.projector.physics import Scintillator
 from xrecon.projector.spectrum import MATERIALS, Beam, Spectrum, attenuation_per_mm, material_fractions, tube_spectrum
 
 
@@ -171,3 +173,14 @@ def test_wrong_requests() -> None:
         Spectrum.monochromatic(60.0).filtered("water", -1.0)
     with pytest.raises(ConfigError, match="kvp = 300"):
         load_config(Beam, None, ["kvp=300"])
+
+
+@pytest.mark.parametrize("kvp", [80.0, 111.0, 135.0])
+def test_broad_bins_give_nearly_the_same_film(kvp: float) -> None:
+    water = torch.linspace(20.0, 450.0, 44)[:, None].expand(-1, 3)
+    bone = torch.tensor([0.0, 20.0, 60.0]).expand(44, -1)
+    fine, broad = (tube_spectrum(Beam(kvp=kvp, step_kev=step)) for step in (1, 8))
+    assert broad.energy_kev.size <= fine.energy_kev.size / 7
+    assert broad.mean_energy_kev == pytest.approx(fine.mean_energy_kev, rel=1e-6)
+    exact, near = (-transmit(water, bone, beam, scintillator=Scintillator())[0].log() for beam in (fine, broad))
+    assert float(((near - exact).abs() / exact).max()) < 0.006

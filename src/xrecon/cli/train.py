@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,15 @@ from xrecon.cli.help_text import command_group
 from xrecon.cli.options import SplitOption, chosen_cases
 from xrecon.cli.train_network import NAME, TrainGroup, network
 
+
+class FilmViews(str, Enum):
+    """Which films the film networks see."""
+
+    PA = "pa"
+    LATERAL = "lateral"
+    BOTH = "both"
+
+
 app = command_group(
     "Train a reconstruction network, the anatomical prior, the lung network or the film networks.\n\n"
     "The word `network` may be left out: `xrecon train CONFIG.yaml` trains a reconstruction network.",
@@ -22,6 +32,7 @@ app = command_group(
         "xrecon train priors cases -o priors.safetensors",
         "xrecon train lungs cases --split configs/splits/shared-data.yaml -o lungs-run",
         "xrecon train films films -o film-run --fold 0",
+        "xrecon train films films -o film-run-pa --fold 0 --views pa --pixel-mm 3",
     ),
     cls=TrainGroup,
 )
@@ -145,6 +156,7 @@ add_command(app, lungs, name="lungs")
 
 @example(
     "xrecon train films films -o film-run --fold 0",
+    "xrecon train films films -o film-run-pa --fold 0 --views pa --pixel-mm 3",
     "xrecon train films films -o film-run --resume",
 )
 def films(
@@ -162,6 +174,13 @@ def films(
     fold: Annotated[
         int | None, typer.Option("--fold", min=0, help="Leave out this fold of the cases, and measure on it.")
     ] = None,
+    views: Annotated[
+        FilmViews | None, typer.Option("--views", help="Films that the network sees; default: both.")
+    ] = None,
+    pixel_mm: Annotated[
+        float | None,
+        typer.Option("--pixel-mm", help="Pixel pitch of the films: 0.75, 1.5, 3 or 6 mm; default: 1.5."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, or begin it.")] = False,
     max_seconds: Annotated[
         float | None, typer.Option("--max-seconds", min=1, help="Stop after so many seconds; --resume goes on.")
@@ -176,7 +195,13 @@ def films(
     from xrecon.training.films.film_loop import train_films
     from xrecon.training.films.film_training import FilmTraining
 
-    overrides = [*(settings or []), *([] if fold is None else [f"fold={fold}"])]
+    overrides = list(settings or [])
+    if fold is not None:
+        overrides.append(f"fold={fold}")
+    if views is not None:
+        overrides.append(f"network.views={'[pa, lateral]' if views is FilmViews.BOTH else [views.value]}")
+    if pixel_mm is not None:
+        overrides.append(f"network.pixel_mm={pixel_mm}")
     with shell.progress("training the film networks"):
         outcome = train_films(
             library,

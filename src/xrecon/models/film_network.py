@@ -1,7 +1,8 @@
 """A pair of 2D networks, one per film, that map free pleural air and lung along every ray, by side.
 
-Each is a residual U-Net on local contrast, folded to half the resolution. Both films show the patient's long axis along
-their rows: at the two coarsest levels the mean over each row of one film is added to the same row of the other.
+Each is a residual U-Net on local contrast, folded to a coarser grid. Both films show the patient's long axis along
+their rows: at the two coarsest levels what one film shows in a row is added to the same row of the other. A head on
+both films can say per side whether there is free air at all.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as functional
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from xrecon.config import Config
-from xrecon.films.local_contrast import CHANNELS
+from xrecon.errors import InputError
+from xrecon.films.local_contrast import SCALES_MM
+from xrecon.geometry import VIEWS
 
-_FOLD = 2
 _OUTPUTS = 6
 """Per view: logit of air (right, left), mm of air (right, left), mm of lung (right, left)."""
 LENGTH_SCALE_MM = 20.0
 """Unit of the lengths inside the network."""
 _GROUP = 8
+"""Channels per group of the normalisation."""
+_HIDDEN = 64
+"""Width of the head that says whether there is air."""
 
 
 class FilmNetConfig(Config):
@@ -31,15 +36,36 @@ class FilmNetConfig(Config):
     channels: tuple[int, ...] = Field(
         default=(24, 40, 64, 96, 128), min_length=3, max_length=7, description="Of the levels, fine to coarse."
     )
-    pixel_mm: float = Field(default=1.5, gt=0, description="Pixel pitch at the isocentre, mm.")
-    views: tuple[str, ...] = Field(
-        default=("pa", "lateral"), min_length=1, max_length=2, description="Films that the network sees."
+    fold: int = Field(
+        default=2, ge=1, le=8, description="Pixels per edge that the finest level takes together as channels."
     )
+    pixel_mm: float = Field(default=1.5, gt=0, description="Pixel pitch at the isocentre, mm.")
+    scales_mm: tuple[tuple[float, float], ...] = Field(
+        default=SCALES_MM, min_length=1, max_length=6, description="Scales of the local contrast, see there."
+    )
+    views: tuple[str, ...] = Field(
+        default=VIEWS, min_length=1, max_length=2, description="Films that the network sees."
+    )
+    presence: bool = Field(default=False, description="A head on both films that says per side whether there is air.")
+
+    @field_validator("channels")
+    @classmethod
+    def _whole_groups(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
+        if any(count < _GROUP or count % _GROUP for count in channels):
+            raise ValueError(f"channels must be multiples of {_GROUP}, got {channels}")
+        return channels
+
+    @field_validator("views")
+    @classmethod
+    def _known_views(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        if views != tuple(view for view in VIEWS if view in views):
+            raise ValueError(f"views must be {VIEWS} or one of these, got {views}")
+        return views
 
     @property
     def multiple(self) -> int:
         """Edges of the films are multiples of this."""
-        return int(_FOLD * 2 ** (len(self.channels) - 1))
+        return int(self.fold * 2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +76,13 @@ class FilmMaps:
         air_logit: [N, 2 views, 2 sides, rows, cols]; sides right, left.
         air_mm: the same shape, length of air along the ray where there is air, mm.
         lung_mm: the same shape, length of lung, mm.
+        presence_logit: [N, 2 sides], whether the side holds free air; None for networks without that head.
     """
 
     air_logit: Float[Tensor, "batch views sides rows cols"]
     air_mm: Float[Tensor, "batch views sides rows cols"]
     lung_mm: Float[Tensor, "batch views sides rows cols"]
+    presence_logit: Float[Tensor, "batch sides"] | None = None
 
     @property
     def expected_air_mm(self) -> Float[Tensor, "batch views sides rows cols"]:
@@ -109,14 +137,15 @@ class _FilmExchange(nn.Module):
 class _FilmBranch(nn.Module):
     """The U-Net of one film, in pieces, so that the films can exchange what they see between its levels."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[int, ...], *, scales: int, fold: int) -> None:
         super().__init__()
-        folded = CHANNELS * _FOLD**2
+        folded = scales * fold**2
+        self.fold = fold
         self.encoder = nn.ModuleList(_ResidualBlock(i, o) for i, o in zip((folded, *channels), channels, strict=False))
         pairs = [(channels[i], channels[i - 1]) for i in range(len(channels) - 1, 0, -1)]
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for coarse, fine in pairs)
         self.decoder = nn.ModuleList(_ResidualBlock(2 * fine, fine) for _, fine in pairs)
-        self.head = nn.Conv2d(channels[0] + folded, _OUTPUTS * _FOLD**2, 3, padding=1)
+        self.head = nn.Conv2d(channels[0] + folded, _OUTPUTS * fold**2, 3, padding=1)
 
     def encode(self, level: int, x: Float[Tensor, "batch inputs rows cols"]) -> Float[Tensor, "batch outputs r c"]:
         """The features of one level from those of the level before."""
@@ -131,7 +160,7 @@ class _FilmBranch(nn.Module):
         x = features[-1]
         for up, block, skip in zip(self.up, self.decoder, reversed(features[:-1]), strict=True):
             x = block(torch.cat([functional.interpolate(up(x), scale_factor=2.0, mode="nearest"), skip], dim=1))
-        return functional.pixel_shuffle(self.head(torch.cat([x, folded], dim=1)), _FOLD)
+        return functional.pixel_shuffle(self.head(torch.cat([x, folded], dim=1)), self.fold)
 
 
 class FilmNet(nn.Module):
@@ -144,16 +173,40 @@ class FilmNet(nn.Module):
     def __init__(self, config: FilmNetConfig | None = None) -> None:
         super().__init__()
         self.config = config or FilmNetConfig()
-        channels = self.config.channels
-        self.branches = nn.ModuleList(_FilmBranch(channels) for _ in self.config.views)
-        levels = (len(channels) - 2, len(channels) - 1) if len(self.config.views) == 2 else ()
+        channels, views = self.config.channels, self.config.views
+        scales = len(self.config.scales_mm)
+        self.branches = nn.ModuleList(_FilmBranch(channels, scales=scales, fold=self.config.fold) for _ in views)
+        levels = (len(channels) - 2, len(channels) - 1) if len(views) == 2 else ()
         self.exchange = nn.ModuleDict({f"{level}": _FilmExchange(channels[level]) for level in levels})
+        self.presence: nn.Module | None = None
+        if self.config.presence:
+            inputs = 2 * channels[-1] * len(views)
+            self.presence = nn.Sequential(nn.Linear(inputs, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, 2))
 
-    def forward(self, contrast: Float[Tensor, "batch views 2 rows cols"]) -> FilmMaps:
-        """Local contrast [N, views, 2, rows, cols] of the films, in the order of `config.views`, to their maps."""
+    def forward(self, contrast: Float[Tensor, "batch views scales rows cols"]) -> FilmMaps:
+        """Local contrast [N, views, scales, rows, cols] of the films, in the order of `config.views`, to their maps.
+
+        Raises:
+            InputError: other views or scales than configured, or edges that are no multiple of `config.multiple`.
+        """
+        self._check(contrast)
         branches: list[_FilmBranch] = list(self.branches)  # type: ignore[arg-type]
-        folded = [functional.pixel_unshuffle(contrast[:, k], _FOLD) for k in range(len(branches))]
-        films = list(folded)
+        folded = [functional.pixel_unshuffle(contrast[:, k], self.config.fold) for k in range(len(branches))]
+        features = self._encoded(branches, folded)
+        outputs = torch.stack(
+            [branch.decode(kept, base) for branch, kept, base in zip(branches, features, folded, strict=True)],
+            dim=1,
+        ).float()
+        lengths = functional.softplus(outputs[:, :, 2:]) * LENGTH_SCALE_MM
+        presence = None
+        if self.presence is not None:
+            coarse = [kept[-1].flatten(2) for kept in features]
+            pooled = torch.cat([pool for film in coarse for pool in (film.mean(dim=-1), film.amax(dim=-1))], dim=1)
+            presence = self.presence(pooled).float()
+        return FilmMaps(outputs[:, :, :2], lengths[:, :, :2], lengths[:, :, 2:], presence)
+
+    def _encoded(self, branches: list[_FilmBranch], films: list[Tensor]) -> list[list[Tensor]]:
+        """Features per view and level, fine to coarse, from the folded films."""
         features: list[list[Tensor]] = [[] for _ in films]
         for level in range(len(self.config.channels)):
             films = [
@@ -164,9 +217,17 @@ class FilmNet(nn.Module):
                 films = self.exchange[f"{level}"](films)
             for kept, film in zip(features, films, strict=True):
                 kept.append(film)
-        outputs = torch.stack(
-            [branch.decode(kept, base) for branch, kept, base in zip(branches, features, folded, strict=True)],
-            dim=1,
-        ).float()
-        lengths = functional.softplus(outputs[:, :, 2:]) * LENGTH_SCALE_MM
-        return FilmMaps(outputs[:, :, :2], lengths[:, :, :2], lengths[:, :, 2:])
+        return features
+
+    def _check(self, contrast: Tensor) -> None:
+        config = self.config
+        views, scales = len(config.views), len(config.scales_mm)
+        if contrast.ndim != 5 or tuple(contrast.shape[1:3]) != (views, scales):
+            raise InputError(
+                f"the film networks take local contrast [N, {views} views, {scales} scales, rows, cols], got "
+                f"{tuple(contrast.shape)}"
+            )
+        if any(edge % config.multiple for edge in contrast.shape[-2:]):
+            raise InputError(
+                f"films of {tuple(contrast.shape[-2:])} pixels: edges must be multiples of {config.multiple}; pad them"
+            )

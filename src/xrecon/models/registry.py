@@ -15,6 +15,7 @@ from xrecon.errors import ConfigError
 from xrecon.models.blocks import initialise
 from xrecon.models.config import HU_OFFSET, HU_SCALE, DiscriminatorConfig, GeneratorConfig
 from xrecon.models.discriminator import Discriminator
+from xrecon.models.film_network import FilmNet, FilmNetConfig
 from xrecon.models.generator import Generator
 from xrecon.models.lung_network import WINDOWS_HU, LungNet, LungNetConfig
 
@@ -67,6 +68,15 @@ def _lung_shapes(_config: LungNetConfig) -> tuple[str, str]:
     )
 
 
+def _film_maps_shapes(config: FilmNetConfig) -> tuple[str, str]:
+    films = f"{len(config.views)} views ({', '.join(config.views)}), {len(config.scales_mm)} scales"
+    inputs = (
+        f"local contrast [N, {films}, rows, cols] as xrecon.films.local_contrast makes it, pixels of "
+        f"{config.pixel_mm:g} mm at the isocentre; rows from head to feet"
+    )
+    return inputs, "per view and side (right, left): logit of free pleural air, mm of it and mm of lung along each ray"
+
+
 _NETWORK_RANGE = f"(HU + {HU_OFFSET:g}) / {HU_SCALE:g}, clipped to 0..1; films 0..1"
 
 FAMILIES: Mapping[str, Family] = {
@@ -78,6 +88,7 @@ FAMILIES: Mapping[str, Family] = {
         _lung_shapes,
         f"windows {WINDOWS_HU} HU, each scaled to -1..1",
     ),
+    "films": Family(FilmNetConfig, FilmNet, _film_maps_shapes, "local contrast -6..6, lengths in mm"),
 }
 _X2CT_GAN = GeneratorConfig(size=128, dense_layers=(6, 12, 24, 16, 6), mfusionren=False, activation="relu")
 

@@ -11,15 +11,18 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from xrecon.data.film_library import FilmSample
-from xrecon.geometry import ConeBeam
+from xrecon.geometry import VIEWS, ConeBeam
 from xrecon.projector.detector import expose
-from xrecon.projector.physics import Blur, FilmPhysics, Noise, Scatter
+from xrecon.projector.physics import Blur, FilmPhysics, Heel, Noise, Scatter
 from xrecon.projector.spectrum import Beam
+from xrecon.training.films.console import shown, toned
 
 _TURN_DEGREES = 6.0
 _SCALE = (0.88, 1.14)
 _SHIFT_SHARE = 0.06
 _ELASTIC_PIXELS = 3.0
+_BIN_KEV = 8
+"""Of the random beams: fine enough for films whose beam nobody knows, and an eighth of the work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +51,12 @@ def random_film(sample: FilmSample, views: tuple[ConeBeam, ConeBeam], rng: np.ra
     """The films of a sample with everything drawn at random that a stand and a patient's posture leave open."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     films = _exposed(sample, views, (_physics(rng), _physics(rng)), generator)
-    films = torch.stack([_tone(film, rng) for film in films])
+    films = torch.stack([toned(film, rng) for film in films])
     stack = torch.cat([films[:, None], torch.from_numpy(sample.air), torch.from_numpy(sample.lung)], dim=1)
     stack = _moved(stack, rng)
     if rng.random() < 0.5:
         stack = mirrored(stack)
-    films = stack[:, 0] + torch.randn(stack[:, 0].shape, generator=generator) * float(rng.uniform(0.0, 0.01))
+    films = torch.stack([shown(stack[k, 0], name, views[k], rng) for k, name in enumerate(VIEWS)])
     return FilmBatchItem(films, stack[:, 1:3].contiguous(), stack[:, 3:5].contiguous())
 
 
@@ -71,10 +74,19 @@ def _physics(rng: np.random.Generator) -> FilmPhysics:
     has_grid = rng.random() < 0.7
     scatter = Scatter(ratio=float(rng.uniform(0.2, 1.6)), fwhm_mm=float(rng.uniform(50.0, 120.0)), grid=bool(has_grid))
     return FilmPhysics(
-        beam=Beam(kvp=float(rng.uniform(80.0, 135.0))),
+        beam=Beam(kvp=float(rng.uniform(80.0, 135.0)), step_kev=_BIN_KEV),
         scatter=scatter if rng.random() < 0.85 else None,
+        heel=_heel(rng) if rng.random() < 0.6 else None,
         noise=Noise(exposure=float(np.exp(rng.uniform(np.log(0.8), np.log(10.0))))),
         blur=Blur(detector_fwhm_mm=float(rng.uniform(0.1, 0.8)), focal_spot_mm=float(rng.uniform(0.3, 1.5))),
+    )
+
+
+def _heel(rng: np.random.Generator) -> Heel:
+    """Anode at the top or bottom, seldom at a side, with or without the correction of the detector."""
+    side = ("top", "bottom", "top", "bottom", "left", "right")[int(rng.integers(6))]
+    return Heel.model_validate(
+        {"ratio": float(rng.uniform(0.7, 1.0)), "anode_side": side, "flat_field": bool(rng.random() < 0.5)}
     )
 
 
@@ -90,19 +102,6 @@ def _exposed(
             water, bone = torch.from_numpy(sample.water[k]), torch.from_numpy(sample.bone[k])
             films.append(expose(water, bone, physics[k], geometry=view, generator=generator).line_integral)
     return torch.stack(films).clone()
-
-
-def _tone(film: Tensor, rng: np.random.Generator) -> Tensor:
-    """A random monotone look-up table of line integrals, as consoles apply them; range about 0..1."""
-    low, high = torch.quantile(film.flatten()[::7], torch.tensor([0.02, 0.99]))
-    x: Tensor = (film - low) / (high - low).clamp(min=1e-3)
-    draw = rng.random()
-    if draw < 0.4:
-        return x
-    if draw < 0.7:
-        return torch.pow(x.clamp(min=0.0), float(rng.uniform(0.6, 1.6)))
-    centre, steepness = float(rng.uniform(0.35, 0.65)), float(rng.uniform(3.0, 7.0))
-    return torch.sigmoid((x - centre) * steepness)
 
 
 def _moved(stack: Tensor, rng: np.random.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -12,21 +13,24 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from xrecon.environment import run_environment
-from xrecon.errors import CheckpointError, DivergedError, InputError, OutputExistsError
+from xrecon.errors import CheckpointError, DivergedError, OutputExistsError
+from xrecon.geometry import FRAME_MM
 from xrecon.io.output.atomic import atomic_path, write_json_atomic, write_text_atomic
 from xrecon.json_text import json_text
+from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
 from xrecon.models.film_network import FilmNet
 from xrecon.training.films.film_loss import film_loss, is_finite
 from xrecon.training.films.film_pool import FilmPool
 from xrecon.training.films.film_training import FilmTraining
 from xrecon.training.films.film_validation import film_metrics, score_films
+from xrecon.training.tracker import peak_memory_gb
 from xrecon.volume import RESEARCH_NOTICE
 
 CONFIG_NAME, STATE_NAME, LOG_NAME = "config.yaml", "state.pt", "metrics.jsonl"
-WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
+SCORES_NAME = "scores-{step:06d}.json"
+"""Of every film pair of a measurement: what the networks said, and the truth."""
 _REPORT_STEPS = 20
 
 
@@ -48,7 +52,7 @@ class FilmTrainingOutcome:
     Attributes:
         step: reached.
         finished: all steps are done, and the weights are written.
-        metrics: of the last measurement; empty without cases left out.
+        metrics: of the last measurement of this part; empty without cases left out.
         weights: the file, once finished.
     """
 
@@ -72,8 +76,8 @@ def train_films(
 
     Args:
         library: folder of `xrecon prepare-films`.
-        folder: of the run: config.yaml, run.json, metrics.jsonl, state.pt, and at the end model.safetensors and
-            model.json.
+        folder: of the run: config.yaml, run.json, metrics.jsonl, state.pt, scores-STEP.json of every measurement,
+            and from the first measurement on model.safetensors and model.json with the weights so far.
         settings: of a new run; a resumed one keeps its settings, and these must be equal.
         resume: continue from the state in `folder`, or begin if there is none.
         overwrite: replace a run.
@@ -93,10 +97,8 @@ def train_films(
     progress(f"{len(pool.training)} film pairs to train on; left out: {names}; step {state.step} of {settings.steps}")
     metrics = _train(state, pool, folder, max_seconds, progress)
     _store(state, folder)
-    weights = None
-    if state.step >= settings.steps:
-        weights = save_weights(state.ema, folder, settings, metrics, pool)
-    return FilmTrainingOutcome(state.step, weights is not None, metrics, weights)
+    finished = state.step >= settings.steps
+    return FilmTrainingOutcome(state.step, finished, metrics, folder / WEIGHTS_NAME if finished else None)
 
 
 def _train(
@@ -108,21 +110,31 @@ def _train(
     metrics: dict[str, Any] = {}
     while state.step < settings.steps:
         started = time.monotonic()
-        if max_seconds is not None and started - begun > max_seconds:
-            break
         losses.append(_step(state, pool))
         state.seconds += time.monotonic() - started
         if state.step % _REPORT_STEPS == 0 or state.step == settings.steps:
             loss = sum(losses) / len(losses)
             losses.clear()
             progress(f"step {state.step}, {state.seconds / 60:.1f} min: loss {loss:.4f}")
-            _log(folder, {"step": state.step, "seconds": round(state.seconds), "loss": round(loss, 5)})
+            _log(
+                folder,
+                {
+                    "step": state.step,
+                    "seconds": round(state.seconds),
+                    "loss": round(loss, 5),
+                    "pairs": len(pool.training),
+                    "memory_gb": round(peak_memory_gb(), 2),
+                },
+            )
         if state.step % settings.validate_every == 0 or state.step == settings.steps:
             pool.refresh()
             metrics = _measured(state, pool, folder, progress)
+            save_weights(state, folder, pool, metrics)
         if time.monotonic() - saved > 60.0 * settings.checkpoint_minutes:
             saved = time.monotonic()
             _store(state, folder)
+        if max_seconds is not None and time.monotonic() - begun > max_seconds:
+            break
     return metrics
 
 
@@ -147,7 +159,7 @@ def _step(state: FilmTrainingState, pool: FilmPool) -> float:
     with torch.no_grad():
         for mean, value in zip(state.ema.parameters(), state.network.parameters(), strict=True):
             mean.lerp_(value, 1.0 - decay)
-    return float(loss)
+    return float(loss.detach())
 
 
 def _measured(
@@ -156,7 +168,10 @@ def _measured(
     """Metrics on the cases left out; empty without any."""
     if not pool.validation:
         return {}
-    metrics = film_metrics(score_films(state.ema, pool, pool.validation))
+    scores = score_films(state.ema, pool, pool.validation)
+    metrics = film_metrics(scores)
+    facts = {"notice": RESEARCH_NOTICE, "step": state.step, "scores": scores}
+    write_json_atomic(folder / SCORES_NAME.format(step=state.step), facts, overwrite=True)
     _log(folder, {"step": state.step, "validation": metrics})
     names = ("auc_upright_10", "auc_0.03_0.07", "side_accuracy_10", "volume_r", "occupancy_mae")
     progress(f"step {state.step}: " + ", ".join(f"{name} {metrics[name]}" for name in names))
@@ -179,9 +194,12 @@ def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool
             raise CheckpointError(f"{config}: the run has other settings; give the same ones, or begin another run")
         if (folder / STATE_NAME).is_file():
             _restore(state, folder / STATE_NAME)
+        _forget_after(folder / LOG_NAME, state.step)
         return state
-    for name in (LOG_NAME, STATE_NAME):
+    for name in (LOG_NAME, STATE_NAME, WEIGHTS_NAME, INFORMATION_NAME):
         (folder / name).unlink(missing_ok=True)
+    for file in folder.glob("scores-*.json"):
+        file.unlink()
     text = f"# {RESEARCH_NOTICE}\n" + yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
     write_text_atomic(config, text, overwrite=True)
     facts = {
@@ -221,28 +239,42 @@ def _restore(state: FilmTrainingState, file: Path) -> None:
     state.step, state.seconds = values["step"], values["seconds"]
 
 
-def save_weights(
-    network: FilmNet, folder: Path, settings: FilmTraining, metrics: dict[str, Any], pool: FilmPool
-) -> Path:
-    """Write model.safetensors (half precision) and model.json.
+def _forget_after(log: Path, step: int) -> None:
+    """Drop lines of steps that a resumed run does again, and the half line of a killed run."""
+    if not log.is_file():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            if int(json.loads(line)["step"]) <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    write_text_atomic(log, "".join(kept), overwrite=True)
+
+
+def save_weights(state: FilmTrainingState, folder: Path, pool: FilmPool, metrics: dict[str, Any]) -> None:
+    """Write model.safetensors (half precision, the moving average of the weights) and model.json.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    try:
-        with atomic_path(folder / WEIGHTS_NAME, overwrite=True) as temporary:
-            tensors = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-            save_file(tensors, temporary, metadata={"notice": RESEARCH_NOTICE})
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error})") from error
-    card = {
-        "notice": RESEARCH_NOTICE,
-        "kind": "film networks",
-        "network": settings.network.model_dump(mode="json"),
-        "training": settings.model_dump(mode="json"),
-        "cases": sorted(set(pool.library.information["cases"]) - set(pool.left_out)),
-        "metrics_on_left_out_cases": metrics,
-        "environment": run_environment(),
-    }
-    write_json_atomic(folder / CARD_NAME, card, overwrite=True)
-    return folder / WEIGHTS_NAME
+    cases = sorted(set(pool.library.information["cases"]) - set(pool.left_out))
+    fold = f", fold {pool.settings.fold} of {pool.settings.folds} left out" if pool.left_out else ""
+    save_model(
+        state.ema,
+        folder,
+        name="films",
+        training_data=f"{len(pool.training)} simulated film pairs of varied anatomies of {len(cases)} chest CTs{fold}: "
+        f"{', '.join(cases)}",
+        licence="weights: Apache-2.0; training data: terms of the CTs that the film library was made from",
+        metrics={
+            "step": state.step,
+            "steps_of_the_run": pool.settings.steps,
+            "left_out_cases": list(pool.left_out),
+            "on_left_out_cases": metrics,
+        },
+        frame_mm=FRAME_MM,
+        dtype=torch.float16,
+        overwrite=True,
+    )

@@ -19,8 +19,8 @@ from xrecon.models.film_network import FilmMaps
 from xrecon.training.films.exposure import FilmBatchItem, random_film
 from xrecon.training.films.film_training import FilmTraining
 
-_SAMPLES_IN_MEMORY = 1600
-"""Film pairs of 256 x 256 pixels that stay decoded: about 2 MB each."""
+_SAMPLES_IN_MEMORY = 800
+"""Film pairs of 256 x 256 pixels that stay decoded: 3 MB each; reading such a pair again takes 30 ms."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,14 @@ class FilmPool:
         self._memory.move_to_end(key)
         return self._memory[key]
 
+    def picked(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Places in `training` of so many random pairs: healthy ones, and sick ones by their occupancy."""
+        return [int(place) for place in rng.choice(len(self.training), size=count, p=self._weights)]
+
     def batch(self, step: int) -> tuple[torch.Tensor, FilmMaps]:
         """Inputs [N, views, 2, rows, cols] and targets of one step; the same for the same library and step."""
         rng = np.random.default_rng([self.settings.seed, step, 17])
-        picked = rng.choice(len(self.training), size=self.settings.batch, p=self._weights)
+        picked = self.picked(rng, self.settings.batch)
         items = [random_film(self.read(self.training[i]), self.views, rng) for i in picked]
         return stacked(items, self.settings)
 
@@ -115,7 +119,8 @@ def stacked(items: Sequence[FilmBatchItem], settings: FilmTraining) -> tuple[tor
     films = torch.stack([item.films[numbers] for item in items])
     air = torch.stack([item.air[numbers] for item in items])
     lung = torch.stack([item.lung[numbers] for item in items])
-    return local_contrast(films, settings.network.pixel_mm), FilmMaps(torch.zeros_like(air), air, lung)
+    contrast = local_contrast(films, settings.network.pixel_mm, scales_mm=settings.network.scales_mm)
+    return contrast, FilmMaps(torch.zeros_like(air), air, lung)
 
 
 def network_views(views: tuple[ConeBeam, ConeBeam], settings: FilmTraining) -> list[ConeBeam]:
