@@ -52,3 +52,15 @@ def test_one_channel(edge: int, shape: tuple[int, ...]) -> None:
     for first, second in zip(*results, strict=True):
         assert first.shape == second.shape
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_one_channel_in_bfloat16(autocast: bool) -> None:
+    draw = torch.Generator().manual_seed(2)
+    volume, kernel, bias = (torch.randn(size, generator=draw) for size in ((1, 2, 8, 7, 9), (1, 2, 7, 7, 7), (1,)))
+    exact = functional.conv3d(volume, kernel, bias, padding=3)
+    leaves = [leaf.to(torch.float32 if autocast else torch.bfloat16) for leaf in (volume, kernel, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        rounded = one_channel(*leaves)
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded.float() - exact).norm()) < 0.01 * float(exact.norm())

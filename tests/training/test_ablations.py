@@ -57,7 +57,9 @@ def test_grids_that_make_no_sense_are_refused(tmp_path: Path, text: str, message
         load_grid(file)
 
 
-@pytest.mark.parametrize("name", ["xrecon_224_paper", "xrecon_128", "x2ctgan_128", "tiny_cpu"])
+@pytest.mark.parametrize(
+    "name", ["xrecon_224_paper", "xrecon_128", "x2ctgan_128", "xrecon_128_slim", "x2ctgan_128_slim", "tiny_cpu"]
+)
 def test_shipped_settings_are_valid(name: str) -> None:
     training = load_config(Training, CONFIGS / f"{name}.yaml")
     assert training.name

@@ -13,7 +13,8 @@ import yaml
 
 from support.training_runs import SLIM, small_dataset, small_training
 from xrecon.training.gan import Gan
-from xrecon.training.session import make_fabric
+from xrecon.training.samples import TrainingSamples, open_data
+from xrecon.training.session import make_fabric, volume_size
 
 pytest.importorskip("lightning_fabric")
 
@@ -99,3 +100,18 @@ def test_adam_takes_a_step_in_one_go_where_nothing_forbids_it(precision: str, fu
     gan = Gan(settings, make_fabric(settings), spacing_mm=6.0, steps=10)
     optimisers = (gan.generator_optimiser, gan.discriminator_optimiser)
     assert [bool(adam.param_groups[0]["fused"]) for adam in optimisers] == [fused, fused]
+
+
+def test_gradient_norms_are_measured_in_half_precision(data: Path) -> None:
+    norms = []
+    for precision in ("32-true", "bf16-mixed"):
+        settings = small_training(data, run={"precision": precision})
+        gan = Gan(settings, make_fabric(settings), spacing_mm=6.0, steps=10)
+        cases, _ = open_data(settings.data)
+        batch = TrainingSamples(cases, settings.data.augment, size=volume_size(settings), seed=0)[0]
+        values = gan.step([batch], 0, norms=True)
+        norms.append({name: value for name, value in values.items() if name.startswith("gradient_norm/")})
+    exact, rounded = norms
+    assert set(exact) == set(rounded) >= {"gradient_norm/voxel", "gradient_norm/adversarial"}
+    for name, value in exact.items():
+        assert rounded[name] == pytest.approx(value, rel=0.2), name

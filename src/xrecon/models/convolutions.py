@@ -2,7 +2,8 @@
 
 torch gives a convolution to oneDNN only if the batch is larger than one or the volume large; a single small volume in
 float32 goes to a loop of matrix products that is up to ten times slower, and so does its derivative. Two halves with
-the neighbouring planes of the other one are a batch of two.
+the neighbouring planes of the other one are a batch of two. In bfloat16 only the convolution to a single channel is
+slow.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ def one_channel(
     """Zero-padded convolution to one channel: [N, C, D, H, W], [1, C, k, k, k] with odd k, [1] to [N, 1, D, H, W].
 
     oneDNN works on blocks of output channels, which one channel wastes. So each plane is convolved to k channels, one
-    for each plane of the kernel, and these are added up.
+    for each plane of the kernel, and these are added up, in float32 whatever the precision of the products.
     """
     edge = kernel.shape[2]
-    if not _single(volume):
+    if not _single_on_cpu(volume):
         return functional.conv3d(volume, kernel, bias, padding=edge // 2)
     planes, parts = volume[0].transpose(0, 1), kernel[0].transpose(0, 1)
     shares = functional.conv2d(planes, parts, padding=edge // 2)
     padded = functional.pad(shares, (0, 0, 0, 0, 0, 0, edge // 2, edge // 2))
     depth = volume.shape[2]
-    total = sum((padded[k : k + depth, k] for k in range(1, edge)), start=padded[:depth, 0])
-    return total[None, None] + bias
+    total = sum((padded[k : k + depth, k].float() for k in range(1, edge)), start=padded[:depth, 0].float())
+    return (total[None, None] + bias).to(shares.dtype)
 
 
 def doubled(
@@ -64,11 +65,9 @@ def _halved(volume: Tensor) -> bool:
 
 
 def _single(volume: Tensor) -> bool:
-    """Whether torch would take its slow way."""
-    return (
-        volume.shape[0] == 1
-        and volume.device.type == "cpu"
-        and volume.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
+    """Whether torch would take its slow way for several channels: in float32 only."""
+    return _single_on_cpu(volume) and volume.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def _single_on_cpu(volume: Tensor) -> bool:
+    return volume.shape[0] == 1 and volume.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -131,6 +131,8 @@ class Gan:
     ) -> Tensor:
         """Forward and backward of the generator; returns the volume it made, without its graph."""
         fake: Tensor = self.generator(batch.pa, batch.lateral).float()
+        # A view: in half precision Fabric forbids gradients by its own output that do not come from its own backward.
+        fake = fake.view_as(fake)
         terms = self.losses.terms(fake, batch, poses=poses)
         if self.plain_discriminator is not None:
             # The bare module, frozen: its own gradients are not needed here, so nothing is exchanged between processes.
