@@ -271,6 +271,8 @@ def save_weights(state: FilmTrainingState, folder: Path, pool: FilmPool, metrics
         metrics={
             "step": state.step,
             "steps_of_the_run": pool.settings.steps,
+            "fold": pool.settings.fold,
+            "folds": pool.settings.folds,
             "left_out_cases": list(pool.left_out),
             "on_left_out_cases": metrics,
         },
