@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from xrecon.anatomy.healthy_lungs import find_lungs
 from xrecon.augmentation.lung_shapes import LungShapes
+from xrecon.augmentation.variation_settings import VariationSettings
 from xrecon.augmentation.varied_chest import SourceChest, source_chest, unvaried, varied_chest
 from xrecon.errors import InputError
 from xrecon.phantoms.thorax import Phantom
@@ -32,7 +34,8 @@ def shapes(phantom64: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Lung
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_folds_and_sides_stay(source: SourceChest, shapes: LungShapes, seed: int) -> None:
     varied = varied_chest(source, shapes, seed=(seed,))
-    assert varied.parameters["least_jacobian"] > 0.1
+    assert varied.parameters["least_jacobian"] > 0.1  # over the whole new grid
+    assert varied.parameters["largest_jacobian"] < 10.0
     assert varied.ct.synthetic
     right, left = (np.argwhere(m)[:, 2].mean() for m in (varied.chest.right, varied.chest.left))
     assert right < left  # W runs from the patient's right to the left
@@ -83,12 +86,43 @@ def test_shapes_are_checked(tmp_path: Path) -> None:
         LungShapes.load(tmp_path)
 
 
+def test_a_carina_goes_along(source: SourceChest, shapes: LungShapes) -> None:
+    varied = varied_chest(source, shapes, seed=(3,))
+    assert source.chest.carina is not None
+    assert varied.chest.carina is not None
+    airway = np.argwhere(varied.chest.airway)
+    away = np.linalg.norm((airway - np.asarray(varied.chest.carina)) * varied.ct.spacing_mm, axis=1)
+    assert away.min() <= 1.5 * varied.ct.spacing_mm[0]
+
+
+def test_a_chest_that_always_folds_is_refused(source: SourceChest) -> None:
+    wild = VariationSettings(shape_share=0.0, elastic_mm=(300.0, 300.0))
+    with pytest.raises(InputError, match="unfolded"):
+        varied_chest(source, None, seed=(0,), settings=wild)
+
+
+def test_parameters_are_json(source: SourceChest, shapes: LungShapes) -> None:
+    parameters = dict(varied_chest(source, shapes, seed=(2,)).parameters)
+    assert json.loads(json.dumps(parameters)) == parameters
+
+
 @pytest.mark.data
-def test_a_real_chest_on_real_shapes(shared_data: Path) -> None:
+@pytest.mark.parametrize("case", ["case_004", "case_113", "case_118"])
+def test_real_chests_on_real_shapes(shared_data: Path, case: str) -> None:
+    """A plain case, a collapsed lobe, and a scan whose field of view cuts the shoulders."""
     folder = shared_data / "shapes"
     if not folder.is_dir():
         pytest.skip("lung shapes not found beside the CTs")
-    source = source_chest(load_ct(shared_data / "ct" / "case_121.nii.gz"), "case_121")
-    varied = varied_chest(source, LungShapes.load(folder), seed=(0, 1, 0))
+    source = source_chest(load_ct(shared_data / "ct" / f"{case}.nii.gz"), case)
+    varied = varied_chest(source, LungShapes.load(folder), seed=(0, 1), settings=VariationSettings(shape_share=1.0))
+    lungs = varied.chest.right | varied.chest.left
     assert varied.parameters["least_jacobian"] > 0.1
-    assert 1000 < (varied.chest.right | varied.chest.left).sum() * varied.ct.voxel_ml < 9000
+    assert varied.ct.spacing_mm[0] == pytest.approx(source.ct.spacing_mm[0], rel=0.1)
+    assert 1500 < lungs.sum() * varied.ct.voxel_ml < 8500
+    right, left = (np.argwhere(m)[:, 2].mean() for m in (varied.chest.right, varied.chest.left))
+    assert right < left
+    assert np.median(varied.ct.hu[lungs]) < -650
+    assert not lungs[:, 0].any() and not lungs[:, -1].any() and not lungs[:, :, 0].any() and not lungs[:, :, -1].any()
+    again = find_lungs(varied.ct)
+    both = again.right | again.left
+    assert 2 * (both & lungs).sum() / (both.sum() + lungs.sum()) > 0.93

@@ -6,7 +6,7 @@ Places are (d, h, w) mm: of the new chest from the middle of its lungs' box, of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,32 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xrecon.anatomy.healthy_lungs import ChestAir
-from xrecon.anatomy.morphology import Floats, Mask, bounding_box, signed_mm
+from xrecon.anatomy.morphology import Floats, Mask
 from xrecon.augmentation.lung_shapes import PITCH_MM, LungShapes
+from xrecon.augmentation.random_streams import uniform
+from xrecon.augmentation.shape_fit import FIT_GRID, KNOT_MM, fit_lungs, lung_target, mask_box
+from xrecon.augmentation.variation_settings import VariationSettings
+from xrecon.resample import resample_separable
 from xrecon.volume import Volume
-from xrecon.warp import Grid, SplineField, sample
+from xrecon.warp import SplineField
 
-_FIT_GRID = Grid((52, 44, 52), 8.0)
-"""Where the fit to another patient's lungs is computed; covers 416 x 352 x 416 mm."""
-_KNOT_MM = 44.0
-_FIT_STEPS = 50
-_CLIP_MM = 24.0
-"""Distances to a lung's surface beyond this do not count."""
-_STIFFNESS = 0.02
-_SHAPE_SHARE = 0.75
-"""Share of the maps that follow another patient's lungs; the others are random fields."""
 _CHECK_MM = 8.0
+"""The map is so smooth (`KNOT_MM`) that its change of volume is measured about every so many mm."""
+_LARGEST_MM = np.array([345.0, 265.0, 345.0])
+"""Largest extent of both lungs: what fits on a film of 384 mm at the isocentre."""
+_LARGEST_RAISE = 0.22
+"""The diaphragm rises by at most this share of the lungs' height."""
+_TURN_SPREAD = 0.5
+"""Standard deviation of turns and tilts as a share of the largest."""
+
+Places = Sequence[NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
 class VariationMap:
-    """source = spacing^-1 (middle + breathing(R (scale x) + spline(x))), as indices of the source.
+    """source = middle + (R (scale x) + spline(x) + breath(x)) / spacing, as indices of the source.
+
+    The spline is not turned with the patient: at the largest turns the lungs lie some mm beside the fitted shape.
 
     Attributes:
         scale: [3] source mm per new mm along D, H, W.
@@ -46,7 +52,7 @@ class VariationMap:
         middle: index (d, h, w) of the middle of the source's lungs.
         spacing: of the source, mm.
         parameters: what was drawn, JSON values.
-        least_jacobian, mean_jacobian: source volume per new volume: smallest value, and mean over the lungs.
+        mean_jacobian: source volume per new volume, mean over the lungs, before the breath.
     """
 
     scale: NDArray[np.float64]
@@ -59,73 +65,89 @@ class VariationMap:
     middle: NDArray[np.float64]
     spacing: NDArray[np.float64]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    least_jacobian: float = 1.0
     mean_jacobian: float = 1.0
 
-    def indices(self, places_mm: Sequence[NDArray[np.float64]]) -> tuple[Floats, Floats]:
-        """[3, P, Q, R] indices of the source at the grid of places along each axis, and the Jacobian [P, Q, R]."""
-        origin = self._origin(places_mm)
-        steps = [float(axis[1] - axis[0]) for axis in places_mm]
-        jacobian = _determinant(origin, steps)
-        index = origin / self.spacing.reshape(3, 1, 1, 1).astype(np.float32)
+    def indices(self, places_mm: Places) -> Floats:
+        """[3, P, Q, R] indices of the source at the grid of places along each axis."""
+        index = self._origin(places_mm)
+        index /= self.spacing.reshape(3, 1, 1, 1).astype(np.float32)
         index += self.middle.reshape(3, 1, 1, 1).astype(np.float32)
-        return np.ascontiguousarray(index, dtype=np.float32), jacobian
+        return index
 
-    def _origin(self, places_mm: Sequence[NDArray[np.float64]]) -> Floats:
+    def jacobian(self, places_mm: Places) -> Floats:
+        """[P, Q, R] source volume per new volume at the grid of evenly spaced places; 1 where nothing changes."""
+        steps = [float(axis[1] - axis[0]) for axis in places_mm]
+        strides = [max(1, round(_CHECK_MM / step)) for step in steps]
+        coarse = [
+            axis[0] + step * stride * np.arange(-(-(len(axis) - 1) // stride) + 1)
+            for axis, step, stride in zip(places_mm, steps, strides, strict=True)
+        ]
+        values = _determinant(self._origin(coarse), [a * b for a, b in zip(steps, strides, strict=True)])
+        shape = tuple(len(axis) for axis in places_mm)
+        scale = tuple(1.0 / stride for stride in strides)
+        return resample_separable(values, shape, scale=scale, offset=(0.0, 0.0, 0.0), fill=1.0)
+
+    def _origin(self, places_mm: Places) -> Floats:
         d, h, w = (axis.astype(np.float32) for axis in places_mm)
         out = _spline_values(self.knots_mm, places_mm)
         matrix = (self.rotation * self.scale).astype(np.float32)
-        lift = np.float32(self.raise_mm) * self._lift(d, h, w)
         for row in range(3):
             out[row] += matrix[row, 0] * d[:, None, None] + matrix[row, 1] * h[:, None] + matrix[row, 2] * w
-        out[0] += lift
+        if self.raise_mm:
+            out[0] += np.float32(self.raise_mm) * self._lift(d, h, w)
         return out
 
     def _lift(self, d: Floats, h: Floats, w: Floats) -> Floats:
-        """[P, Q, R] 0..1: share of the diaphragm's movement, full below the base, none at the apices or in the wall."""
-        along = _smoothstep((d - np.float32(self.top_mm)) / np.float32(max(self.base_mm - self.top_mm, 1.0)))
+        """[P, Q, R] 0..1: share of the diaphragm's movement, full below the base, none at the apices or in the wall.
+
+        Along D it is x^3 (4 - 3 x), whose slope is largest at two thirds of the way down: the base is compressed most.
+        """
+        x = np.clip((d - np.float32(self.top_mm)) / np.float32(max(self.base_mm - self.top_mm, 1.0)), 0.0, 1.0)
+        along = x**3 * (np.float32(4.0) - np.float32(3.0) * x)
         a, b = self.half_width_mm
         radius: Floats = np.sqrt((h[:, None] / np.float32(a)) ** 2 + (w[None, :] / np.float32(b)) ** 2)
-        inside = 1.0 - _smoothstep((radius - 0.75) / np.float32(0.55))
+        inside = 1.0 - smoothstep((radius - 0.75) / np.float32(0.55))
         return np.asarray(along[:, None, None] * inside[None], dtype=np.float32)
 
-    def forward(
-        self, index: tuple[float, float, float], places_mm: Sequence[NDArray[np.float64]]
-    ) -> tuple[float, float, float]:
-        """Index in the new grid of the place whose origin is nearest to an index of the source."""
+    def forward(self, index: tuple[float, float, float], places_mm: Places) -> tuple[float, float, float]:
+        """Index of the voxel of the new grid whose origin is nearest to an index of the source."""
         stride = 4
-        coarse = [axis[::stride] for axis in places_mm]
-        source, _ = self.indices(coarse)
-        target = np.asarray(index, dtype=np.float32).reshape(3, 1, 1, 1)
-        away = np.linalg.norm((source - target) * self.spacing.reshape(3, 1, 1, 1), axis=0)
-        d, h, w = np.unravel_index(int(np.argmin(away)), away.shape)
-        return float(d * stride), float(h * stride), float(w * stride)
+        start = self._nearest(index, [axis[::stride] for axis in places_mm])
+        first = [max(0, stride * (i - 1)) for i in start]
+        block = [axis[f : f + 2 * stride + 1] for axis, f in zip(places_mm, first, strict=True)]
+        d, h, w = (float(f + i) for f, i in zip(first, self._nearest(index, block), strict=True))
+        return d, h, w
+
+    def _nearest(self, index: tuple[float, float, float], places_mm: Places) -> list[int]:
+        away = self.indices(places_mm) - np.asarray(index, dtype=np.float32).reshape(3, 1, 1, 1)
+        away *= self.spacing.reshape(3, 1, 1, 1).astype(np.float32)
+        square = np.einsum("ndhw,ndhw->dhw", away, away)
+        return [int(i) for i in np.unravel_index(int(np.argmin(square)), square.shape)]
 
 
-def draw_map(ct: Volume, chest: ChestAir, shapes: LungShapes | None, rng: np.random.Generator) -> VariationMap:
+def draw_map(
+    ct: Volume, chest: ChestAir, shapes: LungShapes | None, *, settings: VariationSettings, rng: np.random.Generator
+) -> VariationMap:
     """A map drawn at random; its parameters say what it is."""
     lungs = chest.right | chest.left
-    low, high = _box(lungs)
+    low, high = mask_box(lungs)
     spacing = np.asarray(ct.spacing_mm)
     middle = 0.5 * (low + high)
     source_size = (high - low + 1) * spacing
-    parameters: dict[str, Any] = {}
-    knots = torch.zeros(SplineField(_FIT_GRID, _KNOT_MM).shape)
-    size = rng.uniform(0.9, 1.12)
-    if shapes is not None and rng.random() < _SHAPE_SHARE:
+    size = uniform(rng, settings.size)
+    name = None
+    if shapes is not None and rng.random() < settings.shape_share:
         name = shapes.names[rng.integers(len(shapes.names))]
-        target, target_size = _target(shapes.masks[name], height=size * rng.uniform(1.08, 1.3), size=size)
-        scale = source_size / target_size
-        knots = _fit(ct, chest, target, scale, middle)
-        parameters["shape"] = name
+        target = lung_target(shapes.masks[name], _enlargement(shapes.masks[name], size, settings, rng))
+        scale = source_size / target.size_mm
+        knots = fit_lungs(ct, chest, target, scale=scale, middle=middle)
     else:
-        scale = 1.0 / (size * rng.uniform(0.94, 1.06, 3))
-        knots = torch.from_numpy(_random_knots(rng, knots.shape))
-        parameters["shape"] = None
+        scale = 1.0 / (size * rng.uniform(1.0 - settings.axis_scale, 1.0 + settings.axis_scale, 3))
+        knots = torch.from_numpy(_random_knots(rng, uniform(rng, settings.elastic_mm)))
     new_size = source_size / scale
-    turns = np.clip(rng.normal(0.0, [4.0, 2.0, 2.0]), -9.0, 9.0)  # about the long axis; tilts to the back and side
-    raise_mm = float(rng.uniform(-10.0, 50.0)) if rng.random() < 0.5 else 0.0
-    raise_mm = min(raise_mm, 0.22 * float(new_size[0]))
+    turns = _turns(settings, rng)
+    raise_mm = uniform(rng, settings.raised_mm) if rng.random() < settings.breath_probability else 0.0
+    raise_mm = min(raise_mm, _LARGEST_RAISE * float(new_size[0]))
     result = VariationMap(
         scale,
         _rotation(turns),
@@ -137,86 +159,57 @@ def draw_map(ct: Volume, chest: ChestAir, shapes: LungShapes | None, rng: np.ran
         middle=middle,
         spacing=spacing,
     )
-    parameters |= {
+    parameters = {
+        "shape": name,
         "scale": [round(float(1.0 / s), 4) for s in scale],
         "rotation_deg": [round(float(t), 3) for t in turns],
         "diaphragm_raised_mm": round(raise_mm, 2),
     }
-    return _checked(result, lungs, parameters, new_size)
+    return _measured(result, lungs, parameters, new_size)
 
 
-def _checked(
-    chest_map: VariationMap, lungs: Mask, parameters: dict[str, Any], new_size: NDArray[np.float64]
+def _enlargement(
+    mask: NDArray[np.uint8], size: float, settings: VariationSettings, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """[3] factor of a lung shape towards inspiration, within the largest volume and extent."""
+    gains = [uniform(rng, span) for span in (settings.height_gain, settings.width_gain, settings.width_gain)]
+    factor = size * np.array(gains)
+    volume_ml = float((mask > 0).sum()) * PITCH_MM**3 / 1000.0 * float(np.prod(factor))
+    factor *= min(1.0, (settings.largest_lungs_ml / volume_ml) ** (1.0 / 3.0))
+    low, high = mask_box(mask > 0)
+    return np.asarray(np.minimum(factor, _LARGEST_MM / (PITCH_MM * (high - low + 1))), dtype=np.float64)
+
+
+def _turns(settings: VariationSettings, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Degrees about the long axis, forwards and sidewards."""
+    limit = np.array([settings.turn_deg, settings.tilt_deg, settings.tilt_deg])
+    return np.asarray(np.clip(rng.normal(0.0, _TURN_SPREAD, 3), -1.0, 1.0) * limit, dtype=np.float64)
+
+
+def _measured(
+    variation: VariationMap, lungs: Mask, parameters: dict[str, Any], new_size: NDArray[np.float64]
 ) -> VariationMap:
-    """The map with its Jacobian measured on a coarse grid over the thorax."""
+    """The map with the mean change of the lungs' volume, before the breath and with it."""
     places = [np.arange(-0.6 * s, 0.6 * s, _CHECK_MM) for s in new_size]
-    index, jacobian = chest_map.indices(places)
-    inside = ndimage.map_coordinates(lungs.view(np.uint8), index, order=0, mode="constant") > 0
-    mean = float(jacobian[inside].mean()) if inside.any() else 1.0
-    least = float(jacobian.min())
-    parameters |= {"least_jacobian": round(least, 4), "lung_jacobian": round(mean, 4)}
-    return VariationMap(**{**vars(chest_map), "parameters": parameters, "least_jacobian": least, "mean_jacobian": mean})
+    means = []
+    for part in (replace(variation, raise_mm=0.0), variation):
+        inside = ndimage.map_coordinates(lungs.view(np.uint8), part.indices(places), order=0, mode="constant") > 0
+        means.append(float(part.jacobian(places)[inside].mean()) if inside.any() else 1.0)
+    parameters["lung_jacobian"] = round(means[1], 4)
+    return replace(variation, parameters=parameters, mean_jacobian=means[0])
 
 
-def _target(mask: NDArray[np.uint8], *, height: float, size: float) -> tuple[torch.Tensor, NDArray[np.float64]]:
-    """Clipped signed distances [2, D, H, W] of the target's lungs on the fit's grid, and its box, mm."""
-    low, high = _box(mask > 0)
-    factor = np.array([height, size, size])
-    middle = 0.5 * (low + high)
-    pitch = PITCH_MM * factor
-    axes = [_FIT_GRID.axis_mm(axis).numpy().astype(np.float64) / pitch[axis] + middle[axis] for axis in range(3)]
-    index = np.stack(np.meshgrid(*axes, indexing="ij"))
-    maps = []
-    for side in (1, 2):
-        padded = np.pad(mask == side, 8)
-        distance = signed_mm(padded, (float(pitch[0]), float(pitch[1]), float(pitch[2])))
-        maps.append(ndimage.map_coordinates(distance, index + 8, order=1, mode="nearest"))
-    values = np.clip(np.stack(maps), -_CLIP_MM, _CLIP_MM).astype(np.float32)
-    return torch.from_numpy(values), (high - low + 1) * pitch
+def _random_knots(rng: np.random.Generator, amplitude_mm: float) -> Floats:
+    shape = SplineField(FIT_GRID, KNOT_MM).shape
+    knots = ndimage.gaussian_filter(rng.standard_normal(shape), (0, 0.7, 0.7, 0.7), mode="wrap")
+    return np.asarray(knots * amplitude_mm / max(float(knots.std()), 1e-6), dtype=np.float32)
 
 
-def _fit(
-    ct: Volume, chest: ChestAir, target: torch.Tensor, scale: NDArray[np.float64], middle: NDArray[np.float64]
-) -> torch.Tensor:
-    """Coefficients of the displacement that brings the source's lungs to the target's; stiff."""
-    pitch = 5.0
-    source = []
-    shape = [int(np.ceil(n * s / pitch)) for n, s in zip(ct.shape, ct.spacing_mm, strict=True)]
-    axes = [np.arange(n) * pitch / s for n, s in zip(shape, ct.spacing_mm, strict=True)]
-    index = np.stack(np.meshgrid(*axes, indexing="ij"))
-    for mask in (chest.right, chest.left):
-        coarse = ndimage.map_coordinates(mask.view(np.uint8), index, order=0, mode="constant") > 0
-        source.append(np.clip(signed_mm(coarse, (pitch, pitch, pitch)), -2 * _CLIP_MM, _CLIP_MM).astype(np.float32))
-    moving = torch.from_numpy(np.stack(source))
-    # `sample` counts from the volume's centre.
-    centre_mm = (np.asarray(shape) - 1) / 2 * pitch
-    offset = torch.from_numpy((middle * np.asarray(ct.spacing_mm) - centre_mm).astype(np.float32))
-    positions = _FIT_GRID.positions_mm() * torch.from_numpy(scale.astype(np.float32)) + offset
-    spline = SplineField(_FIT_GRID, _KNOT_MM)
-    knots = torch.zeros(spline.shape, requires_grad=True)
-    optimiser = torch.optim.Adam([knots], lr=2.0)
-    near = (target.amax(dim=0) > -_CLIP_MM).float()
-    for _ in range(_FIT_STEPS):
-        optimiser.zero_grad()
-        moved = sample(moving, positions + spline(knots), pitch).clamp(-_CLIP_MM, _CLIP_MM)
-        misfit = ((moved - target).abs() * near).sum() / (2 * near.sum())
-        loss = misfit + _STIFFNESS * spline.roughness(knots)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return knots.detach()
-
-
-def _random_knots(rng: np.random.Generator, shape: Sequence[int]) -> Floats:
-    amplitude = rng.uniform(4.0, 14.0)
-    knots = ndimage.gaussian_filter(rng.standard_normal(tuple(shape)), (0, 0.7, 0.7, 0.7), mode="wrap")
-    return np.asarray(knots * amplitude / max(float(knots.std()), 1e-6), dtype=np.float32)
-
-
-def _spline_values(knots: torch.Tensor, places_mm: Sequence[NDArray[np.float64]]) -> Floats:
+def _spline_values(knots: torch.Tensor, places_mm: Places) -> Floats:
     """[3, P, Q, R] of a spline field at any places; beyond the fit's grid the displacement of its border goes on."""
-    half = [0.5 * extent - _FIT_GRID.spacing_mm / 2 for extent in _FIT_GRID.extent_mm]
+    half = [0.5 * extent - FIT_GRID.spacing_mm / 2 for extent in FIT_GRID.extent_mm]
     axes = [torch.from_numpy(np.clip(axis, -h, h).astype(np.float32)) for axis, h in zip(places_mm, half, strict=True)]
-    return np.ascontiguousarray(SplineField.at(axes, _FIT_GRID.extent_mm, _KNOT_MM)(knots).permute(3, 0, 1, 2).numpy())
+    return np.ascontiguousarray(SplineField.at(axes, FIT_GRID.extent_mm, KNOT_MM)(knots).permute(3, 0, 1, 2).numpy())
 
 
 def _rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -238,12 +231,7 @@ def _determinant(origin: Floats, steps: Sequence[float]) -> Floats:
     )
 
 
-def _box(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    box = bounding_box(mask)
-    assert box is not None
-    return np.array([float(p.start) for p in box]), np.array([float(p.stop - 1) for p in box])
-
-
-def _smoothstep(x: Floats) -> Floats:
+def smoothstep(x: Floats) -> Floats:
+    """0 below 0, 1 above 1, smooth between."""
     x = np.clip(x, 0.0, 1.0)
     return np.asarray(x * x * (3.0 - 2.0 * x), dtype=np.float32)
