@@ -120,6 +120,7 @@ PRESENTATIONS: Mapping[str, Callable[[Films], Films]] = {
     "PA twice": lambda films: (films[0], _with_image(films[1], films[0].image, films[0])),
     "turned by 90 degrees": _each(lambda image: np.rot90(image)),
     "upside down": _each(lambda image: image[::-1]),
+    "white frame": _each(lambda image: np.pad(image, 10, constant_values=image.max())),
     "noise": _each(_noise),
 }
 
@@ -143,12 +144,14 @@ def _measures(verdict: PairVerdict) -> dict[str, Any]:
         "mirrored": sum(seen.is_mirrored for seen in verdict.films),
         "other_view": sum(seen.is_other_view for seen in verdict.films),
         "no_chest": sum(seen.shows_no_chest for seen in verdict.films),
+        "turned": int(verdict.turn_deg != 0 or any(seen.turn_deg for seen in verdict.films)),
+        "framed": sum(seen.has_white_frame for seen in verdict.films),
     }
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Counts of the verdicts, and the least (agreement: largest) of each measure, by presentation."""
-    counts = ("swapped", "same", "inverted", "mirrored", "other_view", "no_chest")
+    counts = ("swapped", "same", "inverted", "mirrored", "other_view", "no_chest", "turned", "framed")
     measures = ("strength", "polarity", "view_margin", "swap_margin", "body_share")
     yield (
         "| presentation | pairs | " + " | ".join((*counts, *(f"least {m}" for m in measures), "most agreement")) + " |"

@@ -173,3 +173,27 @@ def test_broken_and_foreign_json(tmp_path: Path) -> None:
     files.json.write_text('{"patient": "no film schema"}')
     assert side_car_of(files.tiff) is None
     assert read_film(files.tiff).geometry is None
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "kind"),
+    [
+        ("a.bmp", b"BM" + bytes(60), "BMP"),
+        ("a.gif", b"GIF89a" + bytes(60), "GIF"),
+        ("renamed.png", b"RIFF\0\0\0\0WEBPVP8 " + bytes(60), "WebP"),
+        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(60), "HEIC"),
+        ("scan.pdf", b"%PDF-1.7" + bytes(60), "PDF"),
+    ],
+)
+def test_pictures_of_other_kinds_are_named(tmp_path: Path, name: str, head: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(head)
+    with pytest.raises(InputError, match=rf"is a {kind}.*not read: export it again; give a film as PNG"):
+        read_film(tmp_path / name)
+
+
+def test_colours_of_few_levels_are_said(tmp_path: Path) -> None:
+    few = np.repeat((eight() // 16)[..., None], 3, axis=2)
+    Image.fromarray(few).save(tmp_path / "few.png")
+    assert any("only 16 grey levels" in note for note in read_image_film(tmp_path / "few.png").notes)
+    Image.fromarray(np.repeat(eight()[..., None], 3, axis=2)).save(tmp_path / "all.png")
+    assert read_image_film(tmp_path / "all.png").notes == ()

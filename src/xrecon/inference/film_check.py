@@ -1,4 +1,4 @@
-"""What a reconstruction does with films that look inverted, swapped, mirrored, repeated or like no chest at all."""
+"""What a reconstruction does with films that look inverted, turned, swapped, mirrored, framed or like no chest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from xrecon.inference.result import ViewResidual
 from xrecon.priors.film_content import (
     BODY_SHARE_LIMIT,
     CHEST_LIMIT,
+    SCORE_LIMIT,
     DrawableChest,
     FilmVerdict,
     PairVerdict,
@@ -24,6 +25,8 @@ RESIDUAL_LIMIT = 0.9
 """Largest residual of a refined result that is taken as a fit; simulated films leave 0.66 at most (the atlas)."""
 _FORCE = "or go on with --force (force=True)"
 _NAMES = {"pa": "PA", "lateral": "lateral"}
+_TURNS = {90: "by 90 degrees counterclockwise", 180: "by 180 degrees", 270: "by 90 degrees clockwise"}
+_LYING = {90: "lies on its side", 180: "stands on its head", 270: "lies on its side"}
 _OTHER = {"pa": "lateral", "lateral": "PA"}
 
 
@@ -51,7 +54,8 @@ def check_films(pair: FilmPair, mean: DrawableChest, *, force: bool) -> CheckedF
         force: take the films as they are and only say what was seen.
 
     Raises:
-        InputError: swapped, the same film twice, no chest, or line integrals with dense tissue dark; not with `force`.
+        InputError: turned, swapped, the same film twice, a white frame, no chest, or line integrals with dense tissue
+            dark; not with `force`.
     """
     verdict = judge_films(pair, mean)
     faults = _pair_faults(verdict) or _film_faults(verdict)
@@ -79,6 +83,7 @@ def check_films(pair: FilmPair, mean: DrawableChest, *, force: bool) -> CheckedF
             "exchanged": round(verdict.exchanged, 3),
             "agreement": round(verdict.agreement, 3),
             "looks_swapped": verdict.is_swapped,
+            "turn_deg": verdict.turn_deg,
             "looks_like_one_film": verdict.is_same_film,
         },
     }
@@ -100,6 +105,8 @@ def _pair_faults(verdict: PairVerdict) -> list[str]:
     if verdict.is_same_film:
         message = f"both films show the same picture (correlation {verdict.agreement:.2f} with each other)"
         return [f"{message}: give one PA and one lateral film, {_FORCE}"]
+    if verdict.turn_deg:
+        return [_turned_pair(verdict)]
     if verdict.is_swapped:
         sums = f"sum of the correlations {verdict.exchanged:.2f}, as given {verdict.as_given:.2f}"
         message = f"the films look swapped: they resemble the mean chest in the other views more ({sums})"
@@ -107,21 +114,48 @@ def _pair_faults(verdict: PairVerdict) -> list[str]:
     return []
 
 
+def _turned_pair(verdict: PairVerdict) -> str:
+    turn = verdict.turn_deg
+    turned, given = (sum(_score(seen, of) for seen in verdict.films) for of in (turn, 0))
+    lie = "stand on their heads" if turn == 180 else "lie on their sides"
+    return (
+        f"both films {lie}: together they resemble the mean chest more when turned (sum of the scores {turned:.2f} "
+        f"against {given:.2f} as given): turn both pictures {_TURNS[turn]} and give them again, {_FORCE}"
+    )
+
+
+def _score(seen: FilmVerdict, turn_deg: int) -> float:
+    k = turn_deg // 90
+    return max(seen.turns.bright[k], seen.turns.dark[k])
+
+
 def _film_faults(verdict: PairVerdict) -> list[str]:
     faults = []
     for view, seen in zip(VIEWS, verdict.films, strict=True):
         like = seen.likeness
-        if seen.shows_no_chest:
+        if seen.turn_deg:
+            scores = f"{_score(seen, seen.turn_deg):.2f} against {_score(seen, 0):.2f} as given"
+            faults.append(
+                f"the {_NAMES[view]} film {_LYING[seen.turn_deg]}: it resembles the mean chest more when turned "
+                f"(score {scores}): turn the picture {_TURNS[seen.turn_deg]} and give it again, {_FORCE}"
+            )
+        elif seen.shows_no_chest:
             faults.append(
                 f"the {_NAMES[view]} film looks like no chest film in either view (largest correlation with the mean "
-                f"chest {like.strength:.2f}, expected {CHEST_LIMIT:g} and more): give an upright chest film, cropped "
-                f"to the film itself, {_FORCE}"
+                f"chest {like.strength:.2f}, expected {CHEST_LIMIT:g} and more; score in the best of four turns "
+                f"{max(*seen.turns.bright, *seen.turns.dark):.2f}, expected {SCORE_LIMIT:g} and more): give an upright "
+                f"chest film, cropped to the film itself, {_FORCE}"
+            )
+        elif seen.has_white_frame:
+            faults.append(
+                f"the {_NAMES[view]} film has a white frame ({seen.frame_share:.0%} of its length at the widest), "
+                f"which would be taken for the densest tissue: crop it away, {_FORCE}"
             )
         elif seen.is_other_view:
             faults.append(
-                f"the film given as {_NAMES[view]} looks like a {_OTHER[view]} film, or lies on its side or head "
-                f"(correlation with the mean chest {like.other_best:.2f} as {_OTHER[view]}, {like.best:.2f} as "
-                f"{_NAMES[view]}): give the upright {_NAMES[view]} film, {_FORCE}"
+                f"the film given as {_NAMES[view]} looks like a {_OTHER[view]} film (correlation with the mean "
+                f"chest {like.other_best:.2f} as {_OTHER[view]}, {like.best:.2f} as {_NAMES[view]}): give the upright "
+                f"{_NAMES[view]} film, {_FORCE}"
             )
     return faults
 
@@ -179,6 +213,8 @@ def _film_summary(seen: FilmVerdict, *, was_inverted: bool) -> dict[str, Any]:
         "correlation_mirrored": round(like.mirrored, 3),
         "correlation_other_view": round(like.other_best, 3),
         "body_share": round(seen.body_share, 3),
+        "scores_bright_by_turn": [round(score, 3) for score in seen.turns.bright],
+        "scores_dark_by_turn": [round(score, 3) for score in seen.turns.dark],
     }
 
 
@@ -187,6 +223,8 @@ def _look(seen: FilmVerdict) -> str:
         word
         for word, applies in (
             ("no chest", seen.shows_no_chest),
+            ("turned", bool(seen.turn_deg)),
+            ("framed", seen.has_white_frame),
             ("inverted", seen.is_inverted),
             ("mirrored", seen.is_mirrored),
             ("other view", seen.is_other_view),

@@ -10,6 +10,13 @@ from xrecon.io.raw import RawFilm, RawVolume
 
 VOLUMES = "give a CT as NIfTI (.nii, .nii.gz), DICOM folder or zip, or MHA/MHD/NRRD"
 FILMS = "give a film as PNG, JPEG, TIFF or DICOM CR/DX"
+_OTHER_PICTURES = {
+    b"BM": "BMP",
+    b"GIF8": "GIF",
+    b"\x00\x00\x00\x0cjP": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"%PDF": "PDF",
+}
 _FILM_KINDS = ("png", "jpeg", "tiff")
 
 
@@ -69,7 +76,21 @@ def read_film(path: Path) -> RawFilm:
         return read_dicom_film(path)
     if kind in ("nifti", "mha", "nrrd"):
         raise InputError(f"{path}: is a volume ({kind}), not a film; {FILMS}. To make films of a CT: xrecon simulate")
+    picture = _other_picture(path)
+    if picture is not None:
+        raise InputError(f"{path}: is a {picture} file, a kind of picture that is not read: export it again; {FILMS}")
     raise InputError(f"{path}: {_unknown(path, kind)}; {FILMS}")
+
+
+def _other_picture(path: Path) -> str | None:
+    """Name of a kind of picture that is known, but not read."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"avif"):
+        return "HEIC or AVIF"
+    return next((name for magic, name in _OTHER_PICTURES.items() if head.startswith(magic)), None)
 
 
 def _unknown(path: Path, kind: str) -> str:

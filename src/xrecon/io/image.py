@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xrecon.errors import InputError
 from xrecon.io.guards.arrays import MAX_PIXELS, check_count, check_finite, check_not_constant
@@ -19,6 +19,8 @@ MIN_SIDE = 8
 GREY_TOLERANCE = 12
 """Largest difference between channels (of 255) that JPEG's colour compression leaves in a grey picture."""
 COLOURED_SHARE = 0.01
+MIN_LEVELS = 32
+"""Fewest grey levels of a colour picture that bring no note."""
 _EXIF_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262
 Notes = tuple[str, ...]
@@ -53,6 +55,11 @@ def read_image_film(path: Path) -> RawFilm:
         raise InputError(
             f"{path}: the header claims more pixels than the limit of {MAX_PIXELS:.3g} (a decompression bomb?); shrink "
             f"the image"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: the image is damaged, or its pixels are of a kind that is not read (as 64-bit floats and 16-bit "
+            f"colours in a TIFF); export it again as grey PNG of 8 or 16 bits"
         ) from error
     except Exception as error:  # Pillow's decoders raise many unrelated types on damaged files
         raise InputError(
@@ -102,7 +109,8 @@ def _grey(image: Any, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]
     elif image.mode == "RGBA":
         notes, image = _dropped_alpha(image), image.convert("RGB")
     if image.mode == "RGB":
-        return _grey_of_colour(np.asarray(image), path), notes
+        grey = _grey_of_colour(np.asarray(image), path)
+        return grey, notes + _few_levels(np.asarray(image))
     if image.mode in _FULL_SCALE:
         return np.asarray(image).astype(np.float32) / np.float32(_FULL_SCALE[image.mode]), notes
     if image.mode in ("I", "F"):
@@ -123,6 +131,15 @@ def _grey_of_colour(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
             f"export the film itself, without overlays, as grey PNG"
         )
     return np.asarray(rgb.mean(axis=2, dtype=np.float32) / np.float32(255), dtype=np.float32)
+
+
+def _few_levels(rgb: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A note where little is left of a picture in colour: 12 bits in 16 have 16 levels when read as 8."""
+    levels = int(np.count_nonzero(np.bincount(rgb[..., 1].ravel(), minlength=256)))
+    if levels >= MIN_LEVELS:
+        return ()
+    note = f"only {levels} grey levels are left of the colour picture (16-bit colours are read as 8 bits)"
+    return (f"{note}: fine detail is lost; export the film as grey PNG",)
 
 
 def _by_own_range(values: NDArray[Any], mode: str, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xrecon.priors.chest import DENSITY_GRID
+from xrecon.priors.film_turn import TurnScores, pair_turn_deg, turn_scores, without_white_frame
 from xrecon.priors.films import EMPTY_LINE_INTEGRAL, FilmPair, line_integrals
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.radiograph import VIEWS, Radiograph
@@ -26,6 +27,12 @@ POLARITY_LIMIT = -0.1
 """Largest plus smallest correlation below which a film is a negative; whole simulated films have 0.33 and more."""
 CHEST_LIMIT = 0.1
 """Largest absolute correlation below which a film shows no chest; simulated films have 0.3 and more, also cropped."""
+SCORE_LIMIT = 0.33
+"""Least score in the best of the four turns; simulated films have 0.44 and more in all presentations."""
+TURNED_SCORE_LIMIT = 0.48
+"""The same for a film that seems to be turned: pictures of other things also have a best turn."""
+FRAME_SHARE_LIMIT = 0.03
+"""Least share of an edge's length that a white frame takes."""
 WRONG_VIEW_MARGIN = 0.05
 """By how much a film of the wrong view resembles the other view more; simulated films of the right view
 resemble their own by 0.05 more."""
@@ -105,21 +112,32 @@ class FilmVerdict:
 
     Attributes:
         likeness: correlations, after the inversion where the film is a negative.
+        turns: scores in the four quarter turns, of the film as given.
         body_share: share of the film's pixels that are denser than the open beam, 0..1.
         is_inverted: dense tissue is dark.
         is_mirrored: it resembles the mean chest more when mirrored.
         is_other_view: it resembles the other view clearly more.
         has_unclear_sign: whether dense tissue is dark cannot be told.
         shows_no_chest: it resembles neither view.
+        turn_deg: by how much it must be turned counterclockwise to stand upright: 0, 90, 180 or 270 degrees.
+        frame_share: the widest margin of constant, brightest pixels, as share of the film's height or width.
     """
 
     likeness: FilmLikeness
+    turns: TurnScores
     body_share: float
     is_inverted: bool
     is_mirrored: bool
     is_other_view: bool
     has_unclear_sign: bool
     shows_no_chest: bool
+    turn_deg: int
+    frame_share: float
+
+    @property
+    def has_white_frame(self) -> bool:
+        """Whether a margin that is no film would be taken for the densest tissue."""
+        return not self.is_inverted and not self.shows_no_chest and self.frame_share > FRAME_SHARE_LIMIT
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,7 @@ class PairVerdict:
         agreement: correlation of the films with each other.
         is_swapped: the films resemble the exchanged views clearly more.
         is_same_film: both are one film.
+        turn_deg: by how much both films together must be turned counterclockwise: 0, 90, 180 or 270 degrees.
     """
 
     films: tuple[FilmVerdict, FilmVerdict]
@@ -141,12 +160,18 @@ class PairVerdict:
     agreement: float
     is_swapped: bool
     is_same_film: bool
+    turn_deg: int
 
 
 def judge_films(pair: FilmPair, mean: DrawableChest) -> PairVerdict:
     """Judge the films by their likeness to the mean chest of the prior."""
+    compared = _comparison(pair, mean)
+    turns = compared.turns()
     pa, lateral = (
-        _film_verdict(film, likeness) for film, likeness in zip(pair.films, film_likeness(pair, mean), strict=True)
+        _film_verdict(film, likeness, scores, frame)
+        for film, likeness, scores, frame in zip(
+            pair.films, compared.likeness(), turns, compared.frame_shares, strict=True
+        )
     )
     as_given = pa.likeness.best + lateral.likeness.best
     exchanged = pa.likeness.other_best + lateral.likeness.other_best
@@ -159,28 +184,72 @@ def judge_films(pair: FilmPair, mean: DrawableChest) -> PairVerdict:
         agreement=agreement,
         is_swapped=chests and exchanged > as_given + SWAP_MARGIN,
         is_same_film=agreement > SAME_FILM,
+        turn_deg=pair_turn_deg(*turns) if chests else 0,
     )
 
 
-def _film_verdict(film: Radiograph, likeness: FilmLikeness) -> FilmVerdict:
-    no_chest = likeness.strength < CHEST_LIMIT
-    inverted = not no_chest and likeness.is_negative
+def _film_verdict(film: Radiograph, likeness: FilmLikeness, turns: TurnScores, frame_share: float) -> FilmVerdict:
+    like_none = max(*turns.bright, *turns.dark) < SCORE_LIMIT
+    like_none = like_none or (turns.turn_deg != 0 and max(*turns.bright, *turns.dark) < TURNED_SCORE_LIMIT)
+    turn_deg = 0 if like_none else turns.turn_deg
+    no_chest = like_none or (likeness.strength < CHEST_LIMIT and not turn_deg)
+    negative_by_sign = turns.sign < 0 or (turns.sign == 0 and likeness.is_negative)
+    inverted = not no_chest and not turn_deg and negative_by_sign
     if inverted:
         likeness, film = likeness.of_negative(), negative(film)
     return FilmVerdict(
         likeness,
+        turns,
         body_share=body_share(film),
         is_inverted=inverted,
         is_mirrored=not no_chest and likeness.mirrored > likeness.straight + MIRROR_MARGIN,
-        is_other_view=not no_chest and likeness.other_best > likeness.best + WRONG_VIEW_MARGIN,
-        has_unclear_sign=not no_chest and likeness.polarity < 0,
+        is_other_view=not no_chest
+        and likeness.other_best > likeness.best + WRONG_VIEW_MARGIN
+        and turns.view_margin < 0,
+        has_unclear_sign=not no_chest and not turn_deg and turns.sign == 0 and likeness.polarity < 0,
         shows_no_chest=no_chest,
+        turn_deg=turn_deg,
+        frame_share=frame_share,
     )
 
 
 def negative(film: Radiograph) -> Radiograph:
     """The film with dark and bright exchanged, as reading it with `invert` would have done."""
     return replace(film, image=1.0 - film.image)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Both films and the mean chest's films beside each other, on square frames.
+
+    Attributes:
+        films: [2, n, n], PA and lateral as given.
+        covered: [2, n, n] bool: where they have measured, without white frames.
+        expected: [2, 2, n, n]: for each film the mean chest in its view and in the other one.
+        frame_shares: of both films.
+    """
+
+    films: Tensor
+    covered: Tensor
+    expected: Tensor
+    frame_shares: tuple[float, float]
+
+    def likeness(self) -> tuple[FilmLikeness, FilmLikeness]:
+        """Correlations of each film with the mean chest."""
+        likeness = []
+        for image, seen, pictures in zip(self.films, self.covered, self.expected, strict=True):
+            correlations = [
+                correlation(picture[mask], like[mask])
+                for like in pictures
+                for picture, mask in ((image, seen), (image.flip(1), seen.flip(1)))
+            ]
+            likeness.append(FilmLikeness(*correlations))
+        return likeness[0], likeness[1]
+
+    def turns(self) -> tuple[TurnScores, TurnScores]:
+        """Scores of each film in its four quarter turns."""
+        pa, lateral = (turn_scores(*of) for of in zip(self.films, self.covered, self.expected, strict=True))
+        return pa, lateral
 
 
 def film_likeness(pair: FilmPair, mean: DrawableChest) -> tuple[FilmLikeness, FilmLikeness]:
@@ -190,6 +259,10 @@ def film_likeness(pair: FilmPair, mean: DrawableChest) -> tuple[FilmLikeness, Fi
         pair: the films as given, calibrated or not: a correlation knows no gain.
         mean: the mean chest of the prior.
     """
+    return _comparison(pair, mean).likeness()
+
+
+def _comparison(pair: FilmPair, mean: DrawableChest) -> _Comparison:
     mu = hu_to_mu(mean.hu(DENSITY_GRID))
     views = pair.views(PIXELS)
     turned = [
@@ -199,16 +272,15 @@ def film_likeness(pair: FilmPair, mean: DrawableChest) -> tuple[FilmLikeness, Fi
     expected = line_integrals(mu, DENSITY_GRID, [*views, *turned]).cpu()
     films = pair.values(PIXELS, torch.device("cpu"))
     covered = pair.covered(PIXELS, torch.device("cpu")) > 0
-    likeness = []
-    for k in range(len(VIEWS)):
-        image, seen = films[k], covered[k]
-        correlations = [
-            correlation(picture[mask], like[mask])
-            for like in (expected[k], expected[len(VIEWS) + k])
-            for picture, mask in ((image, seen), (image.flip(1), seen.flip(1)))
-        ]
-        likeness.append(FilmLikeness(*correlations))
-    return likeness[0], likeness[1]
+    inner = [without_white_frame(film, seen)[0] for film, seen in zip(films, covered, strict=True)]
+    whole = [torch.from_numpy(film.image.copy()) for film in pair.films]
+    shares = [without_white_frame(image, torch.ones_like(image, dtype=torch.bool))[1] for image in whole]
+    return _Comparison(
+        films,
+        torch.stack(inner),
+        torch.stack([expected[: len(VIEWS)], expected[len(VIEWS) :]], dim=1),
+        (shares[0], shares[1]),
+    )
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
