@@ -120,6 +120,9 @@ PRESENTATIONS: Mapping[str, Callable[[Films], Films]] = {
     "PA twice": lambda films: (films[0], _with_image(films[1], films[0].image, films[0])),
     "turned by 90 degrees": _each(lambda image: np.rot90(image)),
     "upside down": _each(lambda image: image[::-1]),
+    "gamma 0.5": _each(lambda image: (image - image.min()) ** 0.5),
+    "gamma 2": _each(lambda image: (image - image.min()) ** 2),
+    "black frame": _each(lambda image: np.pad(image, 10, constant_values=image.min())),
     "white frame": _each(lambda image: np.pad(image, 10, constant_values=image.max())),
     "noise": _each(_noise),
 }

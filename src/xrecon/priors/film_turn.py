@@ -3,8 +3,8 @@
 A film is compared in all four quarter turns, straight and mirrored, with the mean chest in both views, enlarged and
 moved along the body by several steps (a cropped film shows a larger chest than the mean), as it is and with its local
 brightness and contrast taken out. The best of these is its score in a turn; the least, with its sign changed, the
-score of its negative. The limits were chosen on films simulated from training CTs in twelve presentations (gamma,
-local contrast, borders, letters, crops): benchmarks/film_content.py.
+score of its negative. The limits were chosen on films simulated from the 16 training CTs, also with other gamma,
+local contrast, black borders, letters and crops of 10 % (benchmarks/film_content.py shows most of these).
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def turn_scores(image: Tensor, covered: Tensor, expected: Tensor) -> TurnScores:
             best[k] += scores.amax(dim=0) / 2
             least[k] += scores.amin(dim=0) / 2
     bright, dark = best.amax(dim=1).tolist(), (-least).amax(dim=1).tolist()
-    own, other = (best[0] if bright[0] >= dark[0] else -least[0]).tolist()
+    asked_view, other_view = (best[0] if bright[0] >= dark[0] else -least[0]).tolist()
     return TurnScores(
         (bright[0], bright[1], bright[2], bright[3]),
         (dark[0], dark[1], dark[2], dark[3]),
-        view_margin=own - other,
+        view_margin=asked_view - other_view,
     )
 
 
