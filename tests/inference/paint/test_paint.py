@@ -105,9 +105,9 @@ def test_what_is_drawn_is_air_and_the_lung_keeps_its_mass(
 ) -> None:
     assert fitted[1] is not None
     ct, painted = paint_side(planted.healthy, planted.chest.left, fitted[1])
-    full = painted.air > 0.95
-    assert full.sum() > 200
-    assert np.median(ct.hu[full]) < -920
+    full = painted.air > 0.85
+    assert full.sum() > 100
+    assert np.median(ct.hu[full]) < -890
     assert painted.density_factor > 1.15
     # The other side, and everything far from the left lung, stays as it was.
     assert np.array_equal(ct.hu[planted.chest.right], planted.healthy.hu[planted.chest.right])

@@ -67,8 +67,9 @@ def paint_side(ct: Volume, lung: Mask, surfaces: PleuralSurfaces) -> tuple[Volum
     drawn = (
         air * np.float32(AIR_HU + 1000.0) + pleura * np.float32(_PLEURA_HU + 1000.0) + outside * wall + left * tissue
     )
-    share = np.asarray(left * lung, dtype=np.float32)
-    return ct.with_hu(np.asarray(drawn - 1000.0, dtype=np.float32)), PaintedSide(air, share, factor)
+    touched = lung | (air + pleura > 1e-3)
+    hu = np.where(touched, drawn - 1000.0, ct.hu).astype(np.float32)
+    return ct.with_hu(hu), PaintedSide(air, np.asarray(left * lung, dtype=np.float32), factor)
 
 
 def _nearness(air: Floats, spacing: Spacing) -> Floats:
