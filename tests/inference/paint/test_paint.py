@@ -109,8 +109,8 @@ def test_what_is_drawn_is_air_and_the_lung_keeps_its_mass(
     assert full.sum() > 100
     assert np.median(ct.hu[full]) < -890
     assert painted.density_factor > 1.15
-    # The other side, and everything far from the left lung, stays as it was.
-    assert np.array_equal(ct.hu[planted.chest.right], planted.healthy.hu[planted.chest.right])
+    # The other side stays as it was, but for soft edges where both lungs nearly touch.
+    assert (ct.hu != planted.healthy.hu)[planted.chest.right].mean() < 0.02
     lung = planted.chest.left & (planted.healthy.hu < -500)
     before = (planted.healthy.hu[lung] + 1000).sum()
     after = ((ct.hu + 1000) * (painted.lung > 0.5) * lung).sum()
