@@ -64,11 +64,11 @@ def paint_side(ct: Volume, lung: Mask, surfaces: PleuralSurfaces) -> tuple[Volum
     denser = 1.0 + (factor - 1.0) * _soft(parenchyma)
     tissue = np.minimum(base * denser, np.maximum(base, np.float32(_AIRLESS_HU + 1000.0)))
     wall = _wall_inside(density, lung, ct.spacing_mm)
-    drawn = (
+    composed = (
         air * np.float32(AIR_HU + 1000.0) + pleura * np.float32(_PLEURA_HU + 1000.0) + outside * wall + left * tissue
     )
     touched = lung | (air + pleura > 1e-3)
-    hu = np.where(touched, drawn - 1000.0, ct.hu).astype(np.float32)
+    hu = np.where(touched, composed - 1000.0, ct.hu).astype(np.float32)
     return ct.with_hu(hu), PaintedSide(air, np.asarray(left * lung, dtype=np.float32), factor)
 
 
