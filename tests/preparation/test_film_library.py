@@ -228,7 +228,28 @@ def test_lengths_that_do_not_fit_are_cut() -> None:
 def test_landmarks_fall_on_the_lungs(phantom64: Phantom) -> None:
     source = source_chest(phantom64.volume, "phantom")
     rig = FilmRig.of(unvaried(source), 64)
-    points = chest_landmarks(source.chest)
-    pixels = on_films(points, rig.middle, rig.spacing, rig.views)["pa"]
+    points = chest_landmarks(source.chest, rig.spacing)
+    films = on_films(points, rig.middle, rig.spacing, rig.views)
+    pixels = films["pa"]
     assert pixels["right_apex"][0] < pixels["right_dome"][0] < pixels["right_costophrenic"][0]
     assert pixels["right_apex"][1] < 32 < pixels["left_apex"][1]
+    for side, lung, outwards in (("right", source.chest.right, -1), ("left", source.chest.left, 1)):
+        assert outwards * (pixels[f"{side}_lateral_angle"][1] - pixels[f"{side}_dome"][1]) > 0
+        assert outwards * (pixels[f"{side}_lateral_angle"][1] - pixels[f"{side}_costophrenic"][1]) > 0
+        assert films["lateral"][f"{side}_dome"][0] < films["lateral"][f"{side}_costophrenic"][0]
+        d, h, w = (round(v) for v in points[f"{side}_dome"])
+        assert lung[d, h, w] and not lung[d + 1 :, h, w].any()  # the lower surface
+
+
+def test_the_carina_moves_with_the_mediastinum(phantom64: Phantom) -> None:
+    source = source_chest(phantom64.volume, "phantom")
+    rig = FilmRig.of(unvaried(source), 64)
+    columns = {}
+    for tension in (0.0, 1.0):
+        ct, truth = plant_pneumothorax(source.ct, chest=source.chest, side="left", occupancy=0.3, tension=tension)
+        meta = film_sample(ct, source.chest, rig, [], truth).meta
+        columns[tension] = meta["landmarks"]["pa"].get("carina")
+    assert columns[0.0] is None  # that of the anatomy
+    healthy = on_films(chest_landmarks(source.chest, rig.spacing), rig.middle, rig.spacing, rig.views)["pa"]["carina"]
+    shift_mm = (healthy[1] - columns[1.0][1]) * 6.0
+    assert 5.0 < shift_mm < 21.0  # to the patient's right: the image's left

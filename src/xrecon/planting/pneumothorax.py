@@ -132,6 +132,7 @@ def _truth(ct: Volume, chest: ChestAir, planted: PlantedSide, settings: Planting
         lung_mass_g=planted.mass,
         noise=noise,
         shares=planted.shares,
+        carina=chest.carina,
     )
 
 

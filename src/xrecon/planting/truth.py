@@ -124,6 +124,7 @@ class Truth(Segmentation):
         lung_mass_g: mass of the lung, g. A lung that is pressed harder than its own tissue allows loses some (blood).
         noise: level and noise of the air that was drawn.
         shares: partial-volume shares of air and lung on the planted side.
+        carina: index (d, h, w) of the fork of the windpipe, where air under tension has pushed it to.
     """
 
     settings: PlantingSettings
@@ -133,6 +134,7 @@ class Truth(Segmentation):
     lung_mass_g: LungMass
     noise: ScanNoise
     shares: PlantedShares
+    carina: tuple[float, float, float] | None = None
 
     @property
     def mediastinal_shift_mm(self) -> float:

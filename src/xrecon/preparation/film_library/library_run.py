@@ -15,7 +15,7 @@ from xrecon.augmentation.varied_chest import SourceChest, source_chest
 from xrecon.data.ct_folder import content_sha256
 from xrecon.data.film_library import ANATOMIES_FOLDER, LIBRARY_NAME, anatomy_files, anatomy_name
 from xrecon.data.split import Split, cases_in
-from xrecon.environment import one_thread, run_environment
+from xrecon.environment import git_commit, one_thread, run_environment
 from xrecon.errors import InputError, XReconError
 from xrecon.io.output.atomic import write_bytes_atomic, write_json_atomic
 from xrecon.jobs import run_jobs
@@ -84,6 +84,7 @@ class _AnatomyJob:
     shapes: str | None
     output: str
     settings: FilmLibrarySettings
+    commit: str | None
 
 
 def prepare_film_library(request: FilmLibraryRequest) -> FilmLibraryReport:
@@ -100,11 +101,11 @@ def prepare_film_library(request: FilmLibraryRequest) -> FilmLibraryReport:
     if shapes is not None:
         LungShapes.load(shapes)
     _begin(request, cases)
-    jobs = []
+    jobs, commit = [], git_commit()
     for number in range(request.anatomies):
         case, path = cases[number % len(cases)]
         if not (request.output / ANATOMIES_FOLDER / anatomy_name(case, number)).is_file():
-            jobs.append(_AnatomyJob(case, str(path), number, shapes, str(request.output), request.settings))
+            jobs.append(_AnatomyJob(case, str(path), number, shapes, str(request.output), request.settings, commit))
     failures = _run(request, jobs)
     present = len(anatomy_files(request.output))
     samples = present * (request.settings.plants + request.settings.healthy)
@@ -147,7 +148,7 @@ def _make(job: _AnatomyJob) -> int:
     """Make one anatomy and store it."""
     with one_thread():
         source = _source(job.path, job.case)
-        content = produce_anatomy(source, _shapes(job.shapes), job.settings, number=job.number)
+        content = produce_anatomy(source, _shapes(job.shapes), job.settings, number=job.number, commit=job.commit)
     target = Path(job.output) / ANATOMIES_FOLDER / anatomy_name(job.case, job.number)
     write_bytes_atomic(target, content, overwrite=True)
     return len(content)

@@ -21,6 +21,7 @@ from xrecon.films.simulation import film_pair
 from xrecon.geometry import ConeBeam
 from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
 from xrecon.planting.pneumothorax import plant_pneumothorax
+from xrecon.planting.prepared import PlantableChest, prepare_chest
 from xrecon.planting.sampling import sample_planting
 from xrecon.planting.truth import Truth
 from xrecon.preparation.film_library.landmarks import chest_landmarks, on_films
@@ -73,9 +74,21 @@ class FilmRig:
 
 
 def produce_anatomy(
-    source: SourceChest, shapes: LungShapes | None, settings: FilmLibrarySettings, *, number: int
+    source: SourceChest,
+    shapes: LungShapes | None,
+    settings: FilmLibrarySettings,
+    *,
+    number: int,
+    commit: str | None = None,
 ) -> bytes:
     """Content of the file of anatomy `number`; the same for the same source, settings and number.
+
+    Args:
+        source: the CT to vary.
+        shapes: lungs of other patients, or None.
+        settings: of the library.
+        number: of the anatomy.
+        commit: of the code, to be kept beside the films: a library may be continued with later code.
 
     Raises:
         InputError: no map of several tries leaves the chest whole.
@@ -83,18 +96,20 @@ def produce_anatomy(
     varied = _varied(source, shapes, (settings.seed, number))
     rig = FilmRig.of(varied, settings.size)
     rng = np.random.default_rng([settings.seed, number, 31])
+    plain = prepare_chest(varied.ct, varied.chest)
     samples = []
     for sample in range(settings.healthy + settings.plants):
         is_sick = sample >= settings.healthy
         with_others = rng.random() < settings.confounder_share if is_sick else sample > 0
-        samples.append(_sample(varied, rig, is_sick=is_sick, with_confounders=with_others, rng=rng))
+        samples.append(_sample(plain, rig, is_sick=is_sick, with_confounders=with_others, rng=rng))
     meta = {
         "notice": RESEARCH_NOTICE,
         "case": source.name,
         "number": number,
+        "commit": commit,
         "anatomy": dict(varied.parameters),
         "geometry": {name: view.to_dict() for name, view in zip(("pa", "lateral"), rig.views, strict=True)},
-        "landmarks": on_films(chest_landmarks(varied.chest), rig.middle, rig.spacing, rig.views),
+        "landmarks": on_films(chest_landmarks(varied.chest, rig.spacing), rig.middle, rig.spacing, rig.views),
     }
     return anatomy_bytes(samples, meta)
 
@@ -111,17 +126,17 @@ def _varied(source: SourceChest, shapes: LungShapes | None, seed: tuple[int, int
 
 
 def _sample(
-    varied: VariedChest, rig: FilmRig, *, is_sick: bool, with_confounders: bool, rng: np.random.Generator
+    plain: PlantableChest, rig: FilmRig, *, is_sick: bool, with_confounders: bool, rng: np.random.Generator
 ) -> FilmSample:
-    ct = varied.ct
     names: list[str] = []
+    chest = plain
     if with_confounders:
-        ct, names = _with_confounders(ct, varied.chest, rng, bullae=not is_sick)
-    planted = _planted(ct, varied.chest, rng) if is_sick else None
-    if planted is not None:
-        ct, truth = planted
-        return film_sample(ct, varied.chest, rig, names, truth)
-    return film_sample(ct, varied.chest, rig, names, None)
+        ct, names = _with_confounders(plain.ct, plain.chest, rng, bullae=not is_sick)
+        chest = prepare_chest(ct, plain.chest)
+    if not is_sick:
+        return film_sample(chest.ct, chest.chest, rig, names, None)
+    ct, truth = _planted(chest, rng)
+    return film_sample(ct, chest.chest, rig, names, truth)
 
 
 def film_sample(ct: Volume, chest: ChestAir, rig: FilmRig, confounders: list[str], truth: Truth | None) -> FilmSample:
@@ -164,8 +179,10 @@ def _share(mask: Mask) -> Floats:
 def _facts(truth: Truth, air: NDArray[np.float32], rig: FilmRig) -> dict[str, Any]:
     """What is known of a planted pneumothorax, JSON values."""
     voxel_ml = float(np.prod(rig.spacing)) / 1000.0
+    pushed = {} if truth.carina is None or truth.settings.tension == 0 else {"carina": truth.carina}
     return {
         "kind": "pneumothorax",
+        "landmarks": on_films(pushed, rig.middle, rig.spacing, rig.views),
         "planting": asdict(truth.settings),
         "volumes_ml": {
             **{key: round(value, 2) for key, value in asdict(truth.volumes_ml).items()},
@@ -185,13 +202,13 @@ def _width_mm(air: NDArray[np.float32], view: ConeBeam) -> float:
     return round(2.0 * float(distance.max()), 2)
 
 
-def _planted(ct: Volume, chest: ChestAir, rng: np.random.Generator) -> tuple[Volume, Truth]:
+def _planted(chest: PlantableChest, rng: np.random.Generator) -> tuple[Volume, Truth]:
     """A pneumothorax; where one does not fit, the next draw."""
     problem: InputError | None = None
     for _ in range(2 * _TRIES):
         settings = sample_planting(rng)
         try:
-            return plant_pneumothorax(ct, chest=chest, **asdict(settings))
+            return plant_pneumothorax(chest.ct, prepared=chest, **asdict(settings))
         except InputError as error:
             problem = error
     assert problem is not None
