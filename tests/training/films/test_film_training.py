@@ -148,6 +148,17 @@ def test_other_settings_and_existing_runs_are_refused(library: Path, tmp_path: P
         small(sttps=3)
 
 
+def test_a_run_does_not_go_on_with_another_library(tmp_path: Path) -> None:
+    films = write_film_chests(tmp_path / "films", anatomies=4)
+    run(films, tmp_path / "run", max_seconds=1e-6)
+    write_film_chests(films, anatomies=4, first=4)
+    assert run(films, tmp_path / "run", resume=True, max_seconds=1e-6).step == 2
+    information = json.loads((films / "library.json").read_text())
+    (films / "library.json").write_text(json.dumps({**information, "cases": {**information["cases"], "anna": "1"}}))
+    with pytest.raises(CheckpointError, match="library of other cases"):
+        run(films, tmp_path / "run", resume=True)
+
+
 def test_a_network_learns_a_batch_by_heart(library: Path) -> None:
     pool = FilmPool(library, small(network={**SMALL["network"], "pixel_mm": 12.0}, batch=4))
     inputs, target = pool.batch(0)

@@ -28,7 +28,7 @@ from xrecon.training.films.film_validation import film_metrics, score_films
 from xrecon.training.tracker import peak_memory_gb
 from xrecon.volume import RESEARCH_NOTICE
 
-CONFIG_NAME, STATE_NAME, LOG_NAME = "config.yaml", "state.pt", "metrics.jsonl"
+CONFIG_NAME, STATE_NAME, LOG_NAME, RUN_NAME = "config.yaml", "state.pt", "metrics.jsonl", "run.json"
 SCORES_NAME = "scores-{step:06d}.json"
 """Of every film pair of a measurement: what the networks said, and the truth."""
 _REPORT_STEPS = 20
@@ -87,7 +87,7 @@ def train_films(
     Raises:
         InputError: no library, or nothing in it to train on.
         OutputExistsError: `folder` holds a run, and neither `resume` nor `overwrite` is given.
-        CheckpointError: the state belongs to other settings.
+        CheckpointError: the state belongs to other settings or to another library.
         DivergedError: a loss that is not finite.
     """
     settings = settings or FilmTraining()
@@ -192,6 +192,7 @@ def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool
         before = FilmTraining.model_validate(yaml.safe_load(config.read_text(encoding="utf-8")))
         if before != settings:
             raise CheckpointError(f"{config}: the run has other settings; give the same ones, or begin another run")
+        _check_library(folder / RUN_NAME, pool)
         if (folder / STATE_NAME).is_file():
             _restore(state, folder / STATE_NAME)
         _forget_after(folder / LOG_NAME, state.step)
@@ -209,8 +210,19 @@ def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool
         "left_out": list(pool.left_out),
         "environment": run_environment(),
     }
-    write_json_atomic(folder / "run.json", facts, overwrite=True)
+    write_json_atomic(folder / RUN_NAME, facts, overwrite=True)
     return state
+
+
+def _check_library(file: Path, pool: FilmPool) -> None:
+    """A run goes on with its own library, which may have grown. Raises CheckpointError for another one."""
+    before = json.loads(file.read_text(encoding="utf-8"))["library"] if file.is_file() else {}
+    changed = [name for name, value in before.items() if pool.library.information.get(name) != value]
+    if changed:
+        raise CheckpointError(
+            f"{file}: the run was begun on a film library of other {', '.join(changed)}; give that library, or begin "
+            "another run"
+        )
 
 
 def _log(folder: Path, values: dict[str, Any]) -> None:
