@@ -144,6 +144,34 @@ def test_unknown_view_is_refused(tmp_path: Path) -> None:
         ({"ImagerPixelSpacing": [15, 15], "PixelSpacing": [12, 12]}, 15, 1600, "over PixelSpacing"),
         ({"ImagerPixelSpacing": [12, 12], "EstimatedRadiographicMagnificationFactor": 1.25}, 12, 1600, "stated mag"),
         ({"ImagerPixelSpacing": [12, 12], "DistanceSourceToPatient": 2000}, 12, 1740, "does not fit"),
+        ({"ImagerPixelSpacing": [12, 12], "DistanceSourceToPatient": 1960}, 12, 1740, "does not fit"),
+        ({"ImagerPixelSpacing": [12, 12], "EstimatedRadiographicMagnificationFactor": 30}, 12, 1740, "absurd: ignored"),
+        (
+            {"ImagerPixelSpacing": [12, 12], "EstimatedRadiographicMagnificationFactor": 0.5},
+            12,
+            1740,
+            "absurd: ignored",
+        ),
+        (
+            {
+                "ImagerPixelSpacing": [15, 15],
+                "PixelSpacing": [12, 12],
+                "EstimatedRadiographicMagnificationFactor": 1.02,
+            },
+            15,
+            1600,
+            "cannot lie 39 mm before the detector",
+        ),
+        (
+            {
+                "ImagerPixelSpacing": [15, 15],
+                "PixelSpacing": [12, 12],
+                "EstimatedRadiographicMagnificationFactor": 1.1,
+            },
+            15,
+            2000 / 1.1,
+            "is 1.25: check the distances",
+        ),
     ],
 )
 def test_spacing_and_magnification_logic(
@@ -168,6 +196,31 @@ def test_no_stated_distance_gives_an_impossible_geometry(
     )
     geometry = load_radiograph(path, "pa").geometry
     assert 1.0 < geometry.magnification <= 3.0
+
+
+def test_two_equal_magnifications_are_no_contradiction(tmp_path: Path) -> None:
+    tags = {"PixelSpacing": [12, 12], "EstimatedRadiographicMagnificationFactor": 1.26}
+    path = film(tmp_path, DistanceSourceToDetector=2000, ImagerPixelSpacing=[15, 15], **tags)
+    assert not said(load_radiograph(path, "pa"), "check the distances")
+
+
+def test_pixels_that_are_not_square(tmp_path: Path) -> None:
+    path = film(tmp_path, ImagerPixelSpacing=[14, 7])
+    with pytest.raises(InputError, match=r"film\.dcm: ImagerPixelSpacing .*14 mm high and 7 mm wide; .*--pixel-mm"):
+        load_radiograph(path, "pa")
+    assert load_radiograph(path, "pa", pixel_mm=12).geometry.pixel_mm == (12, 12)
+    assert said(load_radiograph(film(tmp_path, ImagerPixelSpacing=[12, 11]), "pa"), "not square")
+    assert not said(load_radiograph(film(tmp_path, ImagerPixelSpacing=[12, 12]), "pa"), "not square")
+
+
+@pytest.mark.parametrize(("mode", "levels"), [("1", 2), ("L", 4)])
+def test_a_dithered_or_posterised_picture_is_said_to_be_one(tmp_path: Path, mode: str, levels: int) -> None:
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    picture = Image.fromarray(ramp).convert("1") if mode == "1" else Image.fromarray(ramp // 64 * 64)
+    picture.save(tmp_path / "few.png")
+    assert said(load_radiograph(tmp_path / "few.png", "pa"), f"only {levels} grey levels")
+    Image.fromarray(ramp).save(tmp_path / "many.png")
+    assert not said(load_radiograph(tmp_path / "many.png", "pa"), "grey levels")
 
 
 def test_absurd_spacing_is_refused_unless_overridden(tmp_path: Path) -> None:

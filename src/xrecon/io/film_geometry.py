@@ -15,6 +15,12 @@ from xrecon.io.raw import FilmTags, StatedView
 
 DISTANCE_RANGE_MM = (300.0, 6000.0)
 MAGNIFICATION_RANGE = (1.001, 3.0)
+LEAST_GAP_MM = 60.0
+"""The middle of a chest lies no nearer to the detector: an adult's chest is 160 mm deep and more."""
+_CONTRADICTION = 0.03
+"""Share by which two statements of the magnification may differ."""
+_SQUARE, _NEVER_SQUARE = 1.02, 1.6
+"""Ratio of the edges of a pixel from which it is said, and from which the film is refused."""
 CHEST_FILM_MM = (250.0, 500.0)
 """The longer edge of a chest film of an adult at the detector."""
 POSSIBLE_FILM_MM = (150.0, 700.0)
@@ -165,26 +171,54 @@ def _distances(tags: FilmTags, base: ConeBeam) -> tuple[float, float, Notes]:
     if stated is not None and DISTANCE_RANGE_MM[0] <= stated <= DISTANCE_RANGE_MM[1]:
         detector = stated
     elif stated:
-        notes.append(f"DistanceSourceToDetector is {stated:g} mm, which is absurd: ignored")
-    if detector != stated:
+        notes.append(
+            f"DistanceSourceToDetector is {stated:g} mm, which is absurd: assumed {detector:g} mm ({base.name})"
+        )
+    else:
         notes.append(f"source-detector distance not stated: assumed {detector:g} mm ({base.name})")
+    ratio = _spacing_ratio(tags)
+    magnification, more = _stated_magnification(tags, detector, ratio)
+    notes += more
+    if magnification is not None:
+        return detector, detector / magnification, tuple(notes)
     low, high = MAGNIFICATION_RANGE
-    if tags.magnification is not None and low <= tags.magnification <= high:
-        notes.append(f"patient's distance from the stated magnification {tags.magnification:g}")
-        return detector, detector / tags.magnification, tuple(notes)
     patient = tags.source_to_patient_mm
-    if patient is not None and detector == stated and low <= detector / max(patient, 1e-6) <= high:
+    has_room = patient is not None and detector - patient >= LEAST_GAP_MM
+    if patient is not None and has_room and detector == stated and detector / max(patient, 1e-6) <= high:
         notes.append(f"isocentre at the stated DistanceSourceToPatient, {patient:g} mm from the source")
         return detector, patient, tuple(notes)
     if patient:
         notes.append(f"DistanceSourceToPatient {patient:g} mm does not fit {detector:g} mm to the detector")
-    ratio = _spacing_ratio(tags)
     if ratio is not None and low <= ratio <= high:
         notes.append(f"magnification {ratio:.4g} from ImagerPixelSpacing over PixelSpacing")
         return detector, detector / ratio, tuple(notes)
     isocentre = detector - gap if detector > 2 * gap else detector / base.magnification
-    notes.append(f"patient's distance not stated: isocentre assumed {detector - isocentre:g} mm before the detector")
+    notes.append(f"patient's distance assumed: isocentre {detector - isocentre:g} mm before the detector")
     return detector, isocentre, tuple(notes)
+
+
+def _stated_magnification(tags: FilmTags, detector: float, ratio: float | None) -> tuple[float | None, list[str]]:
+    """The magnification that the file states, where a chest can have it, and what is to be said of it.
+
+    Args:
+        tags: of the file.
+        detector: distance from the source, mm.
+        ratio: pixel pitch at the detector over that in the patient, or None.
+    """
+    value = tags.magnification
+    if value is None:
+        return None, []
+    name = f"EstimatedRadiographicMagnificationFactor (0018,1114) is {value:g}"
+    low, high = MAGNIFICATION_RANGE
+    if not low <= value <= high:
+        return None, [f"{name}, which is absurd: ignored"]
+    before = detector - detector / value
+    if before < LEAST_GAP_MM:
+        return None, [f"{name}: the middle of a chest cannot lie {before:.0f} mm before the detector: ignored"]
+    notes = [f"patient's distance from the stated magnification {value:g}"]
+    if ratio is not None and low <= ratio <= high and abs(ratio / value - 1) > _CONTRADICTION:
+        notes.append(f"{name}, but ImagerPixelSpacing over PixelSpacing is {ratio:.4g}: check the distances")
+    return value, notes
 
 
 def _spacing_ratio(tags: FilmTags) -> float | None:
@@ -236,13 +270,18 @@ def _size_notes(
         return ()
     height, width = (n * p for n, p in zip(shape, pitch, strict=True))
     size = f"{tag} gives a film {width:.4g} mm wide and {height:.4g} mm high at the detector"
+    oblong = max(pitch) / min(pitch)
+    pixels = f"{tag} says that the pixels are {pitch[0]:g} mm high and {pitch[1]:g} mm wide"
+    if oblong > _NEVER_SQUARE:
+        raise InputError(f"{source}: {pixels}; those of a film are square: {_PIXEL_REMEDY}, --pixel-mm on the command")
+    notes = (f"{pixels}, which is not square; check the spacing, or {_PIXEL_REMEDY}",) if oblong > _SQUARE else ()
     usual = f"the longer edge of a chest film is {CHEST_FILM_MM[0]:g} to {CHEST_FILM_MM[1]:g} mm long"
     edge = max(height, width)
     if pixel_mm is None and not POSSIBLE_FILM_MM[0] <= edge <= POSSIBLE_FILM_MM[1]:
         raise InputError(f"{source}: {size}, which is impossible: {usual}; {_PIXEL_REMEDY}, --pixel-mm on the command")
     if not CHEST_FILM_MM[0] <= edge <= CHEST_FILM_MM[1]:
-        return (f"{size}, which is doubtful: {usual}",)
-    return ()
+        return (*notes, f"{size}, which is doubtful: {usual}")
+    return notes
 
 
 def _assumed_pitch(

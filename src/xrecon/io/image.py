@@ -19,6 +19,8 @@ MIN_SIDE = 8
 GREY_TOLERANCE = 12
 """Largest difference between channels (of 255) that JPEG's colour compression leaves in a grey picture."""
 COLOURED_SHARE = 0.01
+MIN_GREYS = 16
+"""Grey levels of a grey picture below which it is said that it is dithered or posterised."""
 MIN_LEVELS = 32
 """Fewest grey levels of a colour picture that bring no note."""
 _EXIF_ORIENTATION = 0x0112
@@ -112,7 +114,8 @@ def _grey(image: Any, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]
         grey = _grey_of_colour(np.asarray(image), path)
         return grey, notes + _few_levels(np.asarray(image))
     if image.mode in _FULL_SCALE:
-        return np.asarray(image).astype(np.float32) / np.float32(_FULL_SCALE[image.mode]), notes
+        values = np.asarray(image)
+        return values.astype(np.float32) / np.float32(_FULL_SCALE[image.mode]), notes + _few_greys(values)
     if image.mode in ("I", "F"):
         return _by_own_range(np.asarray(image), image.mode, path)
     raise InputError(f"{path}: the image mode {image.mode!r} is not supported; export the film as a grey PNG")
@@ -140,6 +143,14 @@ def _few_levels(rgb: NDArray[np.uint8]) -> tuple[str, ...]:
         return ()
     note = f"only {levels} grey levels are left of the colour picture (16-bit colours are read as 8 bits)"
     return (f"{note}: fine detail is lost; export the film as grey PNG",)
+
+
+def _few_greys(values: NDArray[Any]) -> tuple[str, ...]:
+    """A note where a grey picture is dithered or posterised: a film has hundreds of grey levels."""
+    levels = int(np.count_nonzero(np.bincount(values.ravel())))
+    if levels >= MIN_GREYS:
+        return ()
+    return (f"only {levels} grey levels: markings of the lung are lost; export the film with 8 bits or more",)
 
 
 def _by_own_range(values: NDArray[Any], mode: str, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
