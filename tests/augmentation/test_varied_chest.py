@@ -112,7 +112,7 @@ def test_real_chests_on_real_shapes(shared_data: Path, case: str) -> None:
     """A plain case, a collapsed lobe, and a scan whose field of view cuts the shoulders."""
     folder = shared_data / "shapes"
     if not folder.is_dir():
-        pytest.skip("lung shapes not found beside the CTs")
+        pytest.skip(f"lung shapes of other patients not found: {folder} is no folder")
     source = source_chest(load_ct(shared_data / "ct" / f"{case}.nii.gz"), case)
     varied = varied_chest(source, LungShapes.load(folder), seed=(0, 1), settings=VariationSettings(shape_share=1.0))
     lungs = varied.chest.right | varied.chest.left

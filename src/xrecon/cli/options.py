@@ -45,6 +45,13 @@ WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Cases at a
 SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Run on this Dask cluster.")
 ]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes on this machine; default: by cores and memory.")
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler instead."),
+]
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]

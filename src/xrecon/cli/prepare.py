@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
-from xrecon.cli.options import LungModelOption
+from xrecon.cli.options import ClusterOption, LungModelOption, ProcessesOption
 
 if TYPE_CHECKING:
     from xrecon.preparation.run import PrepareReport
@@ -73,13 +73,8 @@ def prepare(
         int, typer.Option("--folds", min=0, max=50, help="Number of folds of the training patients; 0: none.")
     ] = 0,
     seed: SeedOption = 0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes on this machine; default: by cores and memory.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler instead."),
-    ] = None,
+    workers: ProcessesOption = None,
+    scheduler: ClusterOption = None,
     salt: Annotated[
         str | None,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from xrecon.cli.common import SeedOption, Shell, example
+from xrecon.cli.options import ClusterOption, ProcessesOption
 
 
 @example(
@@ -34,13 +35,8 @@ def prepare_films(
     ] = 2,
     size: Annotated[int, typer.Option("--size", min=32, max=1024, help="Pixels per edge of 384 mm.")] = 512,
     seed: SeedOption = 0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes on this machine; default: by cores and memory.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler instead."),
-    ] = None,
+    workers: ProcessesOption = None,
+    scheduler: ClusterOption = None,
 ) -> Mapping[str, Any]:
     """Make film pairs of endless anatomies, sick and healthy, with exact maps of air and lung along every ray.
 

@@ -95,9 +95,14 @@ def test_healthy_maps_paint_nothing(planted: Planted) -> None:
     lungs = [planted.chest.right.astype(np.float32), planted.chest.left.astype(np.float32)]
     maps = maps_of([nothing, nothing], lungs)
     spaces = [PleuralSpace.of(lung, GRID) for lung in (planted.chest.right, planted.chest.left)]
-    for surfaces in fit_surfaces(spaces, maps, SETTINGS):
+    for surfaces, lung in zip(
+        fit_surfaces(spaces, maps, SETTINGS), (planted.chest.right, planted.chest.left), strict=True
+    ):
         assert surfaces is not None
         assert surfaces.on(GRID).air.sum() * planted.healthy.voxel_ml < 3.0
+        ct, painted = paint_side(planted.healthy, lung, surfaces)
+        assert np.array_equal(ct.hu, planted.healthy.hu)
+        assert painted.air.sum() == 0
 
 
 def test_what_is_drawn_is_air_and_the_lung_keeps_its_mass(

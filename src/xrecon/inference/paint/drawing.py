@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from xrecon.anatomy.morphology import Floats, Mask, Spacing, depth_mm, distance_mm
+from xrecon.anatomy.morphology import Floats, Mask, Spacing, box_of, depth_mm, distance_mm
 from xrecon.inference.paint.surfaces import PleuralSurfaces
 from xrecon.volume import Volume
 from xrecon.warp import Grid
@@ -21,6 +21,8 @@ _AIRLESS_HU = 60.0
 _PARENCHYMA_HU = -300.0
 """Denser voxels of a reconstructed lung are vessels, which do not get denser."""
 _NEAR_MM = 8.0
+_MARGIN_MM = 30.0
+"""Round the pleural space: what is drawn depends on nothing farther away."""
 _BESIDE_MM, _BESIDE_WIDTH_MM = 14.0, 8.0
 """Up to this distance from the air the wall and the rim of the lung are drawn anew, fading over the width."""
 
@@ -41,7 +43,7 @@ class PaintedSide:
 
 
 def paint_side(ct: Volume, lung: Mask, surfaces: PleuralSurfaces) -> tuple[Volume, PaintedSide]:
-    """The CT with the free air of one pleural space in it.
+    """The CT with the free air of one pleural space in it; unchanged where no voxel is half air.
 
     Args:
         ct: reconstruction on a cube round the isocentre, HU.
@@ -53,23 +55,43 @@ def paint_side(ct: Volume, lung: Mask, surfaces: PleuralSurfaces) -> tuple[Volum
     air, pleura, hemithorax = (
         np.asarray(part.numpy(), dtype=np.float32) for part in (parts.air, parts.pleura, parts.hemithorax)
     )
-    density = ct.hu + np.float32(1000.0)
-    beside = _nearness(air, ct.spacing_mm)
-    # Beside the air the wall lies where the films put it; elsewhere the reconstruction stays as it is.
-    outside = beside * np.where(lung, 1.0 - hemithorax, 0.0)
-    base = _lung_inside(density, lung, ct.spacing_mm, near=beside)
-    parenchyma = lung & (base < _PARENCHYMA_HU + 1000.0)
-    left = np.clip(1.0 - air - pleura - outside, 0.0, 1.0)
-    factor = _density_factor(base, left * parenchyma, float(base[parenchyma].sum(dtype=np.float64)))
-    denser = 1.0 + (factor - 1.0) * _soft(parenchyma)
-    tissue = np.minimum(base * denser, np.maximum(base, np.float32(_AIRLESS_HU + 1000.0)))
-    wall = _wall_inside(density, lung, ct.spacing_mm)
-    composed = (
-        air * np.float32(AIR_HU + 1000.0) + pleura * np.float32(_PLEURA_HU + 1000.0) + outside * wall + left * tissue
-    )
+    if not (air >= 0.5).any():
+        return ct, PaintedSide(np.zeros_like(air), lung.astype(np.float32), 1.0)
     touched = lung | (air + pleura > 1e-3)
-    hu = np.where(touched, composed - 1000.0, ct.hu).astype(np.float32)
-    return ct.with_hu(hu), PaintedSide(air, np.asarray(left * lung, dtype=np.float32), factor)
+    hu, share = np.array(ct.hu), np.zeros(ct.shape, dtype=np.float32)
+    box = box_of(touched, ct.spacing_mm, margin_mm=_MARGIN_MM)
+    inside = _LungBox(hu[box] + np.float32(1000.0), lung[box], air[box], pleura[box], hemithorax[box], ct.spacing_mm)
+    density, left, factor = inside.drawing()
+    hu[box] = np.where(touched[box], density - 1000.0, hu[box])
+    share[box] = left * lung[box]
+    return ct.with_hu(hu), PaintedSide(air, share, factor)
+
+
+@dataclass(frozen=True, eq=False)
+class _LungBox:
+    """The part of the CT round one pleural space, [D, H, W] each; density is HU + 1000, shares are 0..1."""
+
+    density: Floats
+    lung: Mask
+    air: Floats
+    pleura: Floats
+    hemithorax: Floats
+    spacing: Spacing
+
+    def drawing(self) -> tuple[Floats, Floats, float]:
+        """Density with the air in it, the share of what is neither air nor wall, and how much denser the lung got."""
+        beside = _nearness(self.air, self.spacing)
+        # Beside the air the wall lies where the films put it; elsewhere the reconstruction stays as it is.
+        outside = beside * np.where(self.lung, 1.0 - self.hemithorax, 0.0)
+        base = _lung_inside(self.density, self.lung, self.spacing, near=beside)
+        parenchyma = self.lung & (base < _PARENCHYMA_HU + 1000.0)
+        left = np.clip(1.0 - self.air - self.pleura - outside, 0.0, 1.0)
+        factor = _density_factor(base, left * parenchyma, float(base[parenchyma].sum(dtype=np.float64)))
+        denser = 1.0 + (factor - 1.0) * _soft(parenchyma)
+        tissue = np.minimum(base * denser, np.maximum(base, np.float32(_AIRLESS_HU + 1000.0)))
+        wall = _wall_inside(self.density, self.lung, self.spacing)
+        free = self.air * np.float32(AIR_HU + 1000.0) + self.pleura * np.float32(_PLEURA_HU + 1000.0)
+        return np.asarray(free + outside * wall + left * tissue, dtype=np.float32), left, factor
 
 
 def _nearness(air: Floats, spacing: Spacing) -> Floats:
