@@ -13,7 +13,7 @@ from xrecon.cli.common import DebugOption, JsonOption, QuietOption, add_command
 from xrecon.cli.help_text import HelpGroup, Section, command_group
 
 SECTIONS = (
-    Section("Use", ("reconstruct", "segment", "demo")),
+    Section("Use", ("reconstruct", "films", "segment", "demo")),
     Section("Prepare data", ("prepare", "prepare-films", "augment", "convert", "pull", "simulate", "phantom", "plant")),
     Section("Train", ("train", "models")),
     Section("Evaluate", ("evaluate", "study")),

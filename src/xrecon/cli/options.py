@@ -52,6 +52,30 @@ ClusterOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler instead."),
 ]
+PaFilmOption = Annotated[Path, typer.Option("--pa", metavar="FILE", help="PA film: PNG, JPEG, TIFF or DICOM.")]
+LateralFilmOption = Annotated[Path, typer.Option("--lateral", metavar="FILE", help="Lateral film of the same patient.")]
+PixelOption = Annotated[
+    float | None,
+    typer.Option("--pixel-mm", min=0.01, max=20.0, help="Pixel pitch of both films at the detector, mm."),
+]
+InvertOption = Annotated[
+    bool | None, typer.Option("--invert/--no-invert", help="Dense tissue is dark / bright in the files.")
+]
+MirrorPaOption = Annotated[bool, typer.Option("--mirror-pa", help="The PA film is hung mirrored.")]
+MirrorLateralOption = Annotated[
+    bool, typer.Option("--mirror-lateral", help="The lateral film faces right: front on the image's right.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Take the films as they are, even if they look swapped, alike or no chest.")
+]
+FilmNetworksOption = Annotated[
+    str,
+    typer.Option(
+        "--film-networks",
+        metavar="default|DIR",
+        help="Film networks that look for free air: the shipped ones, or a folder of trained ones.",
+    ),
+]
 OutputFolderOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; made if absent.")
 ]

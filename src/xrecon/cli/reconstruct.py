@@ -14,9 +14,16 @@ from xrecon.cli.options import (
     MODEL_HELP,
     AssetsOption,
     DeviceOption,
+    ForceOption,
     GeometryName,
     GeometryOption,
+    InvertOption,
+    LateralFilmOption,
+    MirrorLateralOption,
+    MirrorPaOption,
     OutputFolderOption,
+    PaFilmOption,
+    PixelOption,
     SizeOption,
     SplitOption,
     chosen_cases,
@@ -40,8 +47,8 @@ class PrecisionName(str, Enum):
 )
 def reconstruct(
     shell: Shell,
-    pa: Annotated[Path, typer.Option("--pa", metavar="FILE", help="PA film: PNG, JPEG, TIFF or DICOM.")],
-    lateral: Annotated[Path, typer.Option("--lateral", metavar="FILE", help="Lateral film of the same patient.")],
+    pa: PaFilmOption,
+    lateral: LateralFilmOption,
     output: OutputFolderOption,
     model: Annotated[
         str,
@@ -54,20 +61,11 @@ def reconstruct(
     ] = "default",
     size: SizeOption = 224,
     geometry: GeometryOption = GeometryName.CHEST,
-    pixel_mm: Annotated[
-        float | None,
-        typer.Option("--pixel-mm", min=0.01, max=20.0, help="Pixel pitch of both films at the detector, mm."),
-    ] = None,
-    invert: Annotated[
-        bool | None, typer.Option("--invert/--no-invert", help="Dense tissue is dark / bright in the files.")
-    ] = None,
-    mirror_pa: Annotated[bool, typer.Option("--mirror-pa", help="The PA film is hung mirrored.")] = False,
-    mirror_lateral: Annotated[
-        bool, typer.Option("--mirror-lateral", help="The lateral film faces right: front on the image's right.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take the films as they are, even if they look swapped, alike or no chest.")
-    ] = False,
+    pixel_mm: PixelOption = None,
+    invert: InvertOption = None,
+    mirror_pa: MirrorPaOption = False,
+    mirror_lateral: MirrorLateralOption = False,
+    force: ForceOption = False,
     refine: Annotated[
         bool, typer.Option("--refine/--no-refine", help="End with a sweep that matches the films more closely.")
     ] = True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 from xrecon.environment import one_thread
 from xrecon.errors import CheckpointError, InputError
 from xrecon.films.local_contrast import local_contrast
+from xrecon.films.thickness_maps import SIDES
 from xrecon.geometry import FRAME_MM, VIEWS, ConeBeam
 from xrecon.models.checkpoint import load_model
 from xrecon.models.film_network import FilmNet
 from xrecon.radiograph import Radiograph
 
-SIDES = ("right", "left")
+SHIPPED = "films-v1"
+"""Folder of the networks that come with the package, among its assets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,13 @@ class FilmFindings:
         areas = np.array([np.prod(view.pixel_at_isocentre_mm) for view in self.geometry])
         volumes = (lengths_mm.sum(axis=(-2, -1), dtype=np.float64) * areas[:, None]).mean(axis=0) / 1000.0
         return {side: float(volume) for side, volume in zip(SIDES, volumes, strict=True)}
+
+
+def networks_folder(networks: str | os.PathLike[str]) -> Path:
+    """The folder of film networks: "default" is that of the shipped ones; any other name is a folder itself."""
+    if os.fspath(networks) == "default":
+        return Path(str(resources.files("xrecon") / "assets" / SHIPPED))
+    return Path(networks)
 
 
 def film_findings(films: Mapping[str, Radiograph], model: str | os.PathLike[str]) -> FilmFindings:

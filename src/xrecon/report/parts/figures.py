@@ -27,14 +27,14 @@ DIFFERENCE_HU = 500.0
 VIEW_NAMES = {"pa": "PA", "lateral": "Lateral"}
 """How people call the views."""
 _Letters = tuple[str, str, str, str]  # left, right, top, bottom
-_FILM_LETTERS: dict[str, _Letters] = {"pa": ("R", "L", "H", "F"), "lateral": ("A", "P", "H", "F")}
+FILM_LETTERS: dict[str, _Letters] = {"pa": ("R", "L", "H", "F"), "lateral": ("A", "P", "H", "F")}
 _PLANE_LETTERS: dict[str, _Letters] = {
     "coronal": ("R", "L", "H", "F"),
     "sagittal": ("A", "P", "H", "F"),
     "axial": ("R", "L", "A", "P"),
 }
-_FILM_FOOTER = "R right, L left, A front, P back, H head, F feet of the patient."
-_FOOTER = f"{_FILM_FOOTER} Planes through the centre of the volume."
+FILM_FOOTER = "R right, L left, A front, P back, H head, F feet of the patient."
+_FOOTER = f"{FILM_FOOTER} Planes through the centre of the volume."
 
 
 def reconstruction_preview(reconstruction: Reconstruction, truth: Volume | None = None) -> Figure:
@@ -53,7 +53,7 @@ def projection_figure(reconstruction: Reconstruction) -> Figure:
         _film_rows(reconstruction),
         heading="Films",
         remark=_model(reconstruction),
-        footer=_FILM_FOOTER,
+        footer=FILM_FOOTER,
     )
 
 
@@ -100,7 +100,7 @@ def film_figure(pa: Radiograph, lateral: Radiograph) -> Figure:
         raise InputError(f"expected a PA and a lateral film in this order, got views {pa.view!r} and {lateral.view!r}")
     panels = [_film_panel(film, film, key="input", title=VIEW_NAMES[film.view]) for film in (pa, lateral)]
     remark = "dense tissue is bright"
-    return compose([Row("PA and lateral", panels, remark=remark)], heading="Radiographs", footer=_FILM_FOOTER)
+    return compose([Row("PA and lateral", panels, remark=remark)], heading="Radiographs", footer=FILM_FOOTER)
 
 
 def central_planes(volume: Volume, values: NDArray[np.float32] | None = None) -> dict[str, NDArray[np.float32]]:
@@ -176,7 +176,7 @@ def _film_panel(film: Radiograph, reference: Radiograph, *, key: str, title: str
         film.image,
         (rows * row_mm, cols * col_mm),
         title,
-        _FILM_LETTERS[film.view],
+        FILM_LETTERS[film.view],
         percentile_window(reference.image),
         key=f"{key} {film.view}",
     )
