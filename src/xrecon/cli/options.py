@@ -72,8 +72,8 @@ FilmNetworksOption = Annotated[
     str,
     typer.Option(
         "--film-networks",
-        metavar="default|DIR",
-        help="Film networks that look for free air: the shipped ones, or a folder of trained ones.",
+        metavar="default|none|DIR",
+        help="Film networks that look for free air on both films: the shipped ones, none, or a folder of trained ones.",
     ),
 ]
 OutputFolderOption = Annotated[

@@ -14,6 +14,7 @@ from xrecon.cli.options import (
     MODEL_HELP,
     AssetsOption,
     DeviceOption,
+    FilmNetworksOption,
     ForceOption,
     GeometryName,
     GeometryOption,
@@ -79,6 +80,7 @@ def reconstruct(
     ] = None,
     split: SplitOption = None,
     assets: AssetsOption = None,
+    film_networks: FilmNetworksOption = "none",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     device: DeviceOption = "cpu",
     precision: Annotated[
@@ -126,6 +128,7 @@ def reconstruct(
         settings={
             "geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert, "mirror_pa": mirror_pa,
             "mirror_lateral": mirror_lateral, "force": force, "refine": refine, "precision": precision.value,
+            "film_networks": film_networks if film_networks in ("none", "default") else "a folder",
         },
     ).to_dict()  # fmt: skip
     with shell.progress("reconstructing"):
@@ -141,6 +144,7 @@ def reconstruct(
             precision=precision.value,
             seed=seed,
             force=force,
+            film_networks=None if film_networks == "none" else film_networks,
             progress=shell.note,
         )
     summary = {**record, **result.summary()}

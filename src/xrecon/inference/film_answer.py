@@ -38,6 +38,12 @@ class FilmAnswer:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
 
+    @property
+    def networks(self) -> Mapping[str, Any]:
+        """Name and digest of the networks."""
+        networks: Mapping[str, Any] = self.provenance["networks"]
+        return networks
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values of everything but the maps."""
         return {**self.assessment.to_dict(), **self.provenance, "notes": list(self.notes)}

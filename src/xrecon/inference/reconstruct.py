@@ -13,11 +13,13 @@ import torch
 from xrecon import __version__
 from xrecon.environment import one_thread
 from xrecon.errors import InputError
+from xrecon.inference.explicit_pneumothorax import draw_pneumothorax
+from xrecon.inference.film_answer import answer_of
 from xrecon.inference.film_check import CheckedFilms, check_films, residual_notes
 from xrecon.inference.finish import SHOWN_PIXELS, draw, expected_films, finish, output_grid, reprojections, residuals
 from xrecon.inference.models import find_model
 from xrecon.inference.protocol import FitTask, FittedChest, FittedEnsemble, ReadyModel, ReconstructionModel
-from xrecon.inference.result import Reconstruction
+from xrecon.inference.result import PneumothoraxOnFilms, Reconstruction
 from xrecon.models.precision import Precision
 from xrecon.priors.asset import PriorAsset, load_priors
 from xrecon.priors.deformation import mean_chest
@@ -52,6 +54,7 @@ def reconstruct(
     precision: Precision = "float32",
     seed: int = 0,
     force: bool = False,
+    film_networks: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reconstruction:
     """Reconstruct a chest CT from a PA and a lateral radiograph.
@@ -76,6 +79,9 @@ def reconstruct(
             other models compute in float32.
         seed: recorded; the priors make no random choices.
         force: take the films as they are, whatever they look like; what was seen is noted.
+        film_networks: networks that look for free pleural air on the films, "default" (those that come with the
+            package) or a folder of `xrecon train films`; what reaches their threshold is drawn into the CT. None: none
+            is looked for.
         progress: called with a line of text at each stage.
 
     Raises:
@@ -110,6 +116,11 @@ def reconstruct(
     progress(f"drawing {size} x {size} x {size} voxels")
     volume = draw(fit.chest, finished, fit.films, size=size, device=task.device)
     grid = output_grid(size)
+    pneumothorax: PneumothoraxOnFilms | None = None
+    air_notes: tuple[str, ...] = ()
+    if film_networks is not None:
+        progress("free pleural air on the films")
+        volume, pneumothorax, air_notes = _with_free_air(volume, checked.films, film_networks, progress)
     options = {
         "size": size,
         "refine": refine,
@@ -130,12 +141,25 @@ def reconstruct(
             task.asset,
             fit.films,
             checked,
-            doubts,
+            (*doubts, *air_notes),
             options=options,
             seed=seed,
             seconds=time.perf_counter() - started,
         ),
+        pneumothorax=pneumothorax,
     )
+
+
+def _with_free_air(
+    volume: Volume, films: FilmPair, networks: str | os.PathLike[str], progress: Callable[[str], None]
+) -> tuple[Volume, PneumothoraxOnFilms, tuple[str, ...]]:
+    """The CT with what the film networks see drawn into it, what they see, and notes. Raises as `film_answer`."""
+    answer = answer_of({film.view: film for film in films.films}, networks=networks)
+    progress(answer.assessment.statement)
+    result = draw_pneumothorax(volume, answer.findings, sides=answer.assessment.present_sides)
+    for note in result.notes:
+        progress(f"note: {note}")
+    return result.volume, PneumothoraxOnFilms(answer, result.air_ml), (answer.assessment.statement, *result.notes)
 
 
 def _check_options(

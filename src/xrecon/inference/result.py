@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.radiograph import Radiograph
 from xrecon.volume import Volume
+
+if TYPE_CHECKING:
+    from xrecon.inference.film_answer import FilmAnswer
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,23 @@ class ViewResidual:
 
 
 @dataclass(frozen=True, eq=False)
+class PneumothoraxOnFilms:
+    """Free pleural air on the two films of a reconstruction.
+
+    Attributes:
+        answer: findings of the film networks and their assessment.
+        drawn_ml: free air that was drawn into the CT, by side, mL; sides without any are absent.
+    """
+
+    answer: FilmAnswer
+    drawn_ml: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**self.answer.assessment.to_dict(), "networks": self.answer.networks, "drawn_ml": dict(self.drawn_ml)}
+
+
+@dataclass(frozen=True, eq=False)
 class Reconstruction:
     """A synthetic CT from two films.
 
@@ -38,6 +58,8 @@ class Reconstruction:
         films: (PA, lateral) as the model used them: resampled, line integrals (gain and offset fitted if unknown).
         reprojections: (PA, lateral) of `volume`, same detector and quantity as `films`.
         provenance: model, version, sha256, geometry, seed, seconds, notes: what goes into the JSON side-car.
+        pneumothorax: what the film networks say of free pleural air, and what of it was drawn into `volume`; None where
+            they were not asked.
     """
 
     volume: Volume
@@ -47,6 +69,7 @@ class Reconstruction:
     films: tuple[Radiograph, Radiograph]
     reprojections: tuple[Radiograph, Radiograph]
     provenance: Mapping[str, Any]
+    pneumothorax: PneumothoraxOnFilms | None = None
 
     def summary(self) -> dict[str, Any]:
         """What the JSON beside the CT says: provenance, residuals, the grid, and the notes of the films."""
@@ -59,4 +82,5 @@ class Reconstruction:
                 "affine_lps": self.volume.affine,
             },
             "film_notes": {film.view: film.notes for film in self.films},
+            **({} if self.pneumothorax is None else {"pneumothorax": self.pneumothorax.to_dict()}),
         }
