@@ -34,6 +34,7 @@ LAYERS = (
     ("inference",),
     ("ptxseg",),
     ("quantify",),
+    ("dicom_output",),
     ("preparation",),
     ("evaluation",),
     ("report",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -110,10 +111,69 @@ LungModelOption = Annotated[
     ),
 ]
 """The names of `xrecon.ptxseg.hemithoraces.lung_models`, which are too heavy to import here."""
+DicomOption = Annotated[
+    bool, typer.Option("--dicom", help="Also write the result as DICOM, into the folder dicom (docs/dicom-conformance.md).")
+]
+KeepIdentityOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identity",
+        help="With --dicom: write into the study of the DICOM input, with its patient; otherwise under a pseudonym.",
+    ),
+]
+BurnInOption = Annotated[
+    bool, typer.Option("--burn-in", help="With --dicom: draw the notice into the pixels of every slice.")
+]
 SplitOption = Annotated[
     Path | None,
     typer.Option("--split", metavar="FILE", help="YAML with the lists train and test; only train cases are used."),
 ]
+
+
+@dataclass(frozen=True)
+class DicomChoice:
+    """What a command writes as DICOM beside its files.
+
+    Attributes:
+        subfolder: name of the folder of DICOM files; "" where none are written.
+        keep_identity: write into the study of the input.
+        burn_in: draw the notice into the slices.
+    """
+
+    subfolder: str
+    keep_identity: bool
+    burn_in: bool
+
+    def summary(self, output: Path) -> dict[str, Path]:
+        """What `--json` says of it."""
+        return {"dicom": output / self.subfolder} if self.subfolder else {}
+
+
+def dicom_choice(dicom: bool, *, keep_identity: bool, burn_in: bool, segments: bool) -> DicomChoice:
+    """The choice of `--dicom` and what belongs to it.
+
+    Args:
+        dicom: `--dicom`.
+        keep_identity: `--keep-identity`.
+        burn_in: `--burn-in`.
+        segments: the command also writes a segmentation, which needs highdicom.
+
+    Raises:
+        InputError: an option that means nothing without `--dicom`.
+        MissingPartError: highdicom is not installed.
+    """
+    from xrecon.errors import InputError
+
+    for given, name in ((keep_identity, "--keep-identity"), (burn_in, "--burn-in")):
+        if given and not dicom:
+            raise InputError(f"{name} concerns DICOM output: add --dicom, or leave it out")
+    if not dicom:
+        return DicomChoice("", False, False)
+    from xrecon.dicom_output.result import FOLDER, check_installed
+
+    if segments:
+        check_installed()
+    return DicomChoice(FOLDER, keep_identity, burn_in)
 
 
 def chosen_cases(folder: Path, split: Path | None) -> tuple[tuple[str, Path], ...]:

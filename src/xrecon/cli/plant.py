@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
+from xrecon.cli.options import BurnInOption, DicomOption, dicom_choice
 from xrecon.json_text import json_text
 from xrecon.planting.pattern import MECHANISMS, PATTERN_NAMES
+
+if TYPE_CHECKING:
+    from xrecon.planting.truth import Truth
+    from xrecon.volume import Volume
+
+_CT, _LABELS, _TRUTH = _NAMES = ("ct.nii.gz", "labels.nii.gz", "truth.json")
 
 
 class PlantSide(str, Enum):
@@ -59,23 +67,23 @@ def plant(
         ),
     ] = Mechanism(MECHANISMS[0]),
     seed: SeedOption = 0,
+    dicom: DicomOption = False,
+    burn_in: BurnInOption = False,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Plant a pneumothorax in a healthy chest CT, and write the CT, its true labels and its measures.
 
     Writes ct.nii.gz, labels.nii.gz (1 right lung, 2 left lung, 3 free air) and truth.json. The lung collapses smoothly
-    towards its root and keeps its mass; the pocket has the scan's own noise. Research only.
+    towards its root and keeps its mass; the pocket has the scan's own noise. Research only. With --dicom also as CT
+    series, segmentation and structured report, always under a pseudonym: a planted disease bears no patient's name.
     """
     from xrecon.anatomy.orientation import with_orientation_notes
-    from xrecon.errors import OutputExistsError
-    from xrecon.io.output.atomic import write_text_atomic
+    from xrecon.io.output.staging import check_outputs, staged_outputs
     from xrecon.planting.pneumothorax import plant_pneumothorax
     from xrecon.volume import load_ct
 
-    files = {name: output / name for name in ("ct.nii.gz", "labels.nii.gz", "truth.json")}
-    for path in files.values():  # before the work, not after
-        if path.exists() and not overwrite:
-            raise OutputExistsError(f"{path} exists already; choose another folder or give --overwrite")
+    choice = dicom_choice(dicom, keep_identity=False, burn_in=burn_in, segments=True)
+    check_outputs(output, _NAMES, overwrite=overwrite, subfolder=choice.subfolder)  # before the work, not after
     with shell.progress("planting"):
         loaded = load_ct(ct)
         shell.file_notes(ct, loaded.notes)
@@ -90,10 +98,27 @@ def plant(
             pleura_mm=pleura_mm,
             mechanism=mechanism.value,
         )
-        sick.save(files["ct.nii.gz"], overwrite=overwrite)
-        truth.save(files["labels.nii.gz"], overwrite=overwrite)
-        write_text_atomic(files["truth.json"], json_text(truth.to_dict()) + "\n", overwrite=overwrite)
+        with staged_outputs(output, _NAMES, overwrite=overwrite, subfolder=choice.subfolder) as stage:
+            sick.save(stage / _CT)
+            truth.save(stage / _LABELS)
+            (stage / _TRUTH).write_text(json_text(truth.to_dict()) + "\n", encoding="utf-8")
+            if choice.subfolder:
+                _write_dicom(stage / choice.subfolder, sick, truth, ct, burn_in=burn_in)
     air_ml, of_side = truth.volumes_ml.air, truth.occupancy.of(side.value)
     shell.print(f"{output}: {side.value} pneumothorax, {air_ml:.0f} mL of air, {of_side:.1%} of its side")
     shell.print(f"{truth.occupancy.whole_chest:.1%} of the whole chest; largest depth {truth.max_depth_mm:.0f} mm")
-    return {"files": dict(files), "findings": truth.to_dict()}
+    files = {name: output / name for name in _NAMES}
+    return {"files": files, "findings": truth.to_dict(), **choice.summary(output)}
+
+
+def _write_dicom(folder: Path, sick: Volume, truth: Truth, source: Path, *, burn_in: bool) -> None:
+    from xrecon.data.ct_folder import content_sha256
+    from xrecon.dicom_output.origin import ct_origin
+    from xrecon.dicom_output.result import Measured, dicom_result
+    from xrecon.dicom_output.study import joint_digest, study_context
+    from xrecon.quantify.findings import build_findings
+
+    digest = joint_digest([content_sha256(source), hashlib.sha256(json_text(truth.to_dict()).encode()).hexdigest()])
+    study = study_context(ct_origin(source), digest=digest)
+    measured = Measured(truth, build_findings(truth), algorithm="xrecon plant (planted)")
+    dicom_result(sick, study, description="Planted air", measured=measured, burn_in=burn_in).write(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,16 @@ from xrecon.cli.common import OverwriteOption, SeedOption, Shell, example
 from xrecon.cli.options import (
     MODEL_HELP,
     AssetsOption,
+    BurnInOption,
     DeviceOption,
+    DicomChoice,
+    DicomOption,
     FilmNetworksOption,
     ForceOption,
     GeometryName,
     GeometryOption,
     InvertOption,
+    KeepIdentityOption,
     LateralFilmOption,
     MirrorLateralOption,
     MirrorPaOption,
@@ -28,10 +32,15 @@ from xrecon.cli.options import (
     SizeOption,
     SplitOption,
     chosen_cases,
+    dicom_choice,
 )
 from xrecon.inference.device import usable_device
 from xrecon.inference.models import DEFAULT_MODEL
 from xrecon.json_text import json_text
+
+if TYPE_CHECKING:
+    from xrecon.dicom_output.study import StudyContext
+    from xrecon.volume import Volume
 
 
 class PrecisionName(str, Enum):
@@ -82,6 +91,9 @@ def reconstruct(
     assets: AssetsOption = None,
     film_networks: FilmNetworksOption = "none",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    dicom: DicomOption = False,
+    keep_identity: KeepIdentityOption = False,
+    burn_in: BurnInOption = False,
     device: DeviceOption = "cpu",
     precision: Annotated[
         PrecisionName,
@@ -94,6 +106,7 @@ def reconstruct(
 
     Writes ct.nii.gz (HU, true voxel size), preview.png (films beside re-projections, three planes) and
     reconstruction.json (model, geometry, residuals, assumptions). What the films do not fix comes from the prior.
+    With --dicom also the CT as a series and the preview as a secondary capture.
     """
     from xrecon.errors import InputError
     from xrecon.inference.bank_files import bank_files
@@ -107,7 +120,8 @@ def reconstruct(
     from xrecon.report.reconstruction import render_report
 
     names = ["ct.nii.gz", "preview.png", "reconstruction.json", *(["report.html"] if report else [])]
-    check_outputs(output, names, overwrite=overwrite)
+    choice = dicom_choice(dicom, keep_identity=keep_identity, burn_in=burn_in, segments=False)
+    check_outputs(output, names, overwrite=overwrite, subfolder=choice.subfolder)
     if split is not None and bank is None:
         raise InputError(f"--split {split} chooses the train cases of a bank: give --bank FOLDER, or leave it out")
     find_model(model, has_bank=bank is not None)  # a model that has no use for the bank is refused before it is read
@@ -131,6 +145,7 @@ def reconstruct(
             "film_networks": film_networks if film_networks in ("none", "default") else "a folder",
         },
     ).to_dict()  # fmt: skip
+    study = _dicom_study(choice, (pa, lateral), record)
     with shell.progress("reconstructing"):
         result = run(
             films[0],
@@ -148,14 +163,37 @@ def reconstruct(
             progress=shell.note,
         )
     summary = {**record, **result.summary()}
-    with staged_outputs(output, names, overwrite=overwrite) as stage:
+    with staged_outputs(output, names, overwrite=overwrite, subfolder=choice.subfolder) as stage:
         result.volume.save(stage / "ct.nii.gz")
         save_figure(reconstruction_preview(result), stage / "preview.png")
         (stage / "reconstruction.json").write_text(json_text(summary) + "\n", encoding="utf-8")
         if report:
             page = render_report(title="CT from two films", reconstruction=result, environment=record["environment"])
             write_report(stage / "report.html", page)
+        if study is not None:
+            _write_dicom(stage, result.volume, study, choice)
     shell.print(f"{output / 'ct.nii.gz'}: {result.volume!r}")
     for view, residual in result.residual.items():
         shell.print(f"{view} film: residual {residual.before:.1%} before, {residual.after:.1%} after the fit")
-    return {**summary, "files": [output / name for name in names]}
+    return {**summary, "files": [output / name for name in names], **choice.summary(output)}
+
+
+def _dicom_study(choice: DicomChoice, films: tuple[Path, Path], record: Mapping[str, Any]) -> StudyContext | None:
+    """The study that the DICOM files belong to; None where none are written. Raises InputError."""
+    if not choice.subfolder:
+        return None
+    from xrecon.dicom_output.origin import films_origin
+    from xrecon.dicom_output.study import joint_digest, study_context
+
+    origin = films_origin(films, same_patient=choice.keep_identity)
+    digest = joint_digest([record["inputs"][view]["sha256"] for view in ("pa", "lateral")])
+    return study_context(origin, digest=digest, keep_identity=choice.keep_identity)
+
+
+def _write_dicom(stage: Path, volume: Volume, study: StudyContext, choice: DicomChoice) -> None:
+    from xrecon.dicom_output.capture import picture_pixels
+    from xrecon.dicom_output.result import dicom_result
+
+    preview = picture_pixels(stage / "preview.png")
+    result = dicom_result(volume, study, description="CT from two films", preview=preview, burn_in=choice.burn_in)
+    result.write(stage / choice.subfolder)

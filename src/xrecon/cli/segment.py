@@ -6,15 +6,26 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, Shell, example
-from xrecon.cli.options import LungModelOption, OutputFolderOption
+from xrecon.cli.options import (
+    BurnInOption,
+    DicomChoice,
+    DicomOption,
+    KeepIdentityOption,
+    LungModelOption,
+    OutputFolderOption,
+    dicom_choice,
+)
 
 if TYPE_CHECKING:
+    from xrecon.dicom_output.origin import Origin
+    from xrecon.dicom_output.study import StudyContext
     from xrecon.quantify.findings import Findings
     from xrecon.segmentation import Segmentation
     from xrecon.volume import Volume
@@ -36,25 +47,34 @@ def segment(
             help="DICOM series: number, UID (or its end), description, #K or NUMBER@ACQUISITION; default: the best.",
         ),
     ] = None,
+    dicom: DicomOption = False,
+    keep_identity: KeepIdentityOption = False,
+    burn_in: BurnInOption = False,
     overwrite: OverwriteOption = False,
 ) -> Mapping[str, Any]:
     """Find and measure a pneumothorax in a chest CT, measured or reconstructed.
 
     Writes labels.nii.gz (1 right lung, 2 left lung, 3 free pleural air), air_side.nii.gz (1 right, 2 left),
     findings.json (occupancy, volumes, depths, indices with their formulas), preview.png and report.html. The labels
-    lie on the axes of the input, voxel for voxel; for DICOM on column, row, and slice by position.
+    lie on the axes of the input, voxel for voxel; for DICOM on column, row, and slice by position. With --dicom also
+    the labels as a segmentation, the measures as a structured report, the preview, and the CT that they refer to; with
+    --keep-identity they refer to the slices of the DICOM input.
     """
     from xrecon.io.output.staging import check_outputs
 
-    check_outputs(output, _NAMES, overwrite=overwrite)
+    choice = dicom_choice(dicom, keep_identity=keep_identity, burn_in=burn_in, segments=True)
+    check_outputs(output, _NAMES, overwrite=overwrite, subfolder=choice.subfolder)
     volume = _load_ct(ct, series)
+    record = _record(ct, lung_model, series)
+    target = _dicom_target(choice, ct, series, record)
     from xrecon.ptxseg.pipeline import segment as find_pneumothorax
 
     with shell.progress("segmenting", total=_STEPS) as advance:
         segmentation = find_pneumothorax(volume, lung_model=lung_model, progress=_step_by_share(advance))
-    findings = _write(output, volume, segmentation, _record(ct, lung_model, series), overwrite=overwrite)
+    findings = _write(shell, output, volume, segmentation, record, target, overwrite=overwrite)
     _print_findings(shell, findings)
-    return {**findings.model_dump(mode="json", by_alias=True), "files": [output / name for name in _NAMES]}
+    files = [output / name for name in _NAMES]
+    return {**findings.model_dump(mode="json", by_alias=True), "files": files, **choice.summary(output)}
 
 
 def _load_ct(path: Path, series: str | None) -> Volume:
@@ -88,8 +108,56 @@ def _record(ct: Path, lung_model: str, series: str | None) -> dict[str, Any]:
     return RunRecord.of_files("xrecon segment", seed=None, files={"ct": ct}, settings=settings).to_dict()
 
 
+@dataclass(frozen=True)
+class _DicomTarget:
+    """Where the DICOM files go, and the study that they belong to."""
+
+    choice: DicomChoice
+    origin: Origin | None
+    study: StudyContext
+
+
+def _dicom_target(choice: DicomChoice, ct: Path, series: str | None, record: Mapping[str, Any]) -> _DicomTarget | None:
+    """None where no DICOM is written. Raises InputError where an identity is to be kept and there is none."""
+    if not choice.subfolder:
+        return None
+    from xrecon.dicom_output.origin import ct_origin
+    from xrecon.dicom_output.study import study_context
+
+    origin = ct_origin(ct, series=series)
+    digest = record["inputs"]["ct"]["sha256"]
+    return _DicomTarget(choice, origin, study_context(origin, digest=digest, keep_identity=choice.keep_identity))
+
+
+def _write_dicom(
+    stage: Path, volume: Volume, segmentation: Segmentation, findings: Findings, target: _DicomTarget
+) -> tuple[str, ...]:
+    """Write the DICOM files; returns what was decided."""
+    from xrecon.dicom_output.capture import picture_pixels
+    from xrecon.dicom_output.result import Measured, dicom_result
+
+    result = dicom_result(
+        volume,
+        target.study,
+        description="CT from two films" if volume.synthetic else "CT",
+        measured=Measured(segmentation, findings),
+        preview=picture_pixels(stage / "preview.png"),
+        source_slices=() if target.origin is None else target.origin.ct_headers,
+        burn_in=target.choice.burn_in,
+    )
+    result.write(stage / target.choice.subfolder)
+    return result.notes
+
+
 def _write(
-    output: Path, volume: Volume, segmentation: Segmentation, record: Mapping[str, Any], *, overwrite: bool
+    shell: Shell,
+    output: Path,
+    volume: Volume,
+    segmentation: Segmentation,
+    record: Mapping[str, Any],
+    target: _DicomTarget | None,
+    *,
+    overwrite: bool,
 ) -> Findings:
     """Write all files, the images in a thread beside the measuring; returns the measures."""
     from xrecon.io.output.staging import staged_outputs
@@ -100,7 +168,8 @@ def _write(
     from xrecon.report.parts.page import write_report
 
     labels, air_side, findings_json, preview, report = _NAMES
-    with staged_outputs(output, _NAMES, overwrite=overwrite) as stage:
+    subfolder = "" if target is None else target.choice.subfolder
+    with staged_outputs(output, _NAMES, overwrite=overwrite, subfolder=subfolder) as stage:
 
         def write_images() -> None:
             save_figure(preview_figure(volume, segmentation), stage / preview)
@@ -114,6 +183,8 @@ def _write(
         (stage / findings_json).write_text(findings.to_json(), encoding="utf-8")
         preview_png = (stage / preview).read_bytes()
         write_report(stage / report, render_findings(volume, segmentation, findings, preview_png=preview_png))
+        for note in () if target is None else _write_dicom(stage, volume, segmentation, findings, target):
+            shell.note(note)
     return findings
 
 

@@ -61,3 +61,33 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
             check_outputs(tmp_path / "out", ["a.txt"], overwrite=False)
     finally:
         tmp_path.chmod(0o700)
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_a_folder_of_dicom_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    fill(tmp_path / "dicom", "ct/1.dcm", "ct/2.dcm")
+    with staged_outputs(tmp_path, ["a.txt"], overwrite=True, subfolder="dicom") as stage:
+        (stage / "a.txt").write_text("a")
+        fill(stage / "dicom", "ct/1.dcm")
+        assert (tmp_path / "dicom" / "ct" / "2.dcm").exists()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "a.txt", "dicom", "dicom/ct", "dicom/ct/1.dcm"
+    ]  # fmt: skip
+
+
+def test_a_folder_is_left_alone_if_it_may_not_go(tmp_path: Path) -> None:
+    fill(tmp_path / "dicom", "1.dcm")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        check_outputs(tmp_path, [], overwrite=False, subfolder="dicom")
+    check_outputs(tmp_path, [], overwrite=True, subfolder="dicom")
+    fill(tmp_path / "dicom", "deep/notes.txt")
+    with pytest.raises(InputError, match=r"files that are not \.dcm \(notes\.txt\)"):
+        check_outputs(tmp_path, [], overwrite=True, subfolder="dicom")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is no folder"):
+        check_outputs(tmp_path, [], overwrite=True, subfolder="file")

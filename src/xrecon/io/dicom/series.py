@@ -54,8 +54,39 @@ def read_dicom_ct(path: Path, *, series: str | None = None) -> RawVolume:
         return _read(Path(path), stack, series)
 
 
+def series_headers(path: Path, *, series: str | None = None) -> list[Any]:
+    """Data sets without pixels of the files that `read_dicom_ct` reads, in no order. Raises InputError as it does."""
+    with contextlib.ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [header for _, header in _choose(Path(path), stack, series, []).entries]
+
+
 def _read(path: Path, stack: contextlib.ExitStack, series: str | None) -> RawVolume:
     unused: list[UnusedFile] = []
+    choice = _choose(path, stack, series, unused)
+    chosen, entries = choice.stack, choice.entries
+    number = choice.name or chosen.first.number or chosen.first.series[-8:]
+    volume = assemble(
+        [plane for file, header in entries for plane in slices_of(file, header)],
+        name=describe(chosen), number=number, acquisition=choice.acquisition, path=path,
+    )  # fmt: skip
+    used = [(image.folder, image.place.rpartition("/")[2], image.height_mm) for image in chosen.images]
+    notes = choice.notes + unused_notes(unused, used) + _header_notes(entries[0][1], chosen)
+    return RawVolume(volume.hu, volume.affine, path, notes + volume.notes, _is_synthetic(entries[0][1]), volume.grid)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The series that is read: its images, their files and headers, and why it was this one."""
+
+    stack: Stack
+    entries: list[tuple[DicomFile, Any]]
+    name: str
+    acquisition: str
+    notes: tuple[str, ...]
+
+
+def _choose(path: Path, stack: contextlib.ExitStack, series: str | None, unused: list[UnusedFile]) -> _Choice:
     candidates = _collect(_candidates(path, stack, unused))
     notes: tuple[str, ...] = ()
     if candidates.rejected:
@@ -69,14 +100,7 @@ def _read(path: Path, stack: contextlib.ExitStack, series: str | None) -> RawVol
         acquisitions_of=candidates.acquisitions, same_images=candidates.same_images,
     )  # fmt: skip
     entries = [candidates.files[image.place] for image in chosen.images]
-    number = name or chosen.first.number or chosen.first.series[-8:]
-    volume = assemble(
-        [plane for file, header in entries for plane in slices_of(file, header)],
-        name=describe(chosen), number=number, acquisition=acquisition, path=path,
-    )  # fmt: skip
-    used = [(image.folder, image.place.rpartition("/")[2], image.height_mm) for image in chosen.images]
-    notes += why + unused_notes(unused, used) + _header_notes(entries[0][1], chosen)
-    return RawVolume(volume.hu, volume.affine, path, notes + volume.notes, _is_synthetic(entries[0][1]), volume.grid)
+    return _Choice(chosen, entries, name, acquisition, notes + why)
 
 
 @dataclass(frozen=True)
