@@ -112,7 +112,7 @@ LungModelOption = Annotated[
 ]
 """The names of `xrecon.ptxseg.hemithoraces.lung_models`, which are too heavy to import here."""
 DicomOption = Annotated[
-    bool, typer.Option("--dicom", help="Also write the result as DICOM, into the folder dicom (docs/dicom-conformance.md).")
+    bool, typer.Option("--dicom", help="Also write DICOM, into the folder dicom (docs/dicom-conformance.md).")
 ]
 KeepIdentityOption = Annotated[
     bool,
