@@ -37,6 +37,14 @@ def test_a_bank_chooses_the_form_of_the_model_that_uses_it() -> None:
         find_model("xrecon", has_bank=True)
 
 
+def test_any_model_can_ask_the_film_networks() -> None:
+    sick = find_model("atlas+films")
+    assert sick.name == "atlas+films" and sick.needs.in_words() == "priors, film networks"
+    assert find_model("deform+bank+films").needs.bank and find_model("xrecon+films").needs.network is not None
+    with pytest.raises(InputError, match="unknown model 'round'"):
+        find_model("round+films")
+
+
 def test_a_model_without_its_bank_is_refused(asset: PriorAsset, cases: tuple[FilmedChest, ...]) -> None:
     with pytest.raises(InputError, match=r"model deform\+bank needs a bank: give CTs of other patients"):
         reconstruct(*cases[4].films.films, model="deform+bank", size=64, assets=asset)

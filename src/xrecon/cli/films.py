@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from xrecon.cli.common import OverwriteOption, Shell, example
 from xrecon.cli.options import (
-    FilmNetworksOption,
     ForceOption,
     GeometryName,
     GeometryOption,
@@ -30,7 +31,12 @@ def films(
     pa: PaFilmOption,
     lateral: LateralFilmOption,
     output: OutputFolderOption,
-    networks: FilmNetworksOption = "default",
+    networks: Annotated[
+        str,
+        typer.Option(
+            "--film-networks", metavar="DIR", help="Folder of `xrecon train films`; default: the shipped ones."
+        ),
+    ] = "default",
     geometry: GeometryOption = GeometryName.CHEST,
     pixel_mm: PixelOption = None,
     invert: InvertOption = None,

@@ -70,11 +70,11 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Take the films as they are, even if they look swapped, alike or no chest.")
 ]
 FilmNetworksOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--film-networks",
         metavar="default|none|DIR",
-        help="Film networks that look for free air on both films: the shipped ones, none, or a folder of trained ones.",
+        help="Networks that look for free air on both films: the shipped ones, none, or a folder of trained ones.",
     ),
 ]
 OutputFolderOption = Annotated[

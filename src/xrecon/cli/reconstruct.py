@@ -89,7 +89,7 @@ def reconstruct(
     ] = None,
     split: SplitOption = None,
     assets: AssetsOption = None,
-    film_networks: FilmNetworksOption = "none",
+    film_networks: FilmNetworksOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     dicom: DicomOption = False,
     keep_identity: KeepIdentityOption = False,
@@ -142,7 +142,7 @@ def reconstruct(
         settings={
             "geometry": geometry.value, "pixel_mm": pixel_mm, "invert": invert, "mirror_pa": mirror_pa,
             "mirror_lateral": mirror_lateral, "force": force, "refine": refine, "precision": precision.value,
-            "film_networks": film_networks if film_networks in ("none", "default") else "a folder",
+            "film_networks": film_networks if film_networks in (None, "none", "default") else "a folder",
         },
     ).to_dict()  # fmt: skip
     study = _dicom_study(choice, (pa, lateral), record)
@@ -159,7 +159,7 @@ def reconstruct(
             precision=precision.value,
             seed=seed,
             force=force,
-            film_networks=None if film_networks == "none" else film_networks,
+            film_networks=film_networks,
             progress=shell.note,
         )
     summary = {**record, **result.summary()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from xrecon.cli.options import (
 from xrecon.json_text import json_text
 
 if TYPE_CHECKING:
+    from xrecon.evaluation.cases import FilmTaking
     from xrecon.evaluation.studies.pneumothorax_study import PneumothoraxReport
     from xrecon.evaluation.studies.robustness_study import RobustnessReport
 
@@ -42,6 +44,15 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model", "--models", metavar="NAME|DIR", help=f"{MODEL_HELP}; may be repeated."),
 ]
+
+
+class PhysicsName(str, Enum):
+    """Presets of the film physics."""
+
+    LINEAR = "linear"
+    CLINICAL = "clinical"
+
+
 SUBSET = typer.Option("--subset", help="Subset whose cases are studied.")
 LIMIT = typer.Option("--limit", min=1, help="Largest number of patients to study; default: all.")
 
@@ -79,6 +90,23 @@ def pneumothorax(
         ),
     ] = None,
     geometry: GivenGeometryOption = None,
+    mechanisms: Annotated[
+        str, typer.Option("--mechanisms", metavar="A,B", help="Ways of planting, which take turns: flow, offset.")
+    ] = "flow,offset",
+    film_pixels: Annotated[
+        int | None,
+        typer.Option("--film-pixels", min=64, max=1024, help="Pixels per edge of the films of CT files; default 256."),
+    ] = None,
+    physics: Annotated[
+        PhysicsName | None,
+        typer.Option("--physics", help="Films of CT files: line integrals (linear), or a stand; default clinical."),
+    ] = None,
+    film_networks: Annotated[
+        str,
+        typer.Option(
+            "--film-networks", metavar="DIR", help="What models with +films ask; default: the shipped film networks."
+        ),
+    ] = "default",
     workers: WorkersOption = 1,
     scheduler: SchedulerOption = None,
     assets: AssetsOption = None,
@@ -105,6 +133,8 @@ def pneumothorax(
         dataset, models=model or DEFAULT_MODELS, subset=subset.value, split=split, sizes=_numbers(sizes),
         repeats=repeats, detect_ml=detect_ml, known_healthy=known_healthy or (), limit=limit, size=size,
         geometry=None if geometry is None else geometry.value, assets=assets, device=device, seed=seed,
+        mechanisms=tuple(name.strip() for name in mechanisms.split(",")), film_networks=film_networks,
+        film=_film_taking(film_pixels, physics),
     )  # fmt: skip
     with shell.steps("studying", total=len(plan.cases.sources)) as tell:
         report = run_pneumothorax_study(plan, output / "results", workers=workers, scheduler=scheduler, progress=tell)
@@ -113,6 +143,16 @@ def pneumothorax(
         _write(stage, report, page)
     _show_pneumothorax(shell, report, output)
     return {**report.summary, "files": [output / name for name in NAMES]}
+
+
+def _film_taking(pixels: int | None, physics: PhysicsName | None) -> FilmTaking | None:
+    """Settings of the films; None where neither option is given."""
+    from xrecon.evaluation.cases import FilmTaking
+    from xrecon.evaluation.studies.pneumothorax_study import STUDY_FILM
+
+    if pixels is None and physics is None:
+        return None
+    return FilmTaking(pixels or STUDY_FILM.pixels, STUDY_FILM.physics if physics is None else physics.value)
 
 
 add_command(app, pneumothorax, name="pneumothorax")

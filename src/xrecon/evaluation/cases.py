@@ -22,6 +22,7 @@ from xrecon.films.simulation import simulate
 from xrecon.geometry import FRAME_MM, ConeBeam
 from xrecon.projector.attenuation import hu_to_mu
 from xrecon.projector.operator import project
+from xrecon.projector.physics import film_physics
 from xrecon.radiograph import Radiograph
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume, load_ct
@@ -30,6 +31,20 @@ LEAST_DETECTOR = 128
 """Simulated films have at least this many pixels per edge: a detector is finer than a coarse reconstruction."""
 
 Films = tuple[Radiograph, Radiograph]
+
+
+@dataclass(frozen=True)
+class FilmTaking:
+    """How the films of a CT are simulated.
+
+    Attributes:
+        pixels: per edge of the detector, at least; 1.5 mm at the isocentre are 256.
+        physics: preset of the film physics: "linear" (line integrals) or "clinical" (a digital stand: beam, scatter,
+            heel effect, noise, unsharpness, display).
+    """
+
+    pixels: int = LEAST_DETECTOR
+    physics: str = "linear"
 
 
 class StudyChest(Protocol):
@@ -41,8 +56,11 @@ class StudyChest(Protocol):
 
     volume: Volume
 
-    def films(self, volume: Volume) -> Films:
-        """PA and lateral film of a version of the chest; line integrals, where the chest's own films are."""
+    def films(self, volume: Volume, *, seed: int = 0) -> Films:
+        """PA and lateral film of a version of the chest; line integrals, where the chest's own films are.
+
+        `seed` is that of the noise, where there is noise.
+        """
         ...
 
     def on_frame(self, volume: Volume) -> Volume:
@@ -69,6 +87,7 @@ class CaseSource:
         place: the prepared case, or the CT file.
         size: voxels per edge of the frame.
         geometry: preset of the films.
+        film: how the films of a CT file are taken; the films of a data set are there already.
     """
 
     name: str
@@ -77,6 +96,7 @@ class CaseSource:
     place: PreparedCase | Path
     size: int
     geometry: str = "chest"
+    film: FilmTaking = FilmTaking()
 
     @property
     def is_prepared(self) -> bool:
@@ -92,7 +112,7 @@ class CaseSource:
         if isinstance(self.place, PreparedCase):
             return PreparedChest(self.place, device=device)
         ct = with_orientation_notes(load_ct(self.place), self.place)
-        return ScannedChest(ct, size=self.size, geometry=self.geometry, device=device)
+        return ScannedChest(ct, size=self.size, geometry=self.geometry, film=self.film, device=device)
 
     def open_with_line_integrals(self, *, device: str = "cpu") -> StudyChest:
         """Read it for a study that changes its films, which only line integrals allow.
@@ -162,7 +182,7 @@ class PreparedChest:
         """Both films are line integrals."""
         return all(film.is_quantitative for film in self._films)
 
-    def films(self, volume: Volume) -> Films:
+    def films(self, volume: Volume, *, seed: int = 0) -> Films:  # noqa: ARG002 (no noise is added)
         """The data set's films, changed by the projection of what was planted."""
         if volume is self.volume:
             return self._films
@@ -193,22 +213,37 @@ class ScannedChest:
         InputError: no body or no lungs in the CT.
     """
 
-    def __init__(self, ct: Volume, *, size: int, geometry: str = "chest", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        ct: Volume,
+        *,
+        size: int,
+        geometry: str = "chest",
+        film: FilmTaking | None = None,
+        device: str = "cpu",
+    ) -> None:
         self._ct = ct.canonical()
         self.volume = without_table(self._ct, mask=self._mask)
         self._centre = thorax_centre(self._ct)
         self._size, self._geometry, self._device = size, geometry, device
+        self._film = film or FilmTaking()
 
     @cached_property
     def _mask(self) -> NDArray[np.bool_]:
         return body_mask(self._ct)
 
-    def films(self, volume: Volume) -> Films:
-        """Films of the whole CT, simulated with the preset's geometry."""
-        size = max(self._size, LEAST_DETECTOR)
-        # The table is gone already: `keep_table` spares a second search for the body.
+    def films(self, volume: Volume, *, seed: int = 0) -> Films:
+        """Films of the whole CT, simulated with the preset's geometry and physics."""
+        physics = None if self._film.physics == "linear" else film_physics(self._film.physics)
         return simulate(
-            volume, size=size, geometry=self._geometry, keep_table=True, centre_mm=self._centre, device=self._device
+            volume,
+            size=max(self._size, self._film.pixels),
+            geometry=self._geometry,
+            keep_table=True,  # the table is gone already: no second search for the body
+            centre_mm=self._centre,
+            device=self._device,
+            physics=physics,
+            generator=None if physics is None else torch.Generator(self._device).manual_seed(seed),
         )
 
     def on_frame(self, volume: Volume) -> Volume:

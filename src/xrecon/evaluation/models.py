@@ -16,12 +16,15 @@ from xrecon.data.dataset import PreparedCase
 from xrecon.errors import InputError
 from xrecon.evaluation.case_set import CaseSet
 from xrecon.evaluation.cases import CaseSource
+from xrecon.films.film_calibration import CALIBRATION_NAME
+from xrecon.inference.film_findings import networks_folder
 from xrecon.inference.models import baseline_names, find_model, model_names
 from xrecon.inference.protocol import ReconstructionModel
 from xrecon.inference.reconstruct import reconstruct
 from xrecon.inference.result import Reconstruction
+from xrecon.inference.with_films import FILMS_SUFFIX
 from xrecon.io.guards.files import sha256_of
-from xrecon.models.checkpoint import INFORMATION_NAME
+from xrecon.models.checkpoint import INFORMATION_NAME, load_information
 from xrecon.priors.framing import FramedChest, frame_chest
 from xrecon.radiograph import Radiograph
 from xrecon.volume import load_ct
@@ -38,6 +41,7 @@ class ModelChoice:
             priors, of the network's model.json (which holds that of its weights) and of the bank, device if not cpu.
         bank: cases of other patients that are fitted one by one beside the prior; empty for none.
         device: where it computes.
+        film_networks: folder of the film networks of a model that asks them; None for the shipped ones.
     """
 
     label: str
@@ -45,6 +49,7 @@ class ModelChoice:
     digest: str
     bank: tuple[CaseSource, ...] = ()
     device: str = "cpu"
+    film_networks: str | None = None
 
     def run(
         self,
@@ -70,7 +75,15 @@ class ModelChoice:
         bank = [_framed(source) for source in self.bank_without(case)] if self.bank else None
         # Forced: a study may disturb films on purpose, and a data set's films are checked when it is prepared.
         return reconstruct(
-            *films, model=self.model, size=size, bank=bank, assets=assets, device=self.device, seed=seed, force=True
+            *films,
+            model=self.model,
+            size=size,
+            bank=bank,
+            assets=assets,
+            device=self.device,
+            seed=seed,
+            force=True,
+            film_networks=self.film_networks,
         )
 
     def bank_without(self, case: CaseSource | None) -> tuple[CaseSource, ...]:
@@ -122,6 +135,7 @@ def choose_models(
     baselines: Sequence[str] | None = None,
     bank: Sequence[CaseSource] = (),
     device: str = "cpu",
+    film_networks: str | os.PathLike[str] = "default",
 ) -> tuple[ModelChoice, ...]:
     """The models by name or folder, after the `baselines`, each once.
 
@@ -131,6 +145,7 @@ def choose_models(
         baselines: names; None for those of the table of models.
         bank: of the models that need one, see `bank_for`.
         device: where they compute.
+        film_networks: what models with "+films" ask: "default" (the shipped ones), or a folder.
 
     Raises:
         InputError: the bank is empty, neither a known name nor the folder of a network, or two folders of one name.
@@ -138,7 +153,7 @@ def choose_models(
     prior = f"xrecon {__version__}" + ("" if assets is None else f" {sha256_of(Path(assets))}")
     chosen: dict[str, ModelChoice] = {}
     for name in (*(baseline_names() if baselines is None else baselines), *names):
-        choice = _choice(find_model(name), prior, tuple(bank), device)
+        choice = _choice(find_model(name), prior, tuple(bank), device, networks_folder(film_networks))
         other = chosen.setdefault(choice.label, choice)
         if other.model != choice.model:
             raise InputError(
@@ -147,19 +162,29 @@ def choose_models(
     return tuple(chosen.values())
 
 
-def _choice(entry: ReconstructionModel, prior: str, bank: tuple[CaseSource, ...], device: str) -> ModelChoice:
+def _choice(
+    entry: ReconstructionModel, prior: str, bank: tuple[CaseSource, ...], device: str, film_networks: Path
+) -> ModelChoice:
     """A model of the table, or a network by its folder, with a digest of everything that its results depend on."""
     folder = entry.needs.network
     if folder is None:
         label, model, digest = entry.name, entry.name, f"{prior} {entry.name}"
     else:
-        label = entry.name if entry.name in model_names() else folder.resolve().name
+        suffix = FILMS_SUFFIX if entry.needs.films else ""
+        is_shipped = entry.name.removesuffix(FILMS_SUFFIX) in model_names()
+        label = entry.name if is_shipped else folder.resolve().name + suffix
         # Absolute, as a folder ./atlas is not the model atlas of the table.
-        model, digest = str(folder.absolute()), f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
+        model, digest = str(folder.absolute()) + suffix, f"{prior} {sha256_of(folder / INFORMATION_NAME)}"
+    if entry.needs.films:
+        load_information(film_networks)  # raises where there are none
+        digest += f" films {sha256_of(film_networks / INFORMATION_NAME)}"
+        if (film_networks / CALIBRATION_NAME).is_file():
+            digest += f" {sha256_of(film_networks / CALIBRATION_NAME)}"
     if entry.needs.bank:
         if not bank:
             raise InputError(f"{entry.name} needs cases of other patients")
         digest += f" {hashlib.sha256(' '.join(case.digest for case in bank).encode()).hexdigest()}"
     if device != "cpu":
         digest += f" {device}"  # other devices round otherwise
-    return ModelChoice(label, model, digest, bank if entry.needs.bank else (), device)
+    networks = str(film_networks.absolute()) if entry.needs.films else None
+    return ModelChoice(label, model, digest, bank if entry.needs.bank else (), device, networks)

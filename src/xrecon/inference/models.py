@@ -7,12 +7,14 @@ A new model is one file that holds its entry (see `xrecon.inference.protocol.Rec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from xrecon.errors import InputError
 from xrecon.inference.prior_models import BANK_SUFFIX, Atlas, Deformation, DeformationWithBank, LinearModes
 from xrecon.inference.protocol import ReconstructionModel
 from xrecon.inference.trained_network import network_in, shipped_network
+from xrecon.inference.with_films import FILMS_SUFFIX, WithFilmNetworks
 
 TABLE: Final[Sequence[ReconstructionModel]] = (
     Atlas(),
@@ -44,13 +46,16 @@ def find_model(name: str, *, has_bank: bool = False) -> ReconstructionModel:
 
     Args:
         name: of the table, "default", or the folder of a trained network. A name of the table stands for its entry; a
-            folder of one's own of the same name is `./NAME`.
+            folder of one's own of the same name is `./NAME`. Either may end in "+films": the film networks look for
+            free air, too.
         has_bank: CTs of other patients are given: the form of the model that uses them.
 
     Raises:
         InputError: neither a name of the table nor a folder with a network, or a bank for a model that uses none.
     """
     name = DEFAULT_MODEL if name == "default" else name
+    if name.endswith(FILMS_SUFFIX) and not Path(name).is_dir():
+        return WithFilmNetworks(find_model(name.removesuffix(FILMS_SUFFIX), has_bank=has_bank))
     by_name = {model.name: model for model in TABLE}
     model = by_name.get(name) or network_in(name)
     if model is None:

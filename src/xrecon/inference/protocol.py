@@ -50,15 +50,17 @@ class Needs:
     Attributes:
         bank: CTs of other patients, which are fitted to the films one by one.
         network: folder of the trained weights (model.safetensors and model.json); None for a model without a network.
+        films: the shipped film networks, which look for free pleural air that is then drawn into the CT.
     """
 
     bank: bool = False
     network: Path | None = None
+    films: bool = False
 
     def in_words(self) -> str:
         """For people, such as "priors, CTs of other patients"."""
         bank, network = ["CTs of other patients"] * self.bank, ["network"] * (self.network is not None)
-        return ", ".join(["priors", *bank, *network])
+        return ", ".join(["priors", *bank, *network, *["film networks"] * self.films])
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ def reconstruct(
         seed: recorded; the priors make no random choices.
         force: take the films as they are, whatever they look like; what was seen is noted.
         film_networks: networks that look for free pleural air on the films, "default" (those that come with the
-            package) or a folder of `xrecon train films`; what reaches their threshold is drawn into the CT. None: none
-            is looked for.
+            package) or a folder of `xrecon train films`; what reaches their threshold is drawn into the CT. "none":
+            none is looked for. None: as the model says (those with "+films" use the shipped ones).
         progress: called with a line of text at each stage.
 
     Raises:
@@ -118,9 +118,10 @@ def reconstruct(
     grid = output_grid(size)
     pneumothorax: PneumothoraxOnFilms | None = None
     air_notes: tuple[str, ...] = ()
-    if film_networks is not None:
+    networks = film_networks if film_networks is not None else "default" if entry.needs.films else "none"
+    if networks != "none":
         progress("free pleural air on the films")
-        volume, pneumothorax, air_notes = _with_free_air(volume, checked.films, film_networks, progress)
+        volume, pneumothorax, air_notes = _with_free_air(volume, checked.films, networks, progress)
     options = {
         "size": size,
         "refine": refine,

@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT
 from xrecon.evaluation.studies.pneumothorax_row import StudyRow
 from xrecon.evaluation.studies.pneumothorax_study import PneumothoraxReport
-from xrecon.evaluation.studies.pneumothorax_summary import CountedEstimate, SizeFigures, StudyFigures, occupancy_pairs
+from xrecon.evaluation.studies.pneumothorax_summary import (
+    CountedEstimate,
+    FilmFigures,
+    SizeFigures,
+    StudyFigures,
+    occupancy_pairs,
+)
 from xrecon.report.parts.evaluation_page import (
     PageSection,
     agreement_table,
@@ -32,6 +38,15 @@ _CONTROLS = (
     "the model made of the next patient's films with another plant."
 )
 _FIGURES = "AUC: of the occupancy found, planted against healthy chests. [95 % interval] (number of chests)."
+_GROUPS = (
+    "Plants of one kind against all healthy chests. AUC: of the occupancy by PTX-Seg. AUC and side of the films: "
+    "of the probability of free air that the film networks state, before anything is drawn. Widths are those of the "
+    "largest circle that fits into the air on the PA film."
+)
+_FILMS = (
+    "Occupancy of the whole chest, percent, as the film networks state it, against planted; the share of the chests "
+    "whose truth lies in the stated interval, and the mean width of that interval in percentage points."
+)
 _CHANGE = (
     "Change of HU by the plant (reconstruction with it minus reconstruction without it), as a share of the true change "
     "in the true air: 1 is the whole lesion in its place, 0 nothing. The same change in the mirror image of the "
@@ -53,6 +68,8 @@ def study_report(report: PneumothoraxReport) -> str:
             [(_sensitivity_figure(figures, models), "Sensitivity by planted size, with Wilson's intervals.")],
         ),
         PageSection("Controls", [_CONTROLS]),
+        PageSection("By kind", [_GROUPS], [_groups(figures)]),
+        *([PageSection("What the film networks say", [_FILMS], [_films(figures)])] if _with_films(figures) else []),
         PageSection(
             "How much of the lesion survives",
             [_CHANGE],
@@ -117,6 +134,39 @@ def _detection(figures: Mapping[str, StudyFigures]) -> PageTable:
     ]
     head = ["Model", "Sensitivity", "Specificity", "Right side", "AUC of occupancy", "Dice of the air", "Refused"]
     return PageTable(head, body)
+
+
+def _groups(figures: Mapping[str, StudyFigures]) -> PageTable:
+    body = [
+        [
+            f"{name}, {group.name}",
+            str(group.n),
+            words(group.sensitivity, share=True),
+            words(group.side, share=True),
+            words(group.auc),
+            "" if group.film_auc is None else words(group.film_auc),
+            "" if group.film_side is None else words(group.film_side, share=True),
+            words(group.air_dice),
+        ]
+        for name, values in figures.items()
+        for group in values.by_group
+    ]
+    head = ["Model", "Chests", "Sensitivity", "Right side", "AUC", "AUC of the films", "Side by the films", "Dice"]
+    return PageTable(head, body)
+
+
+def _with_films(figures: Mapping[str, StudyFigures]) -> dict[str, FilmFigures]:
+    return {name: values.films for name, values in figures.items() if values.films is not None}
+
+
+def _films(figures: Mapping[str, StudyFigures]) -> PageTable:
+    agreement = agreement_table({name: values.occupancy for name, values in _with_films(figures).items()}, decimals=1)
+    more = [
+        [words(values.covered, share=True), words(values.interval_width, decimals=1)]
+        for values in _with_films(figures).values()
+    ]
+    rows = [[*row, *extra] for row, extra in zip(agreement.body, more, strict=True)]
+    return PageTable([*agreement.head, "In the interval", "Its width"], rows)
 
 
 def _preservation(figures: Mapping[str, StudyFigures]) -> PageTable:

@@ -16,7 +16,7 @@ from xrecon.anatomy.frame import thorax_centre
 from xrecon.cli.app import build_app
 from xrecon.data.dataset import PreparedDataset
 from xrecon.errors import InputError
-from xrecon.evaluation.cases import file_sources, healthy_sources, prepared_sources
+from xrecon.evaluation.cases import FilmTaking, file_sources, healthy_sources, prepared_sources
 from xrecon.evaluation.studies.pneumothorax_job import change_of_density
 from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, OTHER, TRUE_CT, plan_plants
 from xrecon.evaluation.studies.pneumothorax_summary import summarise_study
@@ -33,12 +33,18 @@ def test_plan_is_balanced_and_seeded() -> None:
         own = [one for plants in found for one in plants if one.occupancy == size]
         assert {one.side for one in own} == {"right", "left"}
         assert {one.pattern for one in own} == {"upright", "supine"}
+        assert {one.mechanism for one in own} == {"flow", "offset"}
     seeds = [one.seed for plants in found for one in plants[1:]]
     assert len(set(seeds)) == len(seeds)
     assert plan_plants(4, sizes=(0.1, 0.4), repeats=2, seed=7) == found
     for wrong in ((), (0.001,), (0.95,)):
         with pytest.raises(InputError, match="sizes"):
             plan_plants(1, sizes=wrong)
+
+
+def test_an_unknown_mechanism_is_refused() -> None:
+    with pytest.raises(InputError, match="mechanisms must be some of flow, offset, got magic"):
+        plan_plants(1, mechanisms=("magic",))
 
 
 def row(patient: str, asked: float, found_right: float, *, model: str = "m", planted: float = 100.0) -> dict[str, Any]:
@@ -76,6 +82,47 @@ def test_a_refusal_is_no_detection_and_is_counted() -> None:
     assert found.sensitivity.value == 0.5
     assert (found.auc.n, found.auc.of) == (2, 3)
     assert found.occupancy.n == 2
+
+
+def with_films(values: dict[str, Any], right: float, percent: float) -> dict[str, Any]:
+    """A row whose film networks state a probability of the right side, and an occupancy of +- 5 points."""
+    said = {"right_probability": right, "left_probability": 0.1, "percent": percent}
+    return {**values, "mechanism": "flow", "films": {**said, "low": percent - 5.0, "high": percent + 5.0}}
+
+
+def test_what_the_films_say_is_counted_by_itself() -> None:
+    rows = [
+        with_films(row("a", 0.3, 80.0), 0.9, 14.0),  # 15 % are true
+        with_films(row("b", 0.3, 0.0), 0.05, 2.0),
+        with_films(row("a", 0.0, 0.0), 0.2, 1.0),
+        with_films(row("b", 0.0, 0.0), 0.3, 9.0),
+    ]
+    figures = summarise_study(rows)["m"]
+    large = next(group for group in figures.by_group if group.name == "upright, at least 10% of a side")
+    assert large.n == 2 and large.sensitivity.value == 0.5
+    assert large.film_side is not None and large.film_side.value == 0.5
+    # Probabilities 0.9 and 0.1 against 0.2 and 0.3.
+    assert large.film_auc is not None and large.film_auc.value == pytest.approx(0.5)
+    assert figures.films is not None and figures.films.covered.value == 0.5
+    assert figures.films.interval_width.value == pytest.approx(10.0)
+    without = summarise_study([row("a", 0.3, 80.0), row("a", 0.0, 0.0)])["m"]
+    assert without.films is None and without.by_group[0].film_auc is None
+
+
+def test_plants_are_counted_by_width() -> None:
+    narrow, wide = row("a", 0.05, 0.0), row("b", 0.3, 80.0)
+    narrow["true"]["width_mm"], wide["true"]["width_mm"] = 8.0, 30.0
+    groups = {g.name: g for g in summarise_study([narrow, wide, row("a", 0.0, 0.0)])["m"].by_group}
+    assert groups["0 to 9 mm wide"].sensitivity.value == 0.0 and groups["over 19 mm wide"].sensitivity.value == 1.0
+    assert "9 to 12 mm wide" not in groups and groups["upright, under 10%"].n == 1
+
+
+def test_films_of_a_stand_are_taken_as_asked_for(phantom64_file: Path) -> None:
+    (source,) = file_sources([("phantom", phantom64_file)], size=64, geometry="chest")
+    stand = replace(source, film=FilmTaking(pixels=160, physics="clinical")).open()
+    first, again, other = (stand.films(stand.volume, seed=seed)[0] for seed in (1, 1, 2))
+    assert first.image.shape == (160, 160) and first.quantity == "display"
+    assert np.array_equal(first.image, again.image) and not np.array_equal(first.image, other.image)
 
 
 def test_change_of_density_tells_the_side() -> None:

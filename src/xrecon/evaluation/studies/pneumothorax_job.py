@@ -19,15 +19,23 @@ from xrecon.evaluation.metrics.mask_agreement import compare_masks, region
 from xrecon.evaluation.models import ModelChoice
 from xrecon.evaluation.store import ResultStore
 from xrecon.evaluation.studies.pneumothorax_plan import BLIND, HEALTHY_CT, TRUE_CT, Plant
-from xrecon.geometry import FRAME_MM
+from xrecon.films.film_width import film_width_mm
+from xrecon.films.thickness_maps import SIDES
+from xrecon.geometry import FRAME_MM, ConeBeam
+from xrecon.inference.film_assessment import FilmAssessment
 from xrecon.io.guards.files import sha256_of
 from xrecon.planting.pneumothorax import plant_pneumothorax
 from xrecon.planting.truth import Truth
 from xrecon.priors.asset import load_priors
 from xrecon.priors.deformation import mean_chest
+from xrecon.projector.operator import project
 from xrecon.segmentation import Label, Segmentation, Side
 from xrecon.volume import Volume
 from xrecon.warp import Grid
+
+FILM_VALUES = ("right_probability", "left_probability", "percent", "low", "high", "right_air_ml", "left_air_ml")
+"""What the film networks say of a pair: probability of free air by side, occupancy of the whole chest in percent with
+the ends of its interval, free air by side in mL."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class _Patient:
         self._store = ResultStore(job.store)
         self._versions: dict[int, tuple[Volume, Truth | None]] = {}
         self._controls: dict[str, SegmentedVolume] = {}
+        self._widths: dict[int, float] = {}
 
     @cached_property
     def _chest(self) -> StudyChest:
@@ -98,6 +107,7 @@ class _Patient:
             "asked": plant.occupancy,
             "side": plant.side,
             "pattern": plant.pattern,
+            "mechanism": plant.mechanism,
             "model": label,
         }
         return self._store.values(place, settings, lambda: {**key, **self._measured(plant, choice)})
@@ -109,6 +119,7 @@ class _Patient:
             "source": source.digest,
             "size": source.size,
             "geometry": source.geometry,
+            "film": asdict(source.film),
             "plant": asdict(plant),
             "seed": self._job.seed,
         }
@@ -130,6 +141,7 @@ class _Patient:
                 occupancy=plant.occupancy,
                 seed=plant.seed,
                 pattern=plant.pattern,
+                mechanism=plant.mechanism,
             )
             self._versions = {plant.index: planted}  # only the last one: each holds a whole CT
         return self._versions[plant.index]
@@ -138,20 +150,23 @@ class _Patient:
         """Reconstruct, look for air, and compare with the truth; JSON values."""
         sick, truth = self._version(plant)
         started = time.perf_counter()
-        estimate = self._estimate(plant, choice)
+        estimate, said = self._estimate(plant, choice)
         seconds = time.perf_counter() - started
         anatomy = self._anatomy(estimate, choice)
         row: dict[str, Any] = {"seconds": seconds, "found": anatomy.volumes().to_dict(), **anatomy.decision().to_dict()}
+        if said is not None:
+            row["films"] = said
         if truth is None:
-            return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0}}
+            return {**row, "true": {"occupancy": 0.0, "whole_chest": 0.0, "air_ml": 0.0, "width_mm": 0.0}}
         row["true"] = {
             "occupancy": 100 * truth.occupancy.of(plant.side),
             "whole_chest": 100 * truth.occupancy.whole_chest,
             "air_ml": truth.volumes_ml.air,
+            "width_mm": self._width_mm(plant, truth),
         }
         labels = self._chest.truth_on_frame(truth)
         row["air_dice"] = _air_dice(anatomy, labels)
-        healthy = self._estimate(self._job.plants[0], choice)
+        healthy, _ = self._estimate(self._job.plants[0], choice)
         true_change = self._chest.on_frame(sick).hu - self._chest.on_frame(self._chest.volume).hu
         row["change"] = change_of_density(estimate.hu - healthy.hu, true_change, labels, side=plant.side)
         return row
@@ -164,27 +179,58 @@ class _Patient:
             self._controls[str(choice)] = find_anatomy(estimate)
         return self._controls[str(choice)]
 
-    def _estimate(self, plant: Plant, choice: ModelChoice | str) -> Volume:
-        """What stands for the reconstruction: of a model (it stays in the store), or a control."""
+    def _width_mm(self, plant: Plant, truth: Truth) -> float:
+        """Largest inscribed width of the planted air on the PA film, mm."""
+        if plant.index not in self._widths:
+            labels = self._chest.truth_on_frame(truth)
+            size, spacing = labels.shape[0], labels.spacing_mm[0]
+            view = ConeBeam.preset(self._job.source.geometry, "pa", size=size)
+            air = torch.from_numpy((labels.labels == Label.AIR).astype(np.float32))
+            self._widths[plant.index] = film_width_mm(project(air[None, None], spacing, (view,))[0, 0].numpy(), view)
+        return self._widths[plant.index]
+
+    def _estimate(self, plant: Plant, choice: ModelChoice | str) -> tuple[Volume, dict[str, float] | None]:
+        """What stands for the reconstruction: of a model (it stays in the store), or a control.
+
+        With it, of models that ask the film networks, what these say.
+        """
         job, size = self._job, self._job.source.size
         spacing = FRAME_MM / size
         if choice == BLIND:
             grid = Grid((size, size, size), spacing)
             with torch.no_grad():
                 hu = mean_chest(load_priors(job.assets).prior).hu(grid).numpy()
-            return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True)
+            return Volume.centred(hu.astype(np.float32), (spacing,) * 3, synthetic=True), None
         if isinstance(choice, str):
-            return self._chest.on_frame(self._version(plant)[0] if choice == TRUE_CT else self._chest.volume)
+            volume = self._version(plant)[0] if choice == TRUE_CT else self._chest.volume
+            return self._chest.on_frame(volume), None
 
         def reconstructed() -> dict[str, np.ndarray[Any, Any]]:
-            films = self._chest.films(self._version(plant)[0])
+            films = self._chest.films(self._version(plant)[0], seed=plant.seed + plant.index)
             result = choice.run(films, size=size, assets=job.assets, seed=job.seed, case=job.source)
-            return {"hu": np.clip(np.rint(result.volume.hu), -32768, 32767).astype(np.int16)}
+            arrays: dict[str, np.ndarray[Any, Any]] = {
+                "hu": np.clip(np.rint(result.volume.hu), -32768, 32767).astype(np.int16)
+            }
+            if result.pneumothorax is not None:
+                arrays["films"] = _film_values(result.pneumothorax.answer.assessment)
+            return arrays
 
         settings = {**self._settings(plant), "model": choice.digest}
         name = f"volumes/{choice.label}/{job.source.name}-{plant.index}"
-        stored = self._store.arrays(name, settings, reconstructed)["hu"]
-        return Volume.centred(stored.astype(np.float32), (spacing,) * 3, synthetic=True)
+        stored = self._store.arrays(name, settings, reconstructed)
+        volume = Volume.centred(stored["hu"].astype(np.float32), (spacing,) * 3, synthetic=True)
+        said = stored.get("films")
+        return volume, None if said is None else dict(zip(FILM_VALUES, map(float, said), strict=True))
+
+
+def _film_values(assessment: FilmAssessment) -> NDArray[np.float64]:
+    """`FILM_VALUES` of an assessment; NaN for what a missing calibration leaves open."""
+    sides = [assessment.sides[name] for name in SIDES]
+    whole = assessment.whole_chest
+    values = [side.probability for side in sides]
+    values += [None] * 3 if whole is None else [whole.percent, whole.low, whole.high]
+    values += [side.air_ml for side in sides]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _air_dice(anatomy: SegmentedVolume, truth: Segmentation) -> float | None:

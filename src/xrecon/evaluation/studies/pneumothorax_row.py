@@ -17,11 +17,13 @@ class PlantedAir:
         occupancy: of the planted side, percent.
         whole_chest: occupancy of both sides, percent.
         air_ml: free pleural air, mL.
+        width_mm: largest inscribed width of the air on the PA film, mm.
     """
 
     occupancy: float
     whole_chest: float
     air_ml: float
+    width_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,33 @@ class DensityChange:
 
 
 @dataclass(frozen=True)
+class FilmOpinion:
+    """What the film networks say of the pair of films.
+
+    Attributes:
+        probability: of free air, of the likelier side, 0..1.
+        side: the likelier side.
+        percent: occupancy of the whole chest, percent.
+        low, high: ends of its interval, percent.
+    """
+
+    probability: float
+    side: str
+    percent: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> FilmOpinion | None:
+        """From the values of a row; None where the model asks no film networks, or these have no calibration."""
+        if values is None or any(values.get(key) is None for key in ("right_probability", "percent")):
+            return None
+        right, left = float(values["right_probability"]), float(values["left_probability"])
+        side = "right" if right > left else "left"
+        return cls(max(right, left), side, values["percent"], values["low"], values["high"])
+
+
+@dataclass(frozen=True)
 class StudyRow:
     """One chest and one model or control.
 
@@ -59,6 +88,8 @@ class StudyRow:
         change: of the density by the plant; empty for a healthy chest.
         kinds: what PTX-Seg took the candidates for.
         refused: why PTX-Seg refused the reconstruction; empty where it did not.
+        mechanism: of the planting, such as "flow"; "none" for a healthy chest.
+        films: what the film networks say; None for a model without them.
     """
 
     case: str
@@ -74,6 +105,8 @@ class StudyRow:
     change: DensityChange
     kinds: tuple[str, ...]
     refused: str
+    mechanism: str = "none"
+    films: FilmOpinion | None = None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> StudyRow:
@@ -98,6 +131,8 @@ class StudyRow:
             ),
             kinds=tuple(row.get("kinds", ())),
             refused=str(row.get("refused", "")),
+            mechanism=str(row.get("mechanism", "none")),
+            films=FilmOpinion.from_dict(row.get("films")),
         )
 
     @property

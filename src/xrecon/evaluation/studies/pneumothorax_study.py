@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xrecon.errors import InputError
 from xrecon.evaluation.case_set import CaseSet, find_case_set
-from xrecon.evaluation.cases import healthy_sources
+from xrecon.evaluation.cases import FilmTaking, healthy_sources
 from xrecon.evaluation.models import ModelChoice, bank_for, choose_models
 from xrecon.evaluation.plan import TRAIN_NOTE, check_machine
 from xrecon.evaluation.studies.pneumothorax_job import PneumothoraxJob, study_patient
-from xrecon.evaluation.studies.pneumothorax_plan import OTHER, SIZES, Plant, plan_plants
+from xrecon.evaluation.studies.pneumothorax_plan import DEFAULT_MECHANISMS, OTHER, SIZES, Plant, plan_plants
 from xrecon.evaluation.studies.pneumothorax_summary import DETECT_ML, StudyFigures, summarise_study
 from xrecon.jobs import gathered
 from xrecon.records import RunRecord
@@ -30,6 +30,8 @@ _FLOOR_NOTE = (
 )
 DEFAULT_MODELS = ("atlas", "deform")
 """Models that are studied where none is named."""
+STUDY_FILM = FilmTaking(pixels=256, physics="clinical")
+"""Films of CT files where nothing else is asked for: 1.5 mm per pixel, as the film networks see them."""
 DEFAULT_SIZE = 96
 """Voxels per edge where CT files are studied and nothing else is asked for."""
 
@@ -101,7 +103,7 @@ class PneumothoraxReport:
         """What a reader should know."""
         return [
             *self.plan.notes,
-            "The pneumothoraces are planted, not real; films are line integrals without scatter and noise.",
+            f"The pneumothoraces are planted, not real; films: {_films_in_words(self.plan.cases)}.",
             _FLOOR_NOTE,
             *([TRAIN_NOTE] if self.plan.cases.subset == "train" else []),
         ]
@@ -117,6 +119,16 @@ class PneumothoraxReport:
             "plants": dict(zip(self.plan.cases.names, self.plan.plants, strict=True)),
             "results": self.statistics,
         }
+
+
+def _films_in_words(cases: CaseSet) -> str:
+    """How the films were taken."""
+    film = cases.sources[0].film
+    if cases.dataset is not None:
+        return "those of the data set, changed by the line integrals of what was planted"
+    if film.physics == "linear":
+        return f"line integrals of {film.pixels} pixels without scatter and noise"
+    return f"simulated with {film.pixels} pixels and the {film.physics} physics (beam, scatter, noise, display)"
 
 
 def plan_pneumothorax_study(
@@ -135,6 +147,9 @@ def plan_pneumothorax_study(
     assets: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     seed: int = 0,
+    mechanisms: Sequence[str] = DEFAULT_MECHANISMS,
+    film: FilmTaking | None = None,
+    film_networks: str | os.PathLike[str] = "default",
 ) -> PneumothoraxPlan:
     """Find chests and models, and refuse what does not fit together, before any work.
 
@@ -150,16 +165,24 @@ def plan_pneumothorax_study(
         assets: priors file; None for the shipped one.
         device: torch device of films and models.
         seed: of all random choices.
+        mechanisms: of planting, which take turns (`xrecon.planting.pattern.MECHANISMS`).
+        film: how films of CT files are taken; default: 256 pixels of 1.5 mm, on a clinical stand. A data set has its
+            films already.
+        film_networks: what models with "+films" ask: "default" (the shipped ones), or a folder.
 
     Raises:
         InputError: no cases, an unknown model, sizes out of range, or an option that does not apply.
         ConfigError: the split cannot be read.
     """
     cases = find_case_set(dataset, default_size=DEFAULT_SIZE, subset=subset, split=split, size=size, geometry=geometry)
-    chosen = choose_models(models, assets=assets, baselines=(), bank=bank_for(models, cases), device=device)
+    if film is not None and cases.dataset is not None:
+        raise InputError("a data set of `xrecon prepare` has films already: leave the settings of the films out")
+    cases = replace(cases, sources=tuple(replace(source, film=film or STUDY_FILM) for source in cases.sources))
+    bank = bank_for(models, cases)
+    chosen = choose_models(models, assets=assets, baselines=(), bank=bank, device=device, film_networks=film_networks)
     cases, notes = _healthy(cases, known_healthy)
     cases = cases.limited(limit)
-    plants = plan_plants(len(cases.sources), sizes=sizes, repeats=repeats, seed=seed)
+    plants = plan_plants(len(cases.sources), sizes=sizes, repeats=repeats, mechanisms=mechanisms, seed=seed)
     return PneumothoraxPlan(
         cases, plants, chosen, tuple(sizes), repeats, detect_ml, tuple(known_healthy),
         None if assets is None else Path(assets), seed, device, notes,
@@ -229,6 +252,8 @@ def _record(plan: PneumothoraxPlan) -> RunRecord:
         "detect_ml": plan.detect_ml,
         "size": plan.cases.size,
         "geometry": plan.cases.geometry,
+        "mechanisms": sorted({plant.mechanism for plants in plan.plants for plant in plants[1:]}),
+        "film": asdict(plan.cases.sources[0].film),
         "known_healthy": list(plan.known_healthy),
         "device": plan.device,
     }
@@ -256,6 +281,14 @@ def _of_other_patients(rows: Sequence[dict[str, Any]], models: Sequence[str]) ->
         if not plants:
             continue
         other = by_key[following, plants[(row["plant"] + 1) % len(plants)], row["model"]]
-        truth = {key: row[key] for key in ("case", "patient", "plant", "asked", "side", "pattern", "true")}
-        controls.append({**truth, "model": OTHER + row["model"], "found": other["found"], "seconds": 0.0})
+        truth = {key: row[key] for key in ("case", "patient", "plant", "asked", "side", "pattern", "mechanism", "true")}
+        controls.append(
+            {
+                **truth,
+                "model": OTHER + row["model"],
+                "found": other["found"],
+                "seconds": 0.0,
+                **({"films": other["films"]} if "films" in other else {}),
+            }
+        )
     return controls

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xrecon.evaluation.statistics.agreement import Agreement, Estimate, TooFewPairs, agreement_of
 from xrecon.evaluation.statistics.comparison import auc, bootstrap_by_patient, mean_by_patient, wilson
@@ -14,6 +17,11 @@ from xrecon.evaluation.studies.pneumothorax_row import StudyRow
 
 DETECT_ML = 10.0
 """Free air that PTX-Seg must find, on both sides together, to count as a detection."""
+LARGE = 0.1
+"""Occupancy of a side from which a pneumothorax counts as large."""
+WIDTH_EDGES_MM = (0.0, 9.0, 12.0, 19.0, math.inf)
+"""Bins of the largest inscribed width on the PA film; half of the pneumothoraces of a public collection of radiographs
+are wider than 19 mm."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,46 @@ class SizeFigures:
 
 
 @dataclass(frozen=True)
+class GroupFigures:
+    """The figures of plants of one kind, against all healthy chests.
+
+    Attributes:
+        name: such as "upright, at least 10 %".
+        n: number of chests.
+        sensitivity: share of the chests in which PTX-Seg detects free air.
+        side: detected chests with more air on the planted side.
+        auc: of the occupancy that PTX-Seg finds.
+        film_auc: of the probability that the film networks state; None for a model without them.
+        film_side: chests whose likelier side by the film networks is the planted one.
+        air_dice: mean Dice of the air.
+    """
+
+    name: str
+    n: int
+    sensitivity: CountedEstimate
+    side: CountedEstimate
+    auc: CountedEstimate
+    film_auc: CountedEstimate | None
+    film_side: CountedEstimate | None
+    air_dice: CountedEstimate
+
+
+@dataclass(frozen=True)
+class FilmFigures:
+    """What the film networks say by themselves, over all chests of a model.
+
+    Attributes:
+        occupancy: of the whole chest, percent: stated against planted.
+        covered: share of the chests whose true occupancy lies in the stated interval.
+        interval_width: mean width of the interval, percentage points.
+    """
+
+    occupancy: Agreement | TooFewPairs
+    covered: CountedEstimate
+    interval_width: CountedEstimate
+
+
+@dataclass(frozen=True)
 class StudyFigures:
     """All figures of one model or control.
 
@@ -73,6 +121,8 @@ class StudyFigures:
         by_size: figures of each planted size.
         change: mean change of HU by the plant: `true` of the CT and `found` of the reconstruction in the air,
             `mirror_true` and `mirror_found` in its mirror image.
+        by_group: figures by pattern, size, mechanism and width.
+        films: what the film networks say; None for a model without them.
     """
 
     chests: int
@@ -86,6 +136,8 @@ class StudyFigures:
     air_dice: CountedEstimate
     by_size: tuple[SizeFigures, ...]
     change: Mapping[str, CountedEstimate]
+    by_group: tuple[GroupFigures, ...] = ()
+    films: FilmFigures | None = None
 
 
 def summarise_study(
@@ -142,7 +194,66 @@ def _of_model(rows: Sequence[StudyRow], detect_ml: float, seed: int) -> StudyFig
             "mirror_true": _mean(sick, lambda row: row.change.mirror_true, seed),
             "mirror_found": _mean(sick, lambda row: row.change.mirror_estimate, seed),
         },
+        by_group=tuple(
+            _of_group(name, group, healthy, detect_ml, seed) for name, group in groups_of(sick).items() if group
+        ),
+        films=_of_films(rows, seed),
     )
+
+
+def groups_of(sick: Sequence[StudyRow]) -> dict[str, list[StudyRow]]:
+    """Planted chests by what may decide whether they are seen."""
+    upright = [row for row in sick if row.pattern != "supine"]
+    large = [row for row in upright if row.asked >= LARGE]
+    groups = {
+        f"upright, at least {LARGE:.0%} of a side": large,
+        f"upright, under {LARGE:.0%}": [row for row in upright if row.asked < LARGE],
+        "supine": [row for row in sick if row.pattern == "supine"],
+    }
+    for mechanism in sorted({row.mechanism for row in sick}):
+        groups[f"mechanism {mechanism}, upright, at least {LARGE:.0%}"] = [r for r in large if r.mechanism == mechanism]
+    for low, high in pairwise(WIDTH_EDGES_MM):
+        name = f"over {low:g} mm wide" if high == math.inf else f"{low:g} to {high:g} mm wide"
+        groups[name] = [row for row in sick if low <= row.true.width_mm < high]
+    return groups
+
+
+def _of_group(
+    name: str, group: Sequence[StudyRow], healthy: Sequence[StudyRow], detect_ml: float, seed: int
+) -> GroupFigures:
+    detected = [row for row in group if row.found_ml >= detect_ml]
+    rows = [*group, *healthy]
+    has_films = all(row.films is not None for row in rows)
+    right = sum(row.films is not None and row.films.side == row.side for row in group)
+    return GroupFigures(
+        name=name,
+        n=len(group),
+        sensitivity=_proportion(len(detected), len(group)),
+        side=_proportion(sum(row.found_side == row.side for row in detected), len(detected)),
+        auc=_auc(rows, seed),
+        film_auc=_film_auc(rows, seed) if has_films else None,
+        film_side=_proportion(right, len(group)) if has_films else None,
+        air_dice=_mean(group, lambda row: row.air_dice, seed),
+    )
+
+
+def _of_films(rows: Sequence[StudyRow], seed: int) -> FilmFigures | None:
+    stated = [(row, row.films) for row in rows if row.films is not None]
+    if not stated:
+        return None
+    held = sum(films.low <= row.true.whole_chest <= films.high for row, films in stated)
+    return FilmFigures(
+        occupancy=agreement_of([(films.percent, row.true.whole_chest) for row, films in stated]),
+        covered=_proportion(held, len(stated)),
+        interval_width=_mean(
+            [row for row, _ in stated], lambda row: None if row.films is None else row.films.high - row.films.low, seed
+        ),
+    )
+
+
+def _film_auc(rows: Sequence[StudyRow], seed: int) -> CountedEstimate:
+    scores = np.asarray([0.0 if row.films is None else row.films.probability for row in rows])
+    return _area(scores, rows, len(rows), seed)
 
 
 def _of_size(rows: Sequence[StudyRow], detect_ml: float, seed: int) -> SizeFigures:
@@ -177,9 +288,12 @@ def _auc(rows: Sequence[StudyRow], seed: int) -> CountedEstimate:
     segmented = [row for row in rows if row.is_segmented]
     if not segmented:
         return CountedEstimate(None, n=0, of=len(rows))
-    scores = np.asarray([row.volumes.whole_chest for row in segmented])
-    labels = np.asarray([row.is_planted for row in segmented])
+    return _area(np.asarray([row.volumes.whole_chest for row in segmented]), segmented, len(rows), seed)
+
+
+def _area(scores: NDArray[np.float64], rows: Sequence[StudyRow], of: int, seed: int) -> CountedEstimate:
+    labels = np.asarray([row.is_planted for row in rows])
     area = bootstrap_by_patient(
-        lambda index: auc(scores[index], labels[index]), [row.patient for row in segmented], resamples=500, seed=seed
+        lambda index: auc(scores[index], labels[index]), [row.patient for row in rows], resamples=500, seed=seed
     )
-    return _counted(area, n=len(segmented), of=len(rows))
+    return _counted(area, n=len(rows), of=of)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xrecon.anatomy.healthy_lungs import ChestAir
 from xrecon.anatomy.morphology import Floats, Mask, bounding_box
@@ -17,6 +16,7 @@ from xrecon.augmentation.lung_shapes import LungShapes
 from xrecon.augmentation.varied_chest import SourceChest, VariedChest, varied_chest
 from xrecon.data.film_library import FilmSample, anatomy_bytes
 from xrecon.errors import InputError
+from xrecon.films.film_width import film_width_mm
 from xrecon.films.simulation import film_pair
 from xrecon.geometry import ConeBeam
 from xrecon.planting.confounders import plant_bulla, plant_stomach_gas, plant_subcutaneous_emphysema
@@ -31,8 +31,6 @@ from xrecon.projector.spectrum import material_fractions
 from xrecon.volume import RESEARCH_NOTICE, Volume
 
 _TRIES = 6
-_WIDTH_FROM_MM = 2.0
-"""Air of at least this length along a ray counts for the width that a film shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,16 +188,8 @@ def _facts(truth: Truth, air: NDArray[np.float32], rig: FilmRig) -> dict[str, An
         },
         "occupancy": {key: round(value, 5) for key, value in asdict(truth.occupancy).items()},
         "depth_mm": round(truth.max_depth_mm, 2),
-        "film_width_mm": [_width_mm(film, view) for film, view in zip(air, rig.views, strict=True)],
+        "film_width_mm": [film_width_mm(film, view) for film, view in zip(air, rig.views, strict=True)],
     }
-
-
-def _width_mm(air: NDArray[np.float32], view: ConeBeam) -> float:
-    """Largest inscribed width of the air on a film, mm at the isocentre."""
-    rows, cols = view.pixel_at_isocentre_mm
-    inside = np.pad(air >= _WIDTH_FROM_MM, 1)
-    distance = ndimage.distance_transform_edt(inside, sampling=(rows, cols))
-    return round(2.0 * float(distance.max()), 2)
 
 
 def _planted(chest: PlantableChest, rng: np.random.Generator) -> tuple[Volume, Truth]:
