@@ -20,6 +20,13 @@ class GeometryName(str, Enum):
     PROST = "prost"
 
 
+class PhysicsName(str, Enum):
+    """Presets of `xrecon.projector.physics`."""
+
+    LINEAR = "linear"
+    CLINICAL = "clinical"
+
+
 class SubsetName(str, Enum):
     """Subsets of a prepared data set and of a split; `xrecon.data.split.Subset`."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xrecon.cli.common import OverwriteOption, SeedOption, SetOption, Shell, example
-from xrecon.cli.options import DeviceOption, GeometryName, OutputFolderOption, SimulatedGeometryOption
+from xrecon.cli.options import DeviceOption, GeometryName, OutputFolderOption, PhysicsName, SimulatedGeometryOption
 from xrecon.inference.device import usable_device
 
 if TYPE_CHECKING:
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from xrecon.radiograph import Radiograph
 
 _NAMES = ("pa.tiff", "pa.png", "pa.json", "lateral.tiff", "lateral.png", "lateral.json")
-
-
-class PhysicsName(str, Enum):
-    """Presets of `xrecon.projector.physics`."""
-
-    LINEAR = "linear"
-    CLINICAL = "clinical"
 
 
 @example(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from xrecon.cli.options import (
     DeviceOption,
     GivenGeometryOption,
     OutputFolderOption,
+    PhysicsName,
     SchedulerOption,
     SubsetName,
     WorkersOption,
@@ -44,13 +44,6 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model", "--models", metavar="NAME|DIR", help=f"{MODEL_HELP}; may be repeated."),
 ]
-
-
-class PhysicsName(str, Enum):
-    """Presets of the film physics."""
-
-    LINEAR = "linear"
-    CLINICAL = "clinical"
 
 
 SUBSET = typer.Option("--subset", help="Subset whose cases are studied.")
