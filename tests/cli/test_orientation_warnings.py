@@ -23,11 +23,12 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(build_app(), list(map(str, arguments)))
 
 
-@pytest.fixture(scope="module", params=["mirrored", "head and feet"])
+@pytest.fixture(scope="module", params=["mirrored", "head and feet", "look exchanged"])
 def flipped_file(phantom64: Phantom, tmp_path_factory: pytest.TempPathFactory, request: Any) -> tuple[Path, str]:
-    axis = {"mirrored": 2, "head and feet": 0}[request.param]
     ct = phantom64.volume
-    bad = replace(ct, hu=np.ascontiguousarray(np.flip(ct.hu, axis)))
+    hu = np.swapaxes(ct.hu, 1, 2) if request.param == "look exchanged" else None
+    axis = {"mirrored": 2, "head and feet": 0}.get(request.param)
+    bad = replace(ct, hu=np.ascontiguousarray(np.flip(ct.hu, axis) if hu is None else hu))
     return bad.save(tmp_path_factory.mktemp("flipped") / "ct.nii.gz"), request.param
 
 

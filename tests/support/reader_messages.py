@@ -20,7 +20,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Any file": ("io/formats.py", "io/guards/files.py", "io/guards/kinds.py", "io/guards/archives.py"),
     "Size, grid and values": (
         "io/guards/arrays.py", "io/guards/grids.py", "io/guards/hounsfield.py", "io/guards/wrapped.py",
-        "io/guards/border_fill.py", "io/guards/lost_planes.py", "io/slice_grid.py", "io/source_grid.py",
+        "io/guards/border_fill.py", "io/guards/lost_planes.py", "io/guards/nan_padding.py",
+        "io/slice_grid.py", "io/source_grid.py",
     ),
     "DICOM CT": ("io/dicom",),
     "NIfTI": ("io/nifti.py", "io/nifti_place.py"),

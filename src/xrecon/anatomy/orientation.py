@@ -5,6 +5,7 @@ landmarks of its own:
 
 - front and back: the spine is the column of bone that runs through the whole height of the lungs;
 - head and feet: the diaphragm rises into the bases of the lungs, and the apices are round;
+- which axis is which: `anatomy.arrangement`;
 - right and left: the liver below the right lung, the heart and the descending aorta left of the spine. No single one
   decides: a collapsed lung or air under tension moves the heart, but neither liver nor aorta to the other side.
 
@@ -20,19 +21,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from xrecon.anatomy.arrangement import STATED, Doubt, doubted_order, reordered
 from xrecon.anatomy.body import block_means
-from xrecon.anatomy.morphology import Mask, Spacing, components, depth_mm, filled_slices, grown, select, shrunk
+from xrecon.anatomy.coarse_chest import BLOCK_MM, CoarseChest
+from xrecon.anatomy.morphology import Mask, depth_mm
 from xrecon.volume import Volume
 
-Hounsfield = NDArray[np.float32]
-
-_BLOCK_MM = 4.0
-_TISSUE_HU = -350.0
-_LUNG_BELOW_HU = -450.0
-_LEAST_LUNG_ML = 400.0
-_PART_SHARE = 0.05
-_LEAST_BLOCKS = 8
-"""Lungs shorter than this along an axis show no landmark."""
 _INNER_MM, _RIM_MM = 30.0, 15.0
 """Distance from the outline of the lungs, seen along the table, of their middle and of their rim."""
 _SPINE_BAND = 0.3
@@ -57,6 +51,7 @@ _LEFT_LIMIT = -0.4
 """Chosen on the 16 train CTs, where they are 0.19 to 0.39, 32 to 83 mm and 0.53 to 2.97; a flip changes the sign."""
 _LIVER_SCALE, _HEART_SCALE_MM, _AORTA_SCALE_MM = 0.2, 24.0, 16.0
 """What the landmarks are divided by: about their usual values, the heart and the aorta counted by half."""
+_ENDS = (("head", "feet"), ("front", "back"), ("right", "left"))
 _LARGEST_LIVER, _LARGEST_OTHER = 1.5, 0.75
 """No landmark counts more than this, however far it lies."""
 
@@ -72,6 +67,7 @@ class Landmarks:
         heart_left_mm: how far left of the spine the tissue between the lungs lies at the level of the heart.
         aorta_left_mm: the same of the tissue just in front of the spine.
         liver_right: share of dense tissue below the right lung, less that below the left.
+        doubt: another order of the axes that fits the chest better; the other landmarks are then taken in that order.
     """
 
     spine_behind: float | None = None
@@ -79,6 +75,17 @@ class Landmarks:
     heart_left_mm: float | None = None
     aorta_left_mm: float | None = None
     liver_right: float | None = None
+    doubt: Doubt | None = None
+
+    @property
+    def reversed_axes(self) -> tuple[bool, bool, bool]:
+        """Whether the patient's axis from head to feet, front to back and right to left runs the other way round."""
+        score = self.left_score
+        return (
+            self.domes_below_mm is not None and self.domes_below_mm < _HEAD_FEET_LIMIT_MM,
+            self.spine_behind is not None and self.spine_behind < _FRONT_BACK_LIMIT,
+            score is not None and score < _LEFT_LIMIT,
+        )
 
     @property
     def left_score(self) -> float | None:
@@ -100,13 +107,15 @@ def orientation_warnings(ct: Volume) -> tuple[str, ...]:
         ct: HU, any orientation.
     """
     places = landmarks(ct)
+    upside_down, back_to_front, mirrored = places.reversed_axes
+    if places.doubt is not None:
+        return (_exchange_warning(places.doubt, places.reversed_axes),)
     sentences = []
-    if places.spine_behind is not None and places.spine_behind < _FRONT_BACK_LIMIT:
+    if back_to_front:
         sentences.append("the spine seems to lie in front: front and back may be swapped in the file")
-    if places.domes_below_mm is not None and places.domes_below_mm < _HEAD_FEET_LIMIT_MM:
+    if upside_down:
         sentences.append("the diaphragm seems to lie above: head and feet may be swapped in the file")
-    score = places.left_score
-    if score is not None and score < _LEFT_LIMIT:
+    if mirrored:
         sentences.append(_mirror_warning(places))
     return tuple(sentences)
 
@@ -122,6 +131,23 @@ def with_orientation_notes(ct: Volume, place: str | os.PathLike[str]) -> Volume:
     for sentence in sentences:
         warnings.warn(f"{os.fspath(place)}: {sentence}", stacklevel=2)
     return replace(ct, notes=(*ct.notes, *sentences)) if sentences else ct
+
+
+def _exchange_warning(doubt: Doubt, reversed_axes: tuple[bool, bool, bool]) -> str:
+    shown = []
+    for stated in STATED:
+        true = doubt.order.index(stated)
+        if true != stated:
+            ends = _ENDS[true][::-1] if reversed_axes[true] else _ENDS[true]
+            shown.append(
+                f"from {_ENDS[stated][0]} to {_ENDS[stated][1]} it shows the patient from {ends[0]} to {ends[1]}"
+            )
+    listed = "; where it says ".join(shown)
+    return (
+        f"the axes of the CT look exchanged under an unchanged header: where the file says {listed}; every side, angle "
+        "and shift that follows is wrong: convert the original again, or undo the exchange (a transpose or rotation of "
+        "the array) in the script that wrote the file"
+    )
 
 
 def _mirror_warning(places: Landmarks) -> str:
@@ -153,10 +179,11 @@ def landmarks(ct: Volume) -> Landmarks:
         ct: HU, any orientation.
     """
     ct = ct.canonical()
-    blocks = [max(1, min(round(_BLOCK_MM / s), n)) for s, n in zip(ct.spacing_mm, ct.shape, strict=True)]
+    blocks = [max(1, min(round(BLOCK_MM / s), n)) for s, n in zip(ct.spacing_mm, ct.shape, strict=True)]
+    steps = (blocks[0], blocks[1], blocks[2])
     hu = block_means(ct.hu, blocks)
-    d, h, w = (s * b for s, b in zip(ct.spacing_mm, blocks, strict=True))
-    chest = _Chest.find(hu, (d, h, w))
+    doubt = doubted_order(hu, ct.spacing_mm, steps)
+    chest = _Chest.find(*reordered(hu, doubt.order if doubt else STATED, ct.spacing_mm, steps))
     if chest is None:
         return Landmarks()
     domes = chest.domes_below_mm()
@@ -164,7 +191,7 @@ def landmarks(ct: Volume) -> Landmarks:
         chest = chest.turned(0)
     spine = chest.spine()
     if spine is None:
-        return Landmarks(domes_below_mm=domes)
+        return Landmarks(domes_below_mm=domes, doubt=doubt)
     behind = spine.behind
     if behind < _FRONT_BACK_LIMIT:
         chest = chest.turned(1)
@@ -175,6 +202,7 @@ def landmarks(ct: Volume) -> Landmarks:
         heart_left_mm=chest.heart_left_mm(spine),
         aorta_left_mm=chest.aorta_left_mm(spine),
         liver_right=chest.liver_right(spine),
+        doubt=doubt,
     )
 
 
@@ -185,51 +213,8 @@ class _Spine:
     behind: float  # share of the lungs' depth behind their middle
 
 
-@dataclass(frozen=True, eq=False)
-class _Chest:
-    """A chest on blocks of voxels, canonical axes as the file states them."""
-
-    hu: Hounsfield
-    lungs: Mask
-    spacing: Spacing
-    low: tuple[int, int, int]
-    high: tuple[int, int, int]
-
-    @classmethod
-    def find(cls, hu: Hounsfield, spacing: Spacing) -> _Chest | None:
-        """Both lungs with any free air round them, as one mask; None where there is too little air in a body."""
-        body = filled_slices(hu > _TISSUE_HU)
-        air = (hu < _LUNG_BELOW_HU) & body
-        parts, sizes = components(shrunk(air))
-        if sizes.max(initial=0) * float(np.prod(spacing)) / 1000.0 < _LEAST_LUNG_ML / 4:
-            return None
-        large = select(parts, 1 + np.flatnonzero(sizes >= _PART_SHARE * sizes.max()), len(sizes))
-        lungs = grown(large) & air
-        if lungs.sum() * float(np.prod(spacing)) / 1000.0 < _LEAST_LUNG_ML:
-            return None
-        spans = [np.flatnonzero(lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        if min(map(len, spans)) < _LEAST_BLOCKS:
-            return None
-        low, high = (tuple(int(span[k]) + (k < 0) for span in spans) for k in (0, -1))
-        return cls(hu, lungs, spacing, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
-
-    def turned(self, axis: int) -> _Chest:
-        """The same with one axis the other way round."""
-        low, high = list(self.low), list(self.high)
-        low[axis], high[axis] = self.hu.shape[axis] - self.high[axis], self.hu.shape[axis] - self.low[axis]
-        flip = np.flip
-        return _Chest(
-            flip(self.hu, axis), flip(self.lungs, axis), self.spacing,
-            (low[0], low[1], low[2]), (high[0], high[1], high[2]),
-        )  # fmt: skip
-
-    def size(self, axis: int) -> int:
-        """Blocks that the lungs span along an axis."""
-        return self.high[axis] - self.low[axis]
-
-    def rows(self, first: float, last: float, axis: int = 0) -> slice:
-        """The part between two shares of the lungs' span along an axis."""
-        return slice(self.low[axis] + int(first * self.size(axis)), self.low[axis] + int(last * self.size(axis)))
+class _Chest(CoarseChest):
+    """A coarse chest that measures its landmarks."""
 
     def domes_below_mm(self) -> float | None:
         shadow = self.lungs.any(axis=0)

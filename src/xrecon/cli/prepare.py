@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from xrecon.preparation.run import PrepareReport
 
 
+_SHOWN_CASES = 20
+"""Cases whose warnings are printed; the page qc.html shows all."""
+
+
 class FilmGeometryName(str, Enum):
     """Presets whose films show the whole frame."""
 
@@ -203,6 +207,12 @@ def _print_report(shell: Shell, output: str, report: PrepareReport) -> None:
     )
     for item in rejected:
         shell.print(f"  not used: {item.source}: {item.reason}")
+    for case in report.with_warnings[:_SHOWN_CASES]:
+        for text in case.warnings:
+            shell.print(f"  warning: {case.name}: {text}")
+    hidden = len(report.with_warnings) - _SHOWN_CASES
+    if hidden > 0:
+        shell.print(f"  and {hidden} more cases with warnings: see qc.html")
 
 
 def _percent(advance: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,16 @@ import numpy as np
 from xrecon.errors import InputError, MissingPartError
 from xrecon.io.guards.arrays import check_count, check_finite
 from xrecon.io.guards.files import DEFLATE_MAX_RATIO, check_file
-from xrecon.io.guards.grids import check_affine
+from xrecon.io.guards.grids import check_affine, check_spacing, lost_spacing_notes
 from xrecon.io.guards.hounsfield import check_hu
 from xrecon.io.raw import RawVolume
 from xrecon.io.slice_grid import orientation_notes, remove_shear
 from xrecon.io.source_grid import SHEAR_REMOVED, SourceGrid, as_triple
 
 HEADER_BYTES = 64 * 1024
+_SPACING_FIELD = "ElementSpacing (MHA, MHD) or space directions (NRRD)"
+_NO_FIELD = "a field is missing, as DimSize, ElementType or ElementDataFile"
+_NO_SUCH_FILE = "No such file or directory"
 _DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -45,8 +47,11 @@ def read_itk(path: Path, *, hu: bool = True) -> RawVolume:
         reader.ReadImageInformation()
         size, dimension = tuple(map(int, reader.GetSize())), int(reader.GetDimension())
         components = int(reader.GetNumberOfComponents())
+        value_bytes = int(sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()).partition("-")[0]) // 8
     except RuntimeError as error:
-        raise InputError(f"{path}: the header is damaged ({_last_line(error)}); export the file again") from error
+        raise InputError(
+            f"{path}: the header is damaged or ends early ({_reason(error, _NO_FIELD)}); export the file again"
+        ) from error
     if dimension != 3 or components != 1:
         raise InputError(
             f"{path}: has {dimension} axes and {components} values per voxel; expected 3 and 1: export one volume"
@@ -54,10 +59,12 @@ def read_itk(path: Path, *, hu: bool = True) -> RawVolume:
     voxels = check_count(size, path)
     if voxels > stored * DEFLATE_MAX_RATIO:
         raise InputError(f"{path}: the header claims {voxels} voxels, the data have {stored} bytes; copy it again")
+    check_spacing(reader.GetSpacing(), path, tag=_SPACING_FIELD)
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(f"{path}: the data are damaged or truncated ({_last_line(error)}); copy it again") from error
+        cut = f"the header promises {voxels * value_bytes} bytes of voxels, unpacked, and {stored} are stored"
+        raise InputError(f"{path}: the data are damaged or truncated ({_reason(error, cut)}); copy it again") from error
     return _to_raw(sitk, image, path, hu=hu)
 
 
@@ -102,9 +109,7 @@ def _to_raw(sitk: Any, image: Any, path: Path, *, hu: bool) -> RawVolume:
     affine[:3, 3] = image.GetOrigin()
     affine[:3, :3] = affine[:3, 2::-1]  # the array's axes are [k, j, i]
     affine = check_affine(affine, values.shape, path, tag="spacing and direction")
-    notes: tuple[str, ...] = ()
-    if all(math.isclose(s, 1.0) for s in image.GetSpacing()) and not any(image.GetOrigin()):
-        notes = ("spacing is exactly 1 mm and the origin 0: perhaps never stated; volumes in mL depend on it",)
+    notes = lost_spacing_notes(affine, values.shape)
     if hu:
         across = int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
         values, more = check_hu(values, path, axis=across)
@@ -119,6 +124,9 @@ def _to_raw(sitk: Any, image: Any, path: Path, *, hu: bool) -> RawVolume:
     return RawVolume(values, affine, path, notes, grid=grid)
 
 
-def _last_line(error: Exception) -> str:
+def _reason(error: RuntimeError, otherwise: str) -> str:
+    """The last line of an error of SimpleITK, or `otherwise`: of a file that ends early it says that there is none."""
+    if "Refusing to change spacing" in str(error):
+        return f"{_SPACING_FIELD} holds a spacing that is no length; expected mm above 0"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+    return lines[-1][:200] if lines and not lines[-1].endswith(_NO_SUCH_FILE) else otherwise

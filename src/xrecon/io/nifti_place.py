@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrecon.errors import InputError
-from xrecon.io.guards.grids import check_affine, check_spacing
+from xrecon.io.guards.grids import check_affine, check_spacing, lost_spacing_notes
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -37,6 +37,7 @@ def affine_lps(header: Any, shape: tuple[int, int, int], path: Path) -> tuple[ND
     checked = check_affine(ras, shape, path, tag=tag)
     if _states_sform(header) and int(header["qform_code"]) > 0:
         notes += _compare_forms(ras, header, path, scale=scale)
+    notes += lost_spacing_notes(checked, shape)
     return RAS_TO_LPS @ checked, notes
 
 

@@ -65,11 +65,13 @@ def check_thorax(ct: Volume, segmentation: Segmentation, body: Mask, *, allow_pa
     air = float(np.count_nonzero(segmentation.air_side)) * ct.voxel_ml
     incomplete = [*_missing(right, left), *_cut(sides)]
     refused = [text for text, severe in incomplete if severe]
+    turned = orientation_warnings(ct)
     if refused and not allow_partial:
-        raise InputError(f"not a whole thorax: {'; '.join(refused)}; --allow-partial takes it all the same")
+        why = "".join(f"; {sentence}" for sentence in turned)
+        raise InputError(f"not a whole thorax: {'; '.join(refused)}; --allow-partial takes it all the same{why}")
     warnings = [text for text, _ in incomplete]
     warnings += _calibration(ct, segmentation, body)
-    warnings += orientation_warnings(ct)
+    warnings += turned
     if max(ct.spacing_mm) > _THICK_MM:
         warnings.append(f"slices of {max(ct.spacing_mm):.1f} mm: details along that axis are interpolated")
     if air > 0:

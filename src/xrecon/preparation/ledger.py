@@ -203,7 +203,7 @@ class Ledger:
             raise InputError(f"nothing usable was found: {reasons or 'no files'}")
         if self.request.folds and all(record.fold is None for record in manifest.cases):
             trained = len({record.patient for record in manifest.of_subset("train")})
-            raise InputError(f"{trained} training patients cannot be dealt into {self.request.folds} folds")
+            raise InputError(_no_folds(trained, self.request.folds, equal=len(self.duplicates())))
         self._write(manifest)
         for case in self.duplicates():
             state = self._state(case)
@@ -212,3 +212,13 @@ class Ledger:
             self.store.delete(f"{CASES_FOLDER}/{case}.safetensors")
         check_no_leak(manifest)
         return manifest
+
+
+def _no_folds(trained: int, folds: int, *, equal: int) -> str:
+    """Why there are no folds, and what to do; `equal` CTs were dropped."""
+    dropped = f" ({equal} CTs with the voxels of another count once)" if equal else ""
+    choice = f"choose --folds 2 to {trained}, or leave it out" if trained > 1 else "leave --folds out"
+    return (
+        f"{trained} training patients cannot be dealt into {folds} folds{dropped}: add patients, or {choice}; "
+        f"what is prepared stays and is taken over"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from xrecon.anatomy.body import find_body
 from xrecon.anatomy.orientation import orientation_warnings
+from xrecon.errors import InputError
 from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
 from xrecon.ptxseg.candidates.side_air import find_side_air
@@ -50,9 +51,19 @@ def segment(ct: Volume, *, lung_model: str = "auto", progress: Progress | None =
         >>> segmentation.findings["lung_model"]
         'classical'
     """
-    report = progress or _ignore
-    entry = resolve(lung_model)
     volume = ct.canonical()
+    try:
+        return _segmented(ct, volume, lung_model=lung_model, report=progress or _ignore)
+    except InputError as error:
+        turned = orientation_warnings(volume)
+        if not turned:
+            raise
+        raise InputError("; ".join((str(error), *turned))) from error
+
+
+def _segmented(ct: Volume, volume: Volume, *, lung_model: str, report: Progress) -> Segmentation:
+    """The steps in their order; `volume` is `ct` in canonical orientation. Raises as `segment`."""
+    entry = resolve(lung_model)
     report("checking", 0.0)
     plausibility.check_units(volume)
     model = entry.load()

@@ -18,7 +18,7 @@ from xrecon.errors import InputError
 from xrecon.io.dicom.assembly import assemble
 from xrecon.io.dicom.choice import choose, describe
 from xrecon.io.dicom.grouping import ImageHeader, Stack, image_header, stacks_of
-from xrecon.io.dicom.pixels import guarded, text
+from xrecon.io.dicom.pixels import guarded, optional_number, text
 from xrecon.io.dicom.slices import (
     COMPUTED,
     DicomFile,
@@ -28,7 +28,7 @@ from xrecon.io.dicom.slices import (
     rejection,
     slices_of,
 )
-from xrecon.io.dicom.unused import UnusedFile, unused_notes
+from xrecon.io.dicom.unused import UnusedFile, first_numbers_note, unused_notes
 from xrecon.io.guards.archives import open_zip
 from xrecon.io.raw import RawVolume
 
@@ -66,24 +66,34 @@ def _read(path: Path, stack: contextlib.ExitStack, series: str | None) -> RawVol
     choice = _choose(path, stack, series, unused)
     chosen, entries = choice.stack, choice.entries
     number = choice.name or chosen.first.number or chosen.first.series[-8:]
+    planes = [plane for file, header in entries for plane in slices_of(file, header)]
     volume = assemble(
-        [plane for file, header in entries for plane in slices_of(file, header)],
+        planes,
         name=describe(chosen), number=number, acquisition=choice.acquisition, path=path,
     )  # fmt: skip
     used = [(image.folder, image.place.rpartition("/")[2], image.height_mm) for image in chosen.images]
     notes = choice.notes + unused_notes(unused, used) + _header_notes(entries[0][1], chosen)
+    notes += first_numbers_note(
+        [plane.scan.instance for plane in planes],
+        [float(plane.position[2]) for plane in planes],
+        choice.other_numbers,
+    )
     return RawVolume(volume.hu, volume.affine, path, notes + volume.notes, _is_synthetic(entries[0][1]), volume.grid)
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """The series that is read: its images, their files and headers, and why it was this one."""
+    """The series that is read: its images, their files and headers, and why it was this one.
+
+    `other_numbers` are the InstanceNumbers of the series' other images.
+    """
 
     stack: Stack
     entries: list[tuple[DicomFile, Any]]
     name: str
     acquisition: str
     notes: tuple[str, ...]
+    other_numbers: set[int]
 
 
 def _choose(path: Path, stack: contextlib.ExitStack, series: str | None, unused: list[UnusedFile]) -> _Choice:
@@ -100,16 +110,30 @@ def _choose(path: Path, stack: contextlib.ExitStack, series: str | None, unused:
         acquisitions_of=candidates.acquisitions, same_images=candidates.same_images,
     )  # fmt: skip
     entries = [candidates.files[image.place] for image in chosen.images]
-    return _Choice(chosen, entries, name, acquisition, notes + why)
+    return _Choice(chosen, entries, name, acquisition, notes + why, candidates.other_numbers(chosen))
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """CT images below a place, sorted into stacks; their files and headers by place; why other files are none."""
+    """CT images below a place, sorted into stacks; their files and headers by place; why other files are none.
+
+    `overviews` holds series and InstanceNumber of those that are none.
+    """
 
     stacks: list[Stack]
     files: dict[str, tuple[DicomFile, Any]]
     rejected: Counter[str]
+    overviews: list[tuple[str, int]]
+
+    def other_numbers(self, stack: Stack) -> set[int]:
+        """InstanceNumbers of the images of a stack's series that are not in the stack."""
+        inside = {image.place for image in stack.images}
+        series = stack.first.series
+        numbers = {number for uid, number in self.overviews if uid == series}
+        for place, (_, header) in self.files.items():
+            if place not in inside and text(header, "SeriesInstanceUID") == series:
+                numbers.add(_number(header))
+        return numbers
 
     def acquisitions(self, stack: Stack) -> set[str]:
         """Acquisition numbers of a stack, as `--series NUMBER@ACQUISITION` takes them."""
@@ -153,6 +177,7 @@ def _candidates(path: Path, stack: contextlib.ExitStack, unused: list[UnusedFile
 
 def _collect(files: Iterable[DicomFile]) -> _Candidates:
     rejected: Counter[str] = Counter()
+    overviews: list[tuple[str, int]] = []
     images: list[ImageHeader] = []
     entries: dict[str, tuple[DicomFile, Any]] = {}
     for file in files:
@@ -165,7 +190,13 @@ def _collect(files: Iterable[DicomFile]) -> _Candidates:
             entries[file.name] = file, header
         else:
             rejected[reason] += 1
-    return _Candidates(stacks_of(images), entries, rejected)
+            overviews.append((text(header, "SeriesInstanceUID"), _number(header)))
+    return _Candidates(stacks_of(images), entries, rejected, overviews)
+
+
+def _number(header: Any) -> int:
+    """InstanceNumber; 0 where there is none."""
+    return int(optional_number(header, "InstanceNumber") or 0)
 
 
 def _header_notes(header: Any, chosen: Stack) -> tuple[str, ...]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 _NAMED = 3
 """How many of the files a note names."""
+_LEAST_NUMBERED = 10
+"""Fewer slices are no chest: their numbers say nothing."""
+_FEW_NUMBERS = 10
+"""So many numbers may be missing, or a quarter of the slices: larger numbers are counted on from another series."""
 _ORDERED = 0.9
 """Share of steps in one direction along the table from which file names count as sorted by position."""
 
@@ -81,6 +85,32 @@ def _place(missing: Sequence[UnusedFile], used: Sequence[tuple[str, str, float |
         *(["inside the stack"] if inside else []),
     ]
     return f"by their names they belong {' and '.join(places)}"
+
+
+def first_numbers_note(
+    numbers: Sequence[int | None], heights_mm: Sequence[float], elsewhere: Collection[int] = ()
+) -> tuple[str, ...]:
+    """A note where the numbers of the slices run without a gap along the table, but do not begin at 1.
+
+    Args:
+        numbers: InstanceNumber of each slice.
+        heights_mm: of each slice, towards the head.
+        elsewhere: numbers of other images of the series, as overviews.
+    """
+    if len(numbers) < _LEAST_NUMBERED or any(number is None for number in numbers):
+        return ()
+    pairs = sorted((int(number or 0), height) for number, height in zip(numbers, heights_mm, strict=True))
+    steps = [second[1] - first[1] for first, second in pairwise(pairs)]
+    along = all(step > 0 for step in steps) or all(step < 0 for step in steps)
+    first = pairs[0][0]
+    whole = [number for number, _ in pairs] == list(range(first, first + len(pairs)))
+    missing = [number for number in range(1, first) if number not in elsewhere]
+    if not (along and whole and missing) or len(missing) > max(_FEW_NUMBERS, len(pairs) // 4):
+        return ()
+    listed = f"image {missing[0]} is" if len(missing) == 1 else f"images {missing[0]} to {missing[-1]} are"
+    end = "feet end: the bases" if steps[0] > 0 else "head end: the apices"
+    note = f"the InstanceNumbers begin at {first}: {listed} not among the files"
+    return (f"{note}; unless they were overviews, slices are missing at the {end} may be incomplete",)
 
 
 def _kind(name: str) -> str:

@@ -62,7 +62,7 @@ def clear_border_fill(hu: NDArray[np.float32], axis: int, outside_hu: float) -> 
     evidence = _Evidence()
     regions: dict[int, NDArray[np.bool_]] = {}
     for k, fill in fills.items():
-        region = _at_border(planes[k] == np.float32(fill))
+        region = at_border(planes[k] == np.float32(fill))
         if fill <= low or region.mean() < _LEAST_AREA:
             continue
         regions[k] = region
@@ -90,7 +90,8 @@ def _corner_values(planes: NDArray[np.float32]) -> dict[int, float]:
     return fills
 
 
-def _at_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def at_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The parts of a mask [rows, cols] that reach its border, without diagonal links."""
     labels, _ = label(mask)
     touching = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return np.asarray(np.isin(labels, touching[touching > 0]))

@@ -12,6 +12,7 @@ from xrecon.errors import InputError
 SPACING_RANGE_MM = (0.05, 50.0)
 FILM_SPACING_RANGE_MM = (0.01, 20.0)
 EXTENT_MAX_MM = 4000.0
+_SCANNER_MATRIX = (512, 768, 1024)
 
 
 def check_spacing(
@@ -39,3 +40,21 @@ def check_affine(affine: ArrayLike, shape: tuple[int, ...], source: Path, *, tag
     if extent > EXTENT_MAX_MM:
         raise InputError(f"{source}: {tag} and the matrix give {extent:.0f} mm along one axis; expected a chest in mm")
     return matrix
+
+
+def lost_spacing_notes(affine: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """A note where all voxels measure exactly 1 mm and a script probably never stated their size.
+
+    That is so where the origin is 0 too, or where two axes have the matrix of a scanner: 512 voxels of 1 mm are wider
+    than its field of view usually is, and slices of a chest are rarely as thick as its pixels.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(spacing - 1.0).max() > 1e-6:
+        return ()
+    square = max(shape, key=shape.count)
+    scanned = square in _SCANNER_MATRIX and shape.count(square) >= 2
+    if affine[:3, 3].any() and not scanned:
+        return ()
+    why = f"with a matrix of {square} x {square}" if scanned else "and the origin 0"
+    advice = "convert the original again, or write the true voxel sizes into the header"
+    return (f"spacing is exactly 1 mm {why}: perhaps never stated; volumes in mL depend on it: {advice}",)

@@ -12,6 +12,7 @@ from xrecon.errors import InputError
 from xrecon.io.guards.arrays import check_finite, check_not_constant
 from xrecon.io.guards.border_fill import clear_border_fill
 from xrecon.io.guards.lost_planes import mend_lost_planes
+from xrecon.io.guards.nan_padding import clear_nan_padding
 from xrecon.io.guards.wrapped import (
     LEAST_SAMPLE,
     MAX_HU,
@@ -47,8 +48,9 @@ def check_hu(
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """HU values that can be a CT, and notes on what was repaired. Every reader of a CT asks here.
 
-    Repaired in place, with a note, where it is certain: negative numbers that wrapped round in unsigned pixels, padding
-    of one value round the field of view, and padding below -1100 HU (both become -1024).
+    Repaired in place, with a note, where it is certain: NaN round the field of view, negative numbers that wrapped
+    round in unsigned pixels, padding of one value round the field of view, and padding below -1100 HU. Padding becomes
+    -1024.
 
     Args:
         hu: three axes.
@@ -61,9 +63,10 @@ def check_hu(
         InputError: NaN, a constant volume, and values that are plainly not HU (0..1, 0..255, HU + 1024, beyond what
             metal shows, rescaled twice or not at all).
     """
-    check_finite(hu, source, what="voxels")
+    padded = clear_nan_padding(hu, axis, OUTSIDE_HU)
+    check_finite(hu, source, what="voxels inside the field of view" if padded else "voxels")
     check_not_constant(hu, source, what="voxels")
-    notes = list(unwrap(hu, source, scale))
+    notes = [*padded, *unwrap(hu, source, scale)]
     _check_range(hu, source)
     notes += mend_lost_planes(hu, axis, source, OUTSIDE_HU)
     notes += clear_border_fill(hu, axis, OUTSIDE_HU)
