@@ -135,3 +135,14 @@ def test_a_result_that_does_not_fit_is_not_to_be_trusted() -> None:
     notes = residual_notes({"pa": ViewResidual(1.2, 0.95), "lateral": ViewResidual(1.0, 0.4)})
     assert len(notes) == 1 and "PA film" in notes[0] and "95%" in notes[0] and "do not trust it" in notes[0]
     assert residual_notes({"pa": ViewResidual(1.0, float("nan"))})
+
+
+@pytest.mark.parametrize("model", ["atlas", "deform"])
+def test_an_unrefined_result_that_does_not_fit_is_doubted_too(asset: PriorAsset, shown: Films, model: str) -> None:
+    noise = np.random.default_rng(1).random(shown[1].image.shape, dtype=np.float32)
+    strange = (shown[0], replace(shown[1], image=noise))
+    result, said = run(asset, strange, force=True, refine=False, model=model)
+    assert result.residual["lateral"].after > 0.9
+    assert "does not fit the lateral film" in said and "do not trust it" in said
+    assert any("do not trust it" in note for note in result.provenance["notes"])
+    assert "do not trust it" not in run(asset, shown, refine=False, model=model)[1]

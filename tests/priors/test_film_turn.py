@@ -94,3 +94,25 @@ def test_what_scores_say() -> None:
     doubtful = TurnScores((0.7, 0.3, 0.78, 0.3), none)
     assert doubtful.turn_deg == 0 and pair_turn_deg(doubtful, doubtful) == 180
     assert TurnScores((0.4, 0.1, 0.1, 0.1), (0.35, 0.1, 0.1, 0.1)).sign == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "turn_deg"),
+    [
+        ((0.60, 0.30, 0.68, 0.30), 0),
+        ((0.60, 0.30, 0.71, 0.30), 180),
+        ((0.60, 0.71, 0.30, 0.30), 0),
+        ((0.60, 0.30, 0.30, 0.76), 270),
+        ((0.55, 0.66, 0.65, 0.30), 180),
+    ],
+)
+def test_a_film_on_its_head_needs_a_smaller_margin_than_one_on_its_side(
+    scores: tuple[float, float, float, float], turn_deg: int
+) -> None:
+    assert TurnScores(scores, (0.0, 0.0, 0.0, 0.0)).turn_deg == turn_deg
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_one_film_alone_on_its_head_is_seen(asset: PriorAsset, shown: Films, view: int) -> None:
+    films = [with_image(film, film.image[::-1, ::-1]) if k == view else film for k, film in enumerate(shown)]
+    assert judged(asset, (films[0], films[1])).films[view].turn_deg == 180

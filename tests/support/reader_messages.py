@@ -26,7 +26,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "DICOM CT": ("io/dicom",),
     "NIfTI": ("io/nifti.py", "io/nifti_place.py"),
     "MHA, MHD and NRRD": ("io/itk.py",),
-    "Films": ("io/image.py", "io/film_file.py", "io/film_geometry.py", "io/dicom/film.py", "radiograph.py"),
+    "Films": ("io/image.py", "io/film_file.py", "io/film_geometry.py", "io/dicom/film.py",
+        "io/dicom/film_luts.py", "radiograph.py"),
     "What films show": ("inference/film_check.py",),
     "The chest itself": ("anatomy/orientation.py", "preparation/checks.py", "preparation/dicom_index.py"),
 }  # fmt: skip

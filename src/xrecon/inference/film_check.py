@@ -22,7 +22,8 @@ from xrecon.priors.films import FilmPair
 from xrecon.radiograph import VIEWS, Radiograph
 
 RESIDUAL_LIMIT = 0.9
-"""Largest residual of a refined result that is taken as a fit; simulated films leave 0.66 at most (the atlas)."""
+"""Largest residual of a result that is taken as a fit; simulated films of train CTs leave 0.66 at most when refined,
+and 0.76 without refinement (the atlas)."""
 _FORCE = "or go on with --force (force=True)"
 _NAMES = {"pa": "PA", "lateral": "lateral"}
 _TURNS = {90: "by 90 degrees counterclockwise", 180: "by 180 degrees", 270: "by 90 degrees clockwise"}
@@ -92,7 +93,7 @@ def check_films(pair: FilmPair, mean: DrawableChest, *, force: bool) -> CheckedF
 
 
 def residual_notes(residual: Mapping[str, ViewResidual]) -> tuple[str, ...]:
-    """Notes on films that the refined result does not explain."""
+    """Notes on films that the result does not explain, refined or not."""
     return tuple(
         f"the result does not fit the {_NAMES[view]} film (residual {misfit.after:.0%} of the film's own variation, "
         f"expected below {RESIDUAL_LIMIT:.0%}): do not trust it; check view, inversion and pixel spacing of the film"

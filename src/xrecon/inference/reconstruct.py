@@ -110,7 +110,7 @@ def reconstruct(
         progress("projection consistency")
         finished = finish(fit.chest, mean, fit.films, refine=refine)
     residual = residuals(finished, fit.films)
-    doubts = residual_notes(residual) if refine else ()
+    doubts = residual_notes(residual)
     for note in doubts:
         progress(f"note: {note}")
     progress(f"drawing {size} x {size} x {size} voxels")

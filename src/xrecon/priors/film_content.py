@@ -30,8 +30,8 @@ CHEST_LIMIT = 0.1
 SCORE_LIMIT = 0.33
 """Least score in the best of the four turns; simulated films have 0.5 and more, cropped by 18 % 0.45."""
 TURNED_SCORE_LIMIT = 0.48
-"""The same for a film that seems to be turned: pictures of other things also have a best turn. Upright simulated films
-have 0.5 and more; set with photographs of other things (0.47) in view."""
+"""The same for a film that seems to be turned: pictures of other things also have a best turn. Chosen on the simulated
+films of train CTs of `film_turn.HALF_TURN_MARGIN`, which have 0.50 and more in their best turn, less 0.02."""
 FRAME_SHARE_LIMIT = 0.03
 """Least share of an edge's length that a white frame takes."""
 WRONG_VIEW_MARGIN = 0.05

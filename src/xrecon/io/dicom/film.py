@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_color_lut
 
 from xrecon.errors import InputError
+from xrecon.io.dicom.film_luts import shown_values
 from xrecon.io.dicom.film_view import stated_view
 from xrecon.io.dicom.pixels import (
     guarded,
@@ -36,8 +37,8 @@ def read_dicom_film(path: Path) -> RawFilm:
     """Read a radiograph.
 
     Inversion follows PhotometricInterpretation, PresentationLUTShape and, for raw data, PixelIntensityRelationshipSign;
-    raw data that are linear in the X-ray intensity (LIN, FOR PROCESSING) are log-transformed. Modality and VOI look-up
-    tables are not applied: the display gain is unknown anyway.
+    raw data that are linear in the X-ray intensity (LIN, FOR PROCESSING) are log-transformed. Of other films the
+    modality and VOI look-up tables are applied, and a negative rescale slope; windows are not (see `film_luts`).
 
     Raises:
         InputError: damaged, another modality, several frames, coloured, constant, or a tag that holds no number.
@@ -64,7 +65,9 @@ def _read(path: Path) -> RawFilm:
         pixels, note = _log_transformed(stored, padding, path, dense_is_dark=dark, full_scale=frame.limits[1])
         notes += (note,)
     else:
-        pixels = _full_range(stored, frame.limits)
+        shown = shown_values(dataset, stored, frame.limits, path)
+        notes += shown.notes
+        pixels = _full_range(shown.values, shown.limits)
         pixels = 1.0 - pixels if dark else pixels
     if padding is not None:
         pixels[padding] = float(pixels[~padding].min())  # collimated: shown like unattenuated beam
@@ -201,7 +204,7 @@ def _dense_is_dark(dataset: Any, tags: FilmTags, path: Path) -> tuple[bool, tupl
     return dark, notes
 
 
-def _full_range(stored: NDArray[np.int32], limits: tuple[int, int]) -> NDArray[np.float32]:
+def _full_range(stored: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
     low, high = limits
     return np.clip((stored.astype(np.float64) - low) / (high - low), 0.0, 1.0).astype(np.float32)
 
