@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from xrecon.cli.calibrate_films import calibrate_films
 from xrecon.cli.common import OverwriteOption, SeedOption, Shell, add_command, example
 from xrecon.cli.help_text import command_group
 from xrecon.cli.options import SplitOption, chosen_cases
@@ -223,3 +224,4 @@ def films(
 
 
 add_command(app, films, name="films")
+add_command(app, calibrate_films, name="calibrate-films")
