@@ -36,6 +36,7 @@ STEPS = {
         "ptxseg.candidates.features",
         "ptxseg.candidates.border",
         "ptxseg.candidates.necks",
+        "ptxseg.candidates.steepness",
         "ptxseg.judge",
         "ptxseg.candidates.side_air",
     ),
@@ -79,6 +80,13 @@ _FAT = (
     "fat of the hilum was gained."
 )
 ORIGIN = {
+    "ptxseg.candidates.steepness.SHARP_SLOPE_SHARE": "Cases 121 and 122 reconstructed with exact maps.",
+    "ptxseg.judge._SHARP_EDGE_SHARE": "As `SHARP_SLOPE_SHARE`.",
+    "ptxseg.judge._BELOW_AIR_HU": "Reconstructions of train cases have -26 to -45 HU there; real air is not below.",
+    "ptxseg.judge._DOME_SHEET_HU": "Cases 003, 005, 007, 118, 121: raised diaphragms and loculated pockets.",
+    "ptxseg.judge._DOME_TOP": "As `_DOME_SHEET_HU`.",
+    "ptxseg.judge._DOME_SPHERICITY": "As `_DOME_SHEET_HU`.",
+    "ptxseg.judge._DOME_DEPTH_MM": "As `_DOME_SHEET_HU`.",
     "ptxseg.plausibility._SMOOTH_EDGE_MM": "Stored CTs of about 2 mm have edges of 3 to 6 mm.",
     "ptxseg.work_grid._COARSEST_MM": "In the prototype interpolating finer axes gained less than it cost in time.",
     "ptxseg.airways.TRACHEAL_AIR_HU": "Train cases show -946 to -993 HU in the windpipe.",

@@ -159,3 +159,37 @@ def test_a_rule_is_one_entry_and_stands_where_it_is_put(monkeypatch: pytest.Monk
     assert verdict == judge.Verdict(judge.OESOPHAGUS, 0.1, "80 mL")
     small = Features(**(FEATURES | {"volume_ml": 1.0}))
     assert judge.judge(small, LEVELS, pitch_mm=1.8).kind == judge.UNCERTAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, judge.PNEUMOTHORAX),
+        ({"above_air_hu": 90.0, "depth_mm": 5.0}, judge.PNEUMOTHORAX),
+        ({"slope_hu_mm": 60.0}, judge.UNCERTAIN),
+        ({"wall_share": 0.3}, judge.UNCERTAIN),
+        ({"edge_hu": 100.0}, judge.UNCERTAIN),
+    ],
+)
+def test_air_drawn_into_a_smooth_image_is_told_by_its_steep_edge(change: dict[str, float], kind: str) -> None:
+    levels = replace(LEVELS, usual_slope=80.0)
+    features = Features(**(FEATURES | {"slope_hu_mm": 90.0, "wall_share": 0.55, "edge_hu": 200.0} | change))
+    assert judge.judge(features, levels, pitch_mm=4.0).kind == kind
+
+
+def test_what_is_darker_than_air_in_a_smooth_image_is_an_artefact() -> None:
+    levels = replace(LEVELS, smooth=True, reach=4)
+    usual = FEATURES | {"wall_share": 0.7, "depth_mm": 14.0}
+    assert judge.judge(Features(**usual), levels, pitch_mm=4.0).kind == judge.PNEUMOTHORAX
+    verdict = judge.judge(Features(**(usual | {"above_air_hu": -36.0})), levels, pitch_mm=4.0)
+    assert verdict.kind == judge.UNCERTAIN and "below free air" in verdict.reason
+
+
+def test_gas_below_a_raised_diaphragm_is_no_pneumothorax_and_the_reason_names_the_other_volume() -> None:
+    dome = {"volume_ml": 350.0, "wall_share": 0.47, "edge_hu": 600.0, "step_hu": 230.0, "depth_mm": 25.0}
+    dome |= {"sphericity": 0.68, "top": 0.55, "bottom": 0.98}
+    verdict = judge.judge(Features(**(FEATURES | dome)), LEVELS, pitch_mm=1.8)
+    assert verdict.kind == judge.BOWEL
+    assert "cannot be told from a loculated pneumothorax of 350 mL" in verdict.reason
+    for pocket in ({"edge_hu": 470.0}, {"sphericity": 0.4}, {"top": 0.3}, {"depth_mm": 10.0}):
+        assert judge.judge(Features(**(FEATURES | dome | pocket)), LEVELS, pitch_mm=1.8).kind == judge.PNEUMOTHORAX

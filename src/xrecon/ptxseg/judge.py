@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xrecon.ptxseg.candidates.features import Features
+from xrecon.ptxseg.candidates.steepness import SHARP_SLOPE_SHARE
 from xrecon.ptxseg.levels import AirLevels
 
 PNEUMOTHORAX = "pneumothorax"
@@ -40,6 +41,13 @@ _ROUND = 0.6
 _SHEET_HU = 700.0
 """Rise at a border of tissue. The pleura's 1 mm rises so high only where the lung behind it is airless; the diaphragm
 and the wall of the gut do everywhere."""
+_DOME_SHEET_HU = 530.0
+"""Rise at a border of diaphragm and gut wall, 2 to 3 mm together, towards aerated lung: gas below a raised diaphragm
+has 548 and more in train cases, loculated pockets in the lower half up to 500."""
+_DOME_TOP = 0.45
+"""Height in the hemithorax below which gas lies that a raised diaphragm covers."""
+_DOME_SPHERICITY, _DOME_DEPTH_MM = 0.45, 14.0
+"""Gas in a gut is broad and deep (0.48 and 15 mm or more); air round a lung is a crescent."""
 _AIRLESS_STEP_HU = 500.0
 """Lung that rises less above free air holds half of its air or more."""
 _ROUND_WALL_SHARE = 0.3
@@ -74,6 +82,17 @@ _SMOOTH_SPREAD_HU = 22.0
 """Smooth images: standard deviation of HU up to which the middle of a deep pocket is as even as air."""
 _SMOOTH_WALL_SHARE = 0.57
 """Smooth images hide the pleura, but not where air lies: less of the surface on the wall is a bulla."""
+_SHARP_EDGE_SHARE = 0.83
+"""Rise at the border of drawn air, as a share of the way from free air to lung: 0.86 and more on reconstructions of
+train cases, of what was not drawn 0.8 and less."""
+_SHARP_WALL_SHARE = 0.4
+"""Share of the surface of drawn air that lies on the wall: it goes round a lung."""
+_SHARP_FILM_VOXELS = 3.3
+"""Depth up to which drawn air may be all partial volume: its steep edge shows it."""
+_VERY_SHARP = 1.5
+"""Slope, in steepest usual slopes, from which no texture explains an edge, whatever has run together in the middle."""
+_BELOW_AIR_HU = -22.0
+"""Smooth images: what lies further below the level of air is darker than air can be."""
 _FULL_ML = 60.0
 """Size up to which the confidence in free air rises."""
 _LEAST_CONTACT_SHARE, _FULL_CONTACT_SHARE = 0.15, 0.4
@@ -158,6 +177,10 @@ def _is_deep_in_smooth(f: Features, scan: ScanContext) -> bool:
 def _is_impure(f: Features, scan: ScanContext) -> bool:
     """Whether the middle holds tissue. A film is all partial volume; it has to show its pleural line instead."""
     levels = scan.levels
+    if _is_sharp(f, scan) and f.volume_ml >= _SMALL_ML:
+        usual, slope = levels.usual_slope or 0.0, f.slope_hu_mm or 0.0
+        if f.depth_mm < _SHARP_FILM_VOXELS * scan.pitch_mm or slope > _VERY_SHARP * usual:
+            return f.above_air_hu > levels.lung_hu - levels.air_hu
     if _is_deep_in_smooth(f, scan):
         return f.above_air_hu > _SMOOTH_PURE_SHARE * (levels.lung_hu - levels.air_hu)
     film = (
@@ -183,11 +206,33 @@ def _lacks_line(f: Features, scan: ScanContext) -> bool:
 
 def _lacks_edge(f: Features, scan: ScanContext) -> bool:
     """Whether nothing bounds it: without a pleural line only a broad pocket of pure air counts."""
+    if _is_sharp(f, scan) and f.volume_ml >= _SMALL_ML:
+        return False
     return _lacks_line(f, scan) and not (_is_broad(f) and scan.levels.is_edge(f.edge_hu, f.above_air_hu))
+
+
+def _is_sharp(f: Features, scan: ScanContext) -> bool:
+    """Whether a candidate in a smooth image has the edges of drawn air, steeper than any of the image's own."""
+    slope, usual = f.slope_hu_mm, scan.levels.usual_slope
+    steep = slope is not None and usual is not None and slope >= SHARP_SLOPE_SHARE * usual
+    return steep and f.edge_hu >= _SHARP_EDGE_SHARE * (scan.levels.lung_hu - scan.levels.air_hu)
+
+
+def _is_blurred(f: Features, scan: ScanContext) -> bool:
+    """Whether a candidate for air with sharp edges in a smooth image has none."""
+    if scan.levels.usual_slope is None:
+        return False
+    return not _is_sharp(f, scan) or f.wall_share < _SHARP_WALL_SHARE
 
 
 def _is_behind_sheet(f: Features) -> bool:
     return f.edge_hu > _SHEET_HU
+
+
+def _is_below_raised_diaphragm(f: Features, scan: ScanContext) -> bool:
+    sharp = not scan.levels.smooth and scan.levels.usual_slope is None
+    covered = f.edge_hu > _DOME_SHEET_HU and f.step_hu < _AIRLESS_STEP_HU and f.top > _DOME_TOP
+    return sharp and covered and f.sphericity > _DOME_SPHERICITY and f.depth_mm > _DOME_DEPTH_MM
 
 
 def _sheet(f: Features) -> str:
@@ -276,6 +321,22 @@ RULES = (
         lambda _f, _scan: "the image is smooth and the lung too thin to be told from free air by its HU",
     ),
     Rule(
+        "blurred in a smooth image with sharp air",
+        _is_blurred,
+        UNCERTAIN,
+        _sure(0.6),
+        lambda f, _: (
+            f"its edge is as blurred as the image (HU change by {f.slope_hu_mm or 0.0:.0f} per mm); {_on_wall(f)}"
+        ),
+    ),
+    Rule(
+        "darker than air in a smooth image",
+        lambda f, scan: scan.levels.smooth and f.above_air_hu < _BELOW_AIR_HU,
+        UNCERTAIN,
+        _sure(0.6),
+        lambda f, _: f"its middle lies {-f.above_air_hu:.0f} HU below free air: an artefact of the reconstruction",
+    ),
+    Rule(
         "rarefied lung",
         _is_impure,
         BULLA,
@@ -309,6 +370,16 @@ RULES = (
         BOWEL,
         _sure(0.7),
         lambda f, _: f"at the base, {_sheet(f)} with aerated lung beyond it; {_on_wall(f)}",
+    ),
+    Rule(
+        "below a raised diaphragm",
+        _is_below_raised_diaphragm,
+        BOWEL,
+        _sure(0.6),
+        lambda f, _: (
+            f"broad and low ({f.depth_mm:.0f} mm deep), {_sheet(f)} with aerated lung above it, as below a raised "
+            f"diaphragm; cannot be told from a loculated pneumothorax of {f.volume_ml:.0f} mL by its HU alone"
+        ),
     ),
     Rule(
         "round",

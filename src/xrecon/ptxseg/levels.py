@@ -55,6 +55,8 @@ class AirLevels:
         smooth: the image is too blurred to show the pleura: edges are ramps, without a ridge between air and lung.
         reach: voxels over which HU rises from free air to what bounds it.
         spread: voxels by which interpolation of thick slices lengthens that, per axis D, H, W.
+        usual_slope: HU/mm, the steepest usual slope of the lungs' edges in a smooth image in which air with sharp edges
+            is looked for; None elsewhere.
     """
 
     air_hu: float
@@ -63,6 +65,7 @@ class AirLevels:
     smooth: bool = False
     reach: int = SHARP_REACH
     spread: tuple[int, int, int] = (0, 0, 0)
+    usual_slope: float | None = None
 
     @property
     def seed_hu(self) -> float:

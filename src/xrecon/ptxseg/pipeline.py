@@ -7,9 +7,8 @@ from collections.abc import Callable
 from xrecon.anatomy.body import find_body
 from xrecon.anatomy.orientation import orientation_warnings
 from xrecon.errors import InputError
-from xrecon.jobs import at_once
 from xrecon.ptxseg import plausibility
-from xrecon.ptxseg.candidates.side_air import find_side_air
+from xrecon.ptxseg.candidates.side_air import find_air
 from xrecon.ptxseg.describe import describe, notes_for
 from xrecon.ptxseg.hemithoraces.lung_models import resolve
 from xrecon.ptxseg.hemithoraces.search import search
@@ -83,12 +82,10 @@ def _segmented(ct: Volume, volume: Volume, *, lung_model: str, report: Progress)
         on_collapse=lambda: report("collapsed lung", 0.5),
     )
     report("air", 0.65)
-    hemithoraces, levels = lungs.chest.sides, lungs.levels
-    airs = at_once(lambda side: find_side_air(scan, hemithoraces, side, levels[side]), SIDE_NAMES)
-    air_by_side = dict(zip(SIDE_NAMES, airs, strict=True))
-    classes = working_labels(scan, hemithoraces, air_by_side)
+    air_by_side = find_air(scan, inside, lungs.chest.sides, lungs.levels)
+    classes = working_labels(scan, lungs.chest.sides, air_by_side)
     report("boundary", 0.9)
-    edges = [edge_levels(levels[side], min(volume.spacing_mm)) for side in SIDE_NAMES]
+    edges = [edge_levels(air_by_side[side].levels, min(volume.spacing_mm)) for side in SIDE_NAMES]
     fine = onto_input(scan.grid, classes, edges=edges, air_hu=scan.airways.air_hu)
     findings = describe(lungs.model, scan, lungs.chest, air_by_side=air_by_side, classes=classes)
     findings["warnings"] = list(orientation_warnings(volume))

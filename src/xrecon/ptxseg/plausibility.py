@@ -23,7 +23,7 @@ _CUT_SHARE = 0.08
 """Section of the lungs in the outermost plane, as a share of the largest, from which they run out of the picture."""
 _SMOOTH_EDGE_MM = 7.0
 """Width of the lungs' edges above which the pleura cannot be seen."""
-_CONTRAST_HU = 900.0
+CONTRAST_HU = 900.0
 """Rise from lung to tissue, from which that width is computed."""
 
 
@@ -81,7 +81,7 @@ def edge_width_mm(hu: NDArray[np.float32], lung: Mask, spacing: Spacing) -> floa
         edge = lung[tuple(ahead)] != lung[tuple(behind)]
         steep.append(np.abs(hu[tuple(ahead)][edge] - hu[tuple(behind)][edge]) / pitch)
     slopes = np.concatenate(steep)
-    return _CONTRAST_HU / max(float(np.percentile(slopes, 75)), 1.0) if slopes.size else float("inf")
+    return CONTRAST_HU / max(float(np.percentile(slopes, 75)), 1.0) if slopes.size else float("inf")
 
 
 def is_smooth(edge_mm: float) -> bool:

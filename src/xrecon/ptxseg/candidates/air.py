@@ -25,6 +25,7 @@ from xrecon.anatomy.morphology import (
 )
 from xrecon.jobs import at_once
 from xrecon.ptxseg.candidates.pleural_line import without_line
+from xrecon.ptxseg.candidates.steepness import surface_slope
 from xrecon.ptxseg.flood import flood
 from xrecon.ptxseg.levels import AERATED_HU, AirLevels, edge_levels
 
@@ -40,6 +41,9 @@ _MIN_BLURRED_WALL_SHARE = 0.25
 """The same one voxel further off, for a wall that is blurred: there more of the shell lies near the wall."""
 _FILM_MM = 6.0
 """Pockets thinner than this may hold no core: nothing so near the wall is taken for lung beyond doubt."""
+_SEED_SLOPE_SHARE = 0.6
+"""Slope round a seed of drawn air, as a share of the steepest usual slope of a smooth image: the grown candidate is
+measured more strictly."""
 _LUNG, _AIR = 1, 2
 
 
@@ -85,7 +89,7 @@ def flooded(hu: NDArray[np.float32], hemithorax: Mask, levels: AirLevels, *, spa
     lung = shrunk((deep > _FILM_MM) & (mean > levels.lung_from_hu), 2)
     voxel_ml = float(np.prod(spacing)) / 1000.0
     markers[at_least(lung, _MIN_LUNG_ML / voxel_ml)] = _LUNG
-    if not levels.smooth:
+    if not levels.smooth and not _is_coarsely_drawn(levels):
         plain = _plain_lung(hu, hemithorax, mean, levels, pitch_mm=min(spacing))
         markers[at_least(plain, _MIN_SEED_ML / voxel_ml)] = _LUNG
     markers[seeds] = _AIR
@@ -114,9 +118,24 @@ def _seeds(hu: NDArray[np.float32], hemithorax: Mask, levels: AirLevels, *, spac
     numbers = []
     for number in 1 + np.flatnonzero(sizes * float(np.prod(spacing)) / 1000.0 >= _MIN_SEED_ML):
         box = widened(boxes[number], levels.reach + max(levels.spread) + 2, hu.shape)
-        if levels.smooth or _ends_at_wall_and_step(labels[box] == number, hemithorax[box], hu[box], levels):
+        if levels.smooth or _is_bounded(labels[box] == number, hemithorax[box], hu[box], levels, spacing):
             numbers.append(int(number))
     return select(labels, numbers, len(sizes)), len(numbers)
+
+
+def _is_coarsely_drawn(levels: AirLevels) -> bool:
+    """Whether the pleura that bounds drawn air fills too little of its voxels to be a step."""
+    return levels.usual_slope is not None and any(levels.spread)
+
+
+def _is_bounded(part: Mask, hemithorax: Mask, hu: NDArray[np.float32], levels: AirLevels, spacing: Spacing) -> bool:
+    """Whether a seed ends as air does: at wall and step, or (drawn into a smooth image) more steeply than the image."""
+    if levels.usual_slope is None or not any(levels.spread):
+        if _ends_at_wall_and_step(part, hemithorax, hu, levels):
+            return True
+        if levels.usual_slope is None:
+            return False
+    return surface_slope(hu, _shell(grown(part, levels.reach - 1)), spacing) >= _SEED_SLOPE_SHARE * levels.usual_slope
 
 
 def _ends_at_wall_and_step(part: Mask, hemithorax: Mask, hu: NDArray[np.float32], levels: AirLevels) -> bool:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from xrecon.anatomy.morphology import Mask, Spacing, bounding_box, depth_mm, grown
 from xrecon.ptxseg.candidates.border import REACH_MM, lung_share
+from xrecon.ptxseg.candidates.steepness import surface_slope
 from xrecon.ptxseg.levels import SHARP_REACH, AirLevels
 
 _MIDDLE_SHARE = 0.6
@@ -34,6 +35,7 @@ class Features:
         sphericity: 1 for a ball, less for a crescent.
         top, bottom: height of its ends in the hemithorax, 0 at the apex to 1 at the lowest recess.
         lung_share: which way its border with the lung bulges, see `border.lung_share`; None if it lies at the wall.
+        slope_hu_mm: steepest slope of HU beside its surface, HU/mm, median over the surface.
     """
 
     volume_ml: float
@@ -47,6 +49,7 @@ class Features:
     top: float
     bottom: float
     lung_share: float | None = None
+    slope_hu_mm: float | None = None
 
     def rounded(self) -> dict[str, float | None]:
         """Every measurement by name with two decimals, for findings.json."""
@@ -94,6 +97,7 @@ def measure(
         top=top,
         bottom=bottom,
         lung_share=_lung_share(candidate, hemithorax, spacing),
+        slope_hu_mm=surface_slope(values, surface, spacing),
     )
 
 
