@@ -27,6 +27,8 @@ def test_the_phantom_demo_runs_twice_and_says_what_it_is(tmp_path: Path, monkeyp
     for words in ("SYNTHETIC / RESEARCH ONLY / NOT FOR DIAGNOSIS", "This is no patient", "atlas", "pca", "deform"):
         assert words in page
     assert re.search(r"peak memory", page)
+    assert "A pneumothorax: in the films, and in the CT" in page and "planted pneumothorax" in done.stdout
+    assert (tmp_path / "demo-report" / "pneumothorax.png").read_bytes().startswith(b"\x89PNG")
     assert not re.search(r"""(?:src|href)=["']https?:""", page), "the page asks for something from elsewhere"
     assert str(tmp_path) not in page
     refused = run_demo("--phantom", "--size", 64)

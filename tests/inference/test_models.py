@@ -20,10 +20,10 @@ from xrecon.priors.framing import FilmedChest
 
 
 def test_names_needs_and_baselines() -> None:
-    assert model_names() == ("atlas", "pca", "deform", "deform+bank", "xrecon")
+    assert model_names() == ("atlas", "pca", "deform", "deform+bank", "deform+films", "xrecon")
     assert baseline_names() == ("atlas", "pca", "deform")
     assert [model.needs.in_words() for model in TABLE] == [
-        "priors", "priors", "priors", "priors, CTs of other patients", "priors, network",
+        "priors", "priors", "priors", "priors, CTs of other patients", "priors, film networks", "priors, network",
     ]  # fmt: skip
     assert all(model.summary.endswith(".") for model in TABLE)
     network = find_model("xrecon").needs.network

@@ -84,7 +84,7 @@ def test_bfloat16_changes_the_answer_a_little_only() -> None:
 
 
 def test_films_that_do_not_fit_are_refused_in_words() -> None:
-    with pytest.raises(InputError, match="multiples of 8"):
+    with pytest.raises(InputError, match="multiples of 16"):
         network()(contrast(edge=36))
     with pytest.raises(InputError, match="2 views"):
         network()(contrast(views=1))

@@ -183,6 +183,10 @@ def films(
         typer.Option("--pixel-mm", help="Pixel pitch of the films: 0.75, 1.5, 3 or 6 mm; default: 1.5."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, or begin it.")] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", metavar="DIR", help="Begin with the weights of these film networks, not at random."),
+    ] = None,
     max_seconds: Annotated[
         float | None, typer.Option("--max-seconds", min=1, help="Stop after so many seconds; --resume goes on.")
     ] = None,
@@ -210,6 +214,7 @@ def films(
             settings=load_config(FilmTraining, config, overrides),
             resume=resume,
             overwrite=overwrite,
+            start=start,
             max_seconds=max_seconds,
             progress=shell.note,
         )

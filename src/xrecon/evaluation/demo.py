@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from xrecon.evaluation.cases import prepare_case
 from xrecon.evaluation.metrics.image import ImageMetrics, image_metrics
+from xrecon.evaluation.pneumothorax_story import StoryChest, story_or_note
 from xrecon.geometry import FRAME_MM
 from xrecon.inference.models import baseline_names
 from xrecon.inference.reconstruct import reconstruct
@@ -39,6 +40,7 @@ class Demo:
         is_phantom: the CT is artificial.
         runtime: step -> seconds.
         peak_memory_mib: of the process; None where the system does not tell.
+        story: the chest healthy and with a planted pneumothorax; None where that could not be shown (a note says why).
     """
 
     reconstruction: Reconstruction
@@ -50,6 +52,7 @@ class Demo:
     is_phantom: bool
     runtime: Mapping[str, float]
     peak_memory_mib: float | None
+    story: tuple[StoryChest, StoryChest] | None = None
 
 
 def run_demo(
@@ -96,10 +99,14 @@ def run_demo(
         started = time.perf_counter()
         metrics[model] = image_metrics(true=case.truth, estimate=result.volume, body=case.body)
         runtime[f"metrics, {model}"] = time.perf_counter() - started
+    started = time.perf_counter()
+    story, reason = story_or_note(ct, size=size, assets=assets, device=device, seed=seed, progress=progress)
+    runtime["pneumothorax, healthy and sick"] = time.perf_counter() - started
+    notes = (*notes, *([reason] if reason else []))
     notes = (*notes, f"The pictures show the model {models[-1]}; the metrics compare all of them.")
     return Demo(
         result, case.truth, metrics, subject, credit, notes, is_phantom=not credit, runtime=runtime,
-        peak_memory_mib=peak_memory_mib(),
+        peak_memory_mib=peak_memory_mib(), story=story,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ TABLE: Final[Sequence[ReconstructionModel]] = (
     LinearModes(),
     Deformation(),
     DeformationWithBank(),
+    WithFilmNetworks(Deformation()),
     shipped_network(
         "xrecon", "xrecon-64-v1", summary="The X-Recon network at 64^3 voxels that comes with the package."
     ),

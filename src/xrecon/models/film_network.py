@@ -34,10 +34,10 @@ class FilmNetConfig(Config):
     """Settings of the film networks."""
 
     channels: tuple[int, ...] = Field(
-        default=(24, 40, 64, 96, 128), min_length=3, max_length=7, description="Of the levels, fine to coarse."
+        default=(48, 64, 96, 128), min_length=3, max_length=7, description="Of the levels, fine to coarse."
     )
     fold: int = Field(
-        default=2, ge=1, le=8, description="Pixels per edge that the finest level takes together as channels."
+        default=4, ge=1, le=8, description="Pixels per edge that the finest level takes together as channels."
     )
     pixel_mm: float = Field(default=1.5, gt=0, description="Pixel pitch at the isocentre, mm.")
     scales_mm: tuple[tuple[float, float], ...] = Field(

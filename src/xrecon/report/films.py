@@ -31,24 +31,35 @@ def film_findings_figure(films: Mapping[str, Radiograph], findings: FilmFindings
         findings: of these films.
         assessment: of these findings; its statement is the heading's remark.
     """
-    rows = []
-    for number, name in enumerate(findings.views):
-        geometry = findings.geometry[number]
-        image = films[name].resampled(geometry).image
-        grey = _grey(image)
-        pitch = geometry.pixel_at_isocentre_mm
-        extent = (grey.shape[0] * pitch[0], grey.shape[1] * pitch[1])
-        overlay = _with_air(grey, findings.expected_air_mm[number].sum(axis=0))
-        for side, lung in zip(SIDES, findings.lung_mm[number], strict=True):
-            overlay[_outline(lung)] = _OUTLINE[side]
-        titles = ("film", "free air in red, lungs outlined")
-        panels = [
-            Panel(picture, extent, f"{VIEW_NAMES[name]}, {title}", FILM_LETTERS[name], (0.0, 1.0), key=f"{key} {name}")
-            for picture, title, key in zip((grey, overlay), titles, ("input", "air"), strict=True)
-        ]
-        rows.append(Row(VIEW_NAMES[name], panels, remark=_volumes(findings, number)))
+    rows = [
+        Row(VIEW_NAMES[name], film_panels(films, findings, name, key=name), remark=_volumes(findings, number))
+        for number, name in enumerate(findings.views)
+    ]
     footer = f"{FILM_FOOTER} Right lung blue, left lung green; full red is {_FULL_MM:g} mm of air along the ray."
     return compose(rows, heading="Free pleural air on the films", remark=_verdict(assessment), footer=footer)
+
+
+def film_panels(films: Mapping[str, Radiograph], findings: FilmFindings, view: str, *, key: str) -> list[Panel]:
+    """The film of a view, and the film with free air in red and the outlines of both lungs.
+
+    Args:
+        films: by view.
+        findings: of these films.
+        view: "pa" or "lateral", one of `findings.views`.
+        key: end of the names of the panels' axes.
+    """
+    number = findings.views.index(view)
+    geometry = findings.geometry[number]
+    grey = _grey(films[view].resampled(geometry).image)
+    row_mm, col_mm = geometry.pixel_at_isocentre_mm
+    extent = (grey.shape[0] * row_mm, grey.shape[1] * col_mm)
+    overlay = _with_air(grey, findings.expected_air_mm[number].sum(axis=0))
+    for side, lung in zip(SIDES, findings.lung_mm[number], strict=True):
+        overlay[_outline(lung)] = _OUTLINE[side]
+    return [
+        Panel(picture, extent, f"{VIEW_NAMES[view]}, {title}", FILM_LETTERS[view], (0.0, 1.0), key=f"{place} {key}")
+        for picture, title, place in ((grey, "film", "input"), (overlay, "free air in red, lungs outlined", "air"))
+    ]
 
 
 def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from xrecon.environment import run_environment
 from xrecon.evaluation.metrics.catalogue import CATALOGUE
 from xrecon.evaluation.metrics.image import IMAGE_METRICS, ImageMetrics
@@ -42,6 +44,7 @@ def render_report(
     runtime: Mapping[str, float] | None = None,
     peak_memory_mib: float | None = None,
     notes: Sequence[str] = (),
+    pneumothorax: tuple[Figure, PageTable] | None = None,
     created: datetime | None = None,
 ) -> str:
     """The report as HTML text.
@@ -57,6 +60,7 @@ def render_report(
         runtime: step -> seconds; None takes `seconds` of the provenance.
         peak_memory_mib: peak resident memory of the process, MiB.
         notes: assumptions beyond those stored with the films, the volume and the provenance.
+        pneumothorax: picture and figures of a chest without and with a planted pneumothorax; None for none.
         created: time of the report; None is now.
 
     Raises:
@@ -74,6 +78,7 @@ def render_report(
         model=_model_facts(reconstruction),
         views=[(VIEW_NAMES[film.view], geometry_in_words(film)) for film in reconstruction.films],
         figures=_figures(reconstruction, truth),
+        pneumothorax=None if pneumothorax is None else _pneumothorax(*pneumothorax),
         residuals=_residual_table(reconstruction),
         metrics=_metric_table(named),
         conventions=_conventions([name for values in named.values() for name in values.to_dict()]),
@@ -184,6 +189,20 @@ def _figures(reconstruction: Reconstruction, truth: Volume | None) -> dict[str, 
             "caption": "Even where both films see a voxel, they only fix sums along their rays; where none does, the "
             "result is the prior's alone.",
         },
+    }
+
+
+def _pneumothorax(figure: Figure, table: PageTable) -> dict[str, Any]:
+    """The section on a planted pneumothorax: its picture and its table."""
+    return {
+        "figure": {
+            "uri": data_uri(figure),
+            "alt": "A chest without and with a planted pneumothorax: PA film, free air that the film networks see, "
+            "true and reconstructed CT",
+            "caption": "The same chest without and with a planted pneumothorax. The film networks map free air on the "
+            "films; what reaches their threshold is drawn into the CT, and PTX-Seg measures the result.",
+        },
+        "table": table,
     }
 
 

@@ -248,3 +248,25 @@ def test_scores_do_not_depend_on_the_batch(library: Path) -> None:
     for a, b in zip(one, all_at_once, strict=True):
         assert a.highest_ml == pytest.approx(b.highest_ml, rel=1e-4)
         assert (a.case, a.side) == (b.case, b.side)
+
+
+def test_a_run_begins_with_the_weights_of_another(library: Path, tmp_path: Path) -> None:
+    first = run(library, tmp_path / "first")
+    assert first.weights is not None
+    short = small(steps=1, learning_rate=1e-12, weight_decay=0.0)
+    run(library, tmp_path / "second", settings=short, start=tmp_path / "first")
+    before, after = (load_model(tmp_path / name, dtype=torch.float32)[0].state_dict() for name in ("first", "second"))
+    assert all(torch.allclose(before[key], after[key], atol=1e-3) for key in before)
+    facts = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert facts["started_with"] == load_model(tmp_path / "first")[1].sha256
+    assert "started_with" not in json.loads((tmp_path / "first" / "run.json").read_text())
+
+
+def test_networks_that_have_seen_the_cases_left_out_start_nothing(library: Path, tmp_path: Path) -> None:
+    run(library, tmp_path / "first")  # leaves out the first case
+    with pytest.raises(CheckpointError, match=f"trained on {CASES[1]}, which this run leaves out"):
+        run(library, tmp_path / "other", settings=small(fold=1), start=tmp_path / "first")
+    wider = small(network={**SMALL["network"], "channels": [8, 8, 16]})
+    with pytest.raises(CheckpointError, match="other settings"):
+        run(library, tmp_path / "wider", settings=wider, start=tmp_path / "first")
+    assert run(library, tmp_path / "all", settings=small(fold=None), start=tmp_path / "first").finished

@@ -185,8 +185,10 @@ class _Patient:
             labels = self._chest.truth_on_frame(truth)
             size, spacing = labels.shape[0], labels.spacing_mm[0]
             view = ConeBeam.preset(self._job.source.geometry, "pa", size=size)
-            air = torch.from_numpy((labels.labels == Label.AIR).astype(np.float32))
-            self._widths[plant.index] = film_width_mm(project(air[None, None], spacing, (view,))[0, 0].numpy(), view)
+            lung = Label.RIGHT_LUNG if plant.side == "right" else Label.LEFT_LUNG
+            masks = np.stack([labels.labels == label for label in (Label.AIR, lung)])[:, None].astype(np.float32)
+            air_mm, lung_mm = project(torch.from_numpy(masks), spacing, (view,))[:, 0].numpy()
+            self._widths[plant.index] = film_width_mm(air_mm, lung_mm, view)
         return self._widths[plant.index]
 
     def _estimate(self, plant: Plant, choice: ModelChoice | str) -> tuple[Volume, dict[str, float] | None]:

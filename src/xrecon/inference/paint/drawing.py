@@ -20,9 +20,15 @@ _PLEURA_HU = 10.0
 _AIRLESS_HU = 60.0
 _PARENCHYMA_HU = -300.0
 """Denser voxels of a reconstructed lung are vessels, which do not get denser."""
+_EDGE_DENSITY = 250.0
+"""Below the density of `_PARENCHYMA_HU`: over this range voxels go from wall to lung."""
 _NEAR_MM = 8.0
 _MARGIN_MM = 30.0
 """Round the pleural space: what is drawn depends on nothing farther away."""
+_RIM_MM = 8.0
+"""Round the lung of the reconstruction: where its blurred edge lies."""
+_WALL_DENSITY = (850.0, 1080.0)
+"""Fat to muscle: what the wall between ribs is made of."""
 _BESIDE_MM, _BESIDE_WIDTH_MM = 14.0, 8.0
 """Up to this distance from the air the wall and the rim of the lung are drawn anew, fading over the width."""
 
@@ -57,7 +63,7 @@ def paint_side(ct: Volume, lung: Mask, surfaces: PleuralSurfaces) -> tuple[Volum
     )
     if not (air >= 0.5).any():
         return ct, PaintedSide(np.zeros_like(air), lung.astype(np.float32), 1.0)
-    touched = lung | (air + pleura > 1e-3)
+    touched = lung | (air + pleura > 1e-3) | (distance_mm(lung, ct.spacing_mm) <= _RIM_MM)
     hu, share = np.array(ct.hu), np.zeros(ct.shape, dtype=np.float32)
     box = box_of(touched, ct.spacing_mm, margin_mm=_MARGIN_MM)
     inside = _LungBox(hu[box] + np.float32(1000.0), lung[box], air[box], pleura[box], hemithorax[box], ct.spacing_mm)
@@ -82,14 +88,19 @@ class _LungBox:
         """Density with the air in it, the share of what is neither air nor wall, and how much denser the lung got."""
         beside = _nearness(self.air, self.spacing)
         # Beside the air the wall lies where the films put it; elsewhere the reconstruction stays as it is.
-        outside = beside * np.where(self.lung, 1.0 - self.hemithorax, 0.0)
+        rim = distance_mm(self.lung, self.spacing) <= _RIM_MM
+        outside = beside * np.where(rim, 1.0 - self.hemithorax, 0.0)
         base = _lung_inside(self.density, self.lung, self.spacing, near=beside)
         parenchyma = self.lung & (base < _PARENCHYMA_HU + 1000.0)
         left = np.clip(1.0 - self.air - self.pleura - outside, 0.0, 1.0)
         factor = _density_factor(base, left * parenchyma, float(base[parenchyma].sum(dtype=np.float64)))
-        denser = 1.0 + (factor - 1.0) * _soft(parenchyma)
+        # Voxels between lung and tissue are partly wall or vessel, and get denser by less.
+        aerated = np.clip((_PARENCHYMA_HU + 1000.0 - base) / _EDGE_DENSITY, 0.0, 1.0)
+        denser = 1.0 + (factor - 1.0) * _soft(parenchyma) * aerated
         tissue = np.minimum(base * denser, np.maximum(base, np.float32(_AIRLESS_HU + 1000.0)))
         wall = _wall_inside(self.density, self.lung, self.spacing)
+        # Ribs stay; the blurred edge of the lung as it was becomes wall.
+        wall = np.where(self.lung, wall, np.maximum(wall, self.density))
         free = self.air * np.float32(AIR_HU + 1000.0) + self.pleura * np.float32(_PLEURA_HU + 1000.0)
         return np.asarray(free + outside * wall + left * tissue, dtype=np.float32), left, factor
 
@@ -120,7 +131,9 @@ def _lung_inside(density: Floats, lung: Mask, spacing: Spacing, *, near: Floats)
 
 def _wall_inside(density: Floats, lung: Mask, spacing: Spacing) -> Floats:
     """The density of the wall round the lung, continued into it."""
-    tissue = ~lung & (distance_mm(lung, spacing) < 4.0 * max(spacing)) & (density > 800.0) & (density < 1200.0)
+    low, high = _WALL_DENSITY
+    near = distance_mm(lung, spacing) < max(4.0 * max(spacing), 2.0 * _RIM_MM)
+    tissue = ~lung & near & (density > low) & (density < high)
     return _spread(density, tissue, spacing)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from xrecon.anatomy.morphology import bounding_box, signed_mm, voxels
@@ -22,6 +23,8 @@ KNOT_MM = 20.0
 _REACH_MM = 24.0
 """How far beyond the reconstructed hemithorax the fields are evaluated; the wall moves less."""
 _FAR_MM = 60.0
+_STEPS_VOXELS = 0.9
+"""Width of the Gaussian that smooths the distance to the wall."""
 Box = tuple[slice, slice, slice]
 
 
@@ -46,7 +49,8 @@ class PleuralSpace:
         box = bounding_box(hemithorax, margin=voxels(_REACH_MM, spacing))
         if box is None:
             return None
-        distance = np.clip(signed_mm(hemithorax, spacing), -_FAR_MM, None)
+        # The distance to a mask of voxels has the steps of the voxels; a wall has none.
+        distance = gaussian_filter(np.clip(signed_mm(hemithorax, spacing), -_FAR_MM, None), _STEPS_VOXELS)
         return cls(grid, box, torch.from_numpy(np.ascontiguousarray(distance, dtype=np.float32)))
 
     def field(self) -> SplineField:

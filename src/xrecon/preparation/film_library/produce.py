@@ -156,7 +156,7 @@ def film_sample(ct: Volume, chest: ChestAir, rig: FilmRig, confounders: list[str
     if truth is not None:
         sick = 0 if truth.settings.side == "right" else 1
         maps[:, sick] = films[4]
-        meta |= _facts(truth, films[4], rig)
+        meta |= _facts(truth, films[4], films[2 + sick], rig)
     else:
         volume = [float(lung.sum(dtype=np.float64)) * ct.voxel_ml for lung in lungs]
         meta |= {"volumes_ml": {"right_lung": volume[0], "left_lung": volume[1], "air": 0.0}}
@@ -174,7 +174,7 @@ def _share(mask: Mask) -> Floats:
     return mask.astype(np.float32)
 
 
-def _facts(truth: Truth, air: NDArray[np.float32], rig: FilmRig) -> dict[str, Any]:
+def _facts(truth: Truth, air: NDArray[np.float32], lung: NDArray[np.float32], rig: FilmRig) -> dict[str, Any]:
     """What is known of a planted pneumothorax, JSON values."""
     voxel_ml = float(np.prod(rig.spacing)) / 1000.0
     pushed = {} if truth.carina is None or truth.settings.tension == 0 else {"carina": truth.carina}
@@ -188,7 +188,7 @@ def _facts(truth: Truth, air: NDArray[np.float32], rig: FilmRig) -> dict[str, An
         },
         "occupancy": {key: round(value, 5) for key, value in asdict(truth.occupancy).items()},
         "depth_mm": round(truth.max_depth_mm, 2),
-        "film_width_mm": [film_width_mm(film, view) for film, view in zip(air, rig.views, strict=True)],
+        "film_width_mm": [film_width_mm(*maps) for maps in zip(air, lung, rig.views, strict=True)],
     }
 
 

@@ -28,7 +28,7 @@ VIEW_NAMES = {"pa": "PA", "lateral": "Lateral"}
 """How people call the views."""
 _Letters = tuple[str, str, str, str]  # left, right, top, bottom
 FILM_LETTERS: dict[str, _Letters] = {"pa": ("R", "L", "H", "F"), "lateral": ("A", "P", "H", "F")}
-_PLANE_LETTERS: dict[str, _Letters] = {
+PLANE_LETTERS: dict[str, _Letters] = {
     "coronal": ("R", "L", "H", "F"),
     "sagittal": ("A", "P", "H", "F"),
     "axial": ("R", "L", "A", "P"),
@@ -215,7 +215,7 @@ def _panels(
     d, h, w = (n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True))
     extents = {"coronal": (d, w), "sagittal": (d, h), "axial": (h, w)}
     return [
-        Panel(image, extents[name], name.capitalize(), _PLANE_LETTERS[name], window, colours, f"{key} {name}")
+        Panel(image, extents[name], name.capitalize(), PLANE_LETTERS[name], window, colours, f"{key} {name}")
         for name, image in planes.items()
     ]
 

@@ -19,7 +19,7 @@ from xrecon.errors import CheckpointError, DivergedError, OutputExistsError
 from xrecon.geometry import FRAME_MM
 from xrecon.io.output.atomic import atomic_path, write_json_atomic, write_text_atomic
 from xrecon.json_text import json_text
-from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, save_model
+from xrecon.models.checkpoint import INFORMATION_NAME, WEIGHTS_NAME, load_model, save_model
 from xrecon.models.film_network import FilmNet
 from xrecon.training.films.film_loss import film_loss, is_finite
 from xrecon.training.films.film_pool import FilmPool
@@ -69,6 +69,7 @@ def train_films(
     settings: FilmTraining | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    start: Path | None = None,
     max_seconds: float | None = None,
     progress: Callable[[str], None] = print,
 ) -> FilmTrainingOutcome:
@@ -81,18 +82,21 @@ def train_films(
         settings: of a new run; a resumed one keeps its settings, and these must be equal.
         resume: continue from the state in `folder`, or begin if there is none.
         overwrite: replace a run.
+        start: folder of trained film networks whose weights a new run begins with. They must not have been trained on
+            the cases that this run leaves out.
         max_seconds: stop (and store the state) after so many seconds of this call.
         progress: called with a line of text now and then.
 
     Raises:
         InputError: no library, or nothing in it to train on.
         OutputExistsError: `folder` holds a run, and neither `resume` nor `overwrite` is given.
-        CheckpointError: the state belongs to other settings or to another library.
+        CheckpointError: the state belongs to other settings or to another library; the networks to start with have
+            another architecture, or have seen the cases left out.
         DivergedError: a loss that is not finite.
     """
     settings = settings or FilmTraining()
     pool = FilmPool(library, settings)
-    state = _begin(folder, settings, pool, resume=resume, overwrite=overwrite)
+    state = _begin(folder, settings, pool, resume=resume, overwrite=overwrite, start=start)
     names = ", ".join(pool.left_out) or "none"
     progress(f"{len(pool.training)} film pairs to train on; left out: {names}; step {state.step} of {settings.steps}")
     metrics = _train(state, pool, folder, max_seconds, progress)
@@ -178,7 +182,9 @@ def _measured(
     return metrics
 
 
-def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool, overwrite: bool) -> FilmTrainingState:
+def _begin(
+    folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool, overwrite: bool, start: Path | None
+) -> FilmTrainingState:
     config = folder / CONFIG_NAME
     if config.exists() and not (resume or overwrite):
         raise OutputExistsError(f"{folder}: holds a run already; continue it with --resume, or give --overwrite")
@@ -199,6 +205,7 @@ def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool
         return state
     for name in (LOG_NAME, STATE_NAME, WEIGHTS_NAME, INFORMATION_NAME):
         (folder / name).unlink(missing_ok=True)
+    started = {} if start is None else _start_with(start, state, pool)
     for file in folder.glob("scores-*.json"):
         file.unlink()
     text = f"# {RESEARCH_NOTICE}\n" + yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
@@ -208,10 +215,30 @@ def _begin(folder: Path, settings: FilmTraining, pool: FilmPool, *, resume: bool
         "seed": settings.seed,
         "library": dict(pool.library.information),
         "left_out": list(pool.left_out),
+        **started,
         "environment": run_environment(),
     }
     write_json_atomic(folder / RUN_NAME, facts, overwrite=True)
     return state
+
+
+def _start_with(start: Path, state: FilmTrainingState, pool: FilmPool) -> dict[str, Any]:
+    """Give the state the weights of trained networks; what run.json says of them. Raises CheckpointError."""
+    network, information = load_model(start, dtype=torch.float32)
+    if not isinstance(network, FilmNet) or network.config != pool.settings.network:
+        raise CheckpointError(
+            f"{start}: holds networks of other settings than this run; give ones of the same `network` settings"
+        )
+    unseen = information.metrics.get("left_out_cases")
+    seen = [case for case in pool.left_out if not isinstance(unseen, list) or case not in unseen]
+    if seen:
+        raise CheckpointError(
+            f"{start}: these networks were trained on {', '.join(seen)}, which this run leaves out; start with "
+            "networks that have not seen them, or without --start"
+        )
+    for target in (state.network, state.ema):
+        target.load_state_dict(network.state_dict())
+    return {"started_with": information.sha256}
 
 
 def _check_library(file: Path, pool: FilmPool) -> None:

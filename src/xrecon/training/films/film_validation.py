@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from xrecon.geometry import VIEWS, ConeBeam
+from xrecon.data.film_library import FilmSample
+from xrecon.films.film_width import film_width_mm
+from xrecon.geometry import ConeBeam
 from xrecon.models.film_network import FilmNet
 from xrecon.training.films.exposure import clinical_film
 from xrecon.training.films.film_pool import FilmPool, PoolEntry, network_views, stacked
@@ -136,12 +138,19 @@ def score_films(network: FilmNet, pool: FilmPool, entries: Sequence[PoolEntry], 
             air_by_view, lung_by_view = (
                 {name: _pair(volume[k, v]) for v, name in enumerate(names)} for volume in (air, lung)
             )
-            scores.append(_score(entry, sample.meta, air_by_view, lung_by_view, presence))
+            width_mm = _pa_width_mm(sample, pool.views[0])
+            scores.append(_score(entry, sample.meta, air_by_view, lung_by_view, presence, width_mm=width_mm))
     return scores
 
 
 def _pair(values: torch.Tensor) -> tuple[float, float]:
     return round(float(values[0]), 4), round(float(values[1]), 4)
+
+
+def _pa_width_mm(sample: FilmSample, view: ConeBeam) -> float:
+    """Largest inscribed width of the free air on the PA film, of the side with more of it."""
+    side = int(np.argmax(sample.air[0].sum(axis=(1, 2))))
+    return film_width_mm(sample.air[0, side], sample.lung[0, side], view)
 
 
 def _score(
@@ -150,6 +159,8 @@ def _score(
     air: Mapping[str, tuple[float, float]],
     lungs: Mapping[str, tuple[float, float]],
     presence: tuple[float, float] | None,
+    *,
+    width_mm: float,
 ) -> FilmScore:
     planting, volumes = meta.get("planting", {}), meta["volumes_ml"]
     return FilmScore(
@@ -161,7 +172,7 @@ def _score(
         has_confounders=entry.has_confounders,
         occupancy=entry.occupancy,
         whole_chest=float(meta["occupancy"]["whole_chest"]) if planting else 0.0,
-        width_mm=float(meta["film_width_mm"][VIEWS.index("pa")]) if planting else 0.0,
+        width_mm=width_mm if planting else 0.0,
         side=("right", "left").index(planting["side"]) if planting else HEALTHY,
         air_ml=float(volumes.get("air_share", volumes["air"])),
         lungs_ml=(float(volumes["right_lung"]), float(volumes["left_lung"])),
