@@ -48,7 +48,9 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = FilmNet(FilmNetConfig(channels=(8, 8, 8), pixel_mm=6.0, presence=True))
     with torch.no_grad():
         for branch in network.branches:
-            branch.head.bias.copy_(torch.tensor([4.0, 4.0, 0.5, 0.5, 3.0, 3.0]).repeat_interleave(4))
+            branch.head.bias.copy_(
+                torch.tensor([4.0, 4.0, 0.5, 0.5, 3.0, 3.0]).repeat_interleave(network.config.fold**2)
+            )
     save_model(network, folder, name="films", training_data="none", licence="none")
     return folder
 

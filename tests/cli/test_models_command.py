@@ -93,7 +93,7 @@ def test_list_names_networks_with_their_parameters() -> None:
 def test_list_names_the_models_that_reconstruct() -> None:
     done = run_program("list", "--json")
     entries = {entry["name"]: entry for entry in json.loads(done.stdout)["reconstruction_models"]}
-    assert list(entries) == ["atlas", "pca", "deform", "deform+bank", "xrecon"]
+    assert list(entries) == ["atlas", "pca", "deform", "deform+bank", "deform+films", "xrecon"]
     assert entries["deform+bank"]["needs"] == "priors, CTs of other patients"
     done = run_program("list")
     assert "Models for --model" in done.stdout and entries["deform"]["summary"] in done.stdout
